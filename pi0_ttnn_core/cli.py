@@ -1,0 +1,99 @@
+"""The command `pi0-ttnn`."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ttnn_core.backends import BACKENDS, DTYPES, BackendError, load_backend
+from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.configs import CONFIGS
+from pi0_ttnn_core.model_inputs import InputError, model_inputs
+from pi0_ttnn_core.random_checkpoint import make_checkpoint
+from pi0_ttnn_core.tokenizer import TokenizerError
+
+USER_ERRORS = (CheckpointError, TokenizerError, BackendError, InputError, OSError)
+
+
+def main() -> None:
+    """Run the command; a bad input ends it with one message and status 2."""
+    arguments = _parser().parse_args()
+    try:
+        sys.exit(arguments.run(arguments))
+    except USER_ERRORS as error:
+        print(f"pi0-ttnn: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pi0-ttnn", description="PI0 policies: checkpoints, inference, benches.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    make = commands.add_parser("make-checkpoint", help="write a checkpoint of random weights in the LeRobot layout")
+    make.add_argument("--config", choices=CONFIGS, required=True, help="sizes of the model")
+    make.add_argument("--out", type=Path, required=True, metavar="DIR")
+    make.add_argument("--seed", type=int, default=0)
+    make.set_defaults(run=_make_checkpoint)
+
+    infer = commands.add_parser("infer", help="run the bare model on arrays from a file")
+    infer.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
+    infer.add_argument("--inputs", type=Path, required=True, metavar="NPZ", help="the arrays of ModelInputs, by name")
+    infer.add_argument("--out", type=Path, required=True, metavar="NPY", help="float32 [horizon, action_dim]")
+    infer.add_argument("--backend", choices=BACKENDS, default="torch")
+    infer.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and activations")
+    infer.add_argument("--steps", type=_positive, metavar="N", help="Euler steps; default: the checkpoint's")
+    infer.set_defaults(run=_infer)
+
+    bench = commands.add_parser("bench", help="measure")
+    benches = bench.add_subparsers(required=True, metavar="WHAT")
+    node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
+    node.set_defaults(run=_bench_node)
+    node.add_argument("rest", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _make_checkpoint(arguments: argparse.Namespace) -> int:
+    make_checkpoint(arguments.config, arguments.out, arguments.seed)
+    print(f"wrote a random {arguments.config} checkpoint to {arguments.out}")
+    return 0
+
+
+def _infer(arguments: argparse.Namespace) -> int:
+    checkpoint = open_checkpoint(arguments.checkpoint)
+    inputs, has_batch = model_inputs(_read_arrays(arguments.inputs), checkpoint.config)
+    backend = load_backend(arguments.backend, checkpoint, arguments.dtype)
+    actions = backend.sample_actions(inputs, arguments.steps or checkpoint.config.num_steps)
+    with arguments.out.open("wb") as file:
+        np.save(file, actions if has_batch else actions[0])
+    return 0
+
+
+def _read_arrays(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} is no .npz file of arrays ({error})") from error
+
+
+def _bench_node(arguments: argparse.Namespace) -> int:
+    # In a process of its own: this package knows nothing of ROS.
+    return subprocess.run([sys.executable, "-m", "pi0_ttnn_ros.bench_node", *arguments.rest], check=False).returncode
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Sizes of the PI0 models, as frozen dataclasses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A model configuration that cannot be; the message names the value."""
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of the SigLIP vision tower."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    patch_size: int
+    image_size: int
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def num_patches(self) -> int:
+        """Tokens of one camera image."""
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class GemmaConfig:
+    """Sizes of one Gemma transformer: the prefix's or the action expert's."""
+
+    width: int
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+
+def _problems(vision: VisionConfig, prefix: GemmaConfig, expert: GemmaConfig) -> list[str]:
+    problems = []
+    if vision.width % vision.num_heads:
+        problems.append(f"vision.width {vision.width} is no multiple of vision.num_heads {vision.num_heads}")
+    if vision.image_size % vision.patch_size:
+        problems.append(f"vision.image_size {vision.image_size} is no multiple of patch_size {vision.patch_size}")
+    for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):
+        if getattr(prefix, name) != getattr(expert, name):
+            problems.append(
+                f"prefix.{name} {getattr(prefix, name)} and expert.{name} {getattr(expert, name)} must be equal: "
+                "the expert attends to the prefix's keys and values layer by layer"
+            )
+    if prefix.num_heads % prefix.num_kv_heads:
+        problems.append(f"num_heads {prefix.num_heads} is no multiple of num_kv_heads {prefix.num_kv_heads}")
+    if prefix.head_dim % 2:
+        problems.append(f"head_dim {prefix.head_dim} must be even for rotary embeddings")
+    if expert.width % 2:
+        problems.append(f"expert.width {expert.width} must be even for the time embedding")
+    return problems
+
+
+@dataclass(frozen=True)
+class PI0Config:
+    """One PI0 model. `action_dim` is also the size of the padded state."""
+
+    vision: VisionConfig
+    prefix: GemmaConfig
+    expert: GemmaConfig
+    vocab_size: int = 257152
+    action_dim: int = 32
+    horizon: int = 50
+    num_tokens: int = 48
+    num_cameras: int = 3
+    num_steps: int = 10
+    min_period: float = 4e-3
+    max_period: float = 4.0
+
+    def __post_init__(self) -> None:
+        problems = _problems(self.vision, self.prefix, self.expert)
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+PI0 = PI0Config(
+    vision=VisionConfig(width=1152, depth=27, mlp_dim=4304, num_heads=16, patch_size=14, image_size=224),
+    prefix=GemmaConfig(width=2048, depth=18, mlp_dim=16384, num_heads=8, num_kv_heads=1, head_dim=256),
+    expert=GemmaConfig(width=1024, depth=18, mlp_dim=4096, num_heads=8, num_kv_heads=1, head_dim=256),
+)
+
+# The awkward sizes of the real model on purpose: a head dimension of 72 and an MLP that is no multiple of 32.
+TINY = replace(
+    PI0,
+    vision=VisionConfig(width=144, depth=2, mlp_dim=272, num_heads=2, patch_size=28, image_size=224),
+    prefix=GemmaConfig(width=128, depth=3, mlp_dim=256, num_heads=4, num_kv_heads=1, head_dim=64),
+    expert=GemmaConfig(width=96, depth=3, mlp_dim=192, num_heads=4, num_kv_heads=1, head_dim=64),
+    vocab_size=512,
+)
+
+CONFIGS = {"tiny": TINY, "pi0": PI0}
+
+
+def config_from_architecture(architecture: dict[str, Any], base: PI0Config = PI0) -> PI0Config:
+    """Return `base` with the sizes of a checkpoint's `architecture` section.
+
+    Raises:
+        ConfigError: a size is missing, unknown, not a positive integer or does not fit the others.
+    """
+    sections = {"vision": VisionConfig, "prefix": GemmaConfig, "expert": GemmaConfig}
+    scalars = ("vocab_size", "action_dim", "horizon")
+    _check_keys("architecture", architecture, [*sections, *scalars])
+    parts: dict[str, Any] = {}
+    for name, kind in sections.items():
+        sizes = architecture[name]
+        if not isinstance(sizes, dict):
+            raise ConfigError(f"architecture.{name} must be a mapping of sizes, not {sizes!r}")
+        _check_keys(f"architecture.{name}", sizes, [field.name for field in fields(kind)])
+        parts[name] = kind(**{key: _size(f"architecture.{name}.{key}", value) for key, value in sizes.items()})
+    for name in scalars:
+        parts[name] = _size(f"architecture.{name}", architecture[name])
+    return replace(base, **parts)
+
+
+def architecture_of(config: PI0Config) -> dict[str, Any]:
+    """Return the `architecture` section that describes `config`."""
+    sizes = asdict(config)
+    return {key: sizes[key] for key in ("vision", "prefix", "expert", "vocab_size", "action_dim", "horizon")}
+
+
+def _check_keys(where: str, mapping: dict[str, Any], expected: list[str]) -> None:
+    missing = [key for key in expected if key not in mapping]
+    unknown = [key for key in mapping if key not in expected]
+    if missing or unknown:
+        raise ConfigError(f"{where}: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+
+
+def _size(where: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{where} must be a positive integer, not {value!r}")
+    return value

@@ -1,0 +1,145 @@
+"""Policy: Observation -> ActionChunk. Owns the transforms and one backend."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ttnn_core.backends import Backend, load_backend
+from pi0_ttnn_core.checkpoint import Checkpoint, open_checkpoint
+from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.tokenizer import PromptTokenizer
+from pi0_ttnn_core.transforms import pad_vector, resize_with_pad
+
+
+class ObservationError(ValueError):
+    """An observation that the policy refuses; the message names the part that is at fault."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the robot sees and is at one moment.
+
+    images: uint8 [height, width, 3] RGB by the checkpoint's camera name; a missing camera is left out
+    state: float32 [joints] in the robot's units
+    stamp: time of the observation on the robot's clock, nanoseconds
+    """
+
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    instruction: str
+    stamp: int
+
+
+@dataclass(frozen=True)
+class ActionChunk:
+    """What the robot should do from the observation's moment on.
+
+    actions: float32 [horizon, joints], in the robot's units
+    stamp: that of the observation, nanoseconds
+    inference_time: seconds from observation to actions on this machine
+    """
+
+    actions: np.ndarray
+    instruction: str
+    stamp: int
+    inference_time: float
+
+
+class Policy:
+    """A checkpoint on a backend."""
+
+    def __init__(self, checkpoint: Checkpoint, backend: Backend, num_steps: int | None = None, seed: int = 0) -> None:
+        self.checkpoint = checkpoint
+        self.backend = backend
+        self.num_steps = num_steps or checkpoint.config.num_steps
+        self._seed = seed
+        self._tokenizer = PromptTokenizer(
+            checkpoint.folder, checkpoint.config.vocab_size, checkpoint.config.num_tokens
+        )
+
+    @property
+    def state_size(self) -> int:
+        """Number of values in the robot's state."""
+        return self.checkpoint.state_normalization.size
+
+    @property
+    def action_size(self) -> int:
+        """Number of values in one action."""
+        return self.checkpoint.action_normalization.size
+
+    @property
+    def horizon(self) -> int:
+        """Number of actions in a chunk."""
+        return self.checkpoint.config.horizon
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Return the actions for an observation.
+
+        Raises:
+            ObservationError: an image or the state is missing, misshapen or not finite.
+        """
+        start = time.perf_counter()
+        inputs = self.model_inputs(observation)
+        normalized = self.backend.sample_actions(inputs, self.num_steps)[0, :, : self.action_size]
+        actions = self.checkpoint.action_normalization.unnormalize(normalized)
+        return ActionChunk(actions, observation.instruction, observation.stamp, time.perf_counter() - start)
+
+    def model_inputs(self, observation: Observation) -> ModelInputs:
+        """Return the observation in the model's units, as a batch of one."""
+        config = self.checkpoint.config
+        _check(observation, self.checkpoint.cameras, self.state_size)
+        size = config.vision.image_size
+        images = np.full((1, config.num_cameras, 3, size, size), -1.0, np.float32)
+        image_masks = np.zeros((1, config.num_cameras), np.bool_)
+        for slot, camera in enumerate(self.checkpoint.cameras):
+            if camera in observation.images:
+                images[0, slot] = resize_with_pad(observation.images[camera], size)
+                image_masks[0, slot] = True
+        tokens, token_mask = self._tokenizer.encode(observation.instruction)
+        state = self.checkpoint.state_normalization.normalize(observation.state)
+        return ModelInputs(
+            images=images,
+            image_masks=image_masks,
+            tokens=tokens[None],
+            token_mask=token_mask[None],
+            state=pad_vector(state, config.action_dim)[None],
+            noise=self._noise(observation.stamp)[None],
+        )
+
+    def _noise(self, stamp: int) -> np.ndarray:
+        """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""
+        shape = (self.horizon, self.checkpoint.config.action_dim)
+        return np.random.default_rng([self._seed, stamp]).standard_normal(shape, np.float32)
+
+
+def load_policy(
+    folder: Path | str, backend: str, dtype: str = "float32", num_steps: int | None = None, seed: int = 0
+) -> Policy:
+    """Load a checkpoint folder onto a backend.
+
+    Raises:
+        CheckpointError, TokenizerError, BackendError: with what is wrong and the remedy.
+    """
+    checkpoint = open_checkpoint(folder)
+    return Policy(checkpoint, load_backend(backend, checkpoint, dtype), num_steps, seed)
+
+
+def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) -> None:
+    unknown = [name for name in observation.images if name not in cameras]
+    if unknown:
+        raise ObservationError(f"unknown cameras {unknown}: the checkpoint was trained with {list(cameras)}")
+    if not observation.images:
+        raise ObservationError(f"no camera image: the checkpoint was trained with {list(cameras)}")
+    for name, image in observation.images.items():
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ObservationError(
+                f"image of camera {name!r} must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}"
+            )
+    if observation.state.shape != (state_size,):
+        raise ObservationError(f"state has shape {list(observation.state.shape)}, the checkpoint expects [{state_size}]")
+    if not np.isfinite(observation.state).all():
+        raise ObservationError(f"state has values that are not finite: {observation.state.tolist()}")

@@ -1,0 +1,70 @@
+"""The whole of PI0 in torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pi0_ttnn_core import masks
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.reference.denoise import denoise
+from pi0_ttnn_core.reference.gemma import KV, GemmaModelTorch
+from pi0_ttnn_core.reference.prefix import PrefixEmbeddingTorch
+from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
+
+
+@dataclass(frozen=True)
+class PrefixTorch:
+    """What the action expert needs of the observation's images and prompt, computed once per inference."""
+
+    cache: list[KV]
+    pad_mask: Tensor
+
+
+class PI0ModelTorch(nn.Module):
+    """Images, prompt, state and noise to actions. Weights and activations in the module's dtype."""
+
+    def __init__(self, config: PI0Config) -> None:
+        super().__init__()
+        self.config = config
+        self.prefix_embedding = PrefixEmbeddingTorch(config)
+        self.prefix = GemmaModelTorch(config.prefix)
+        self.suffix_embedding = SuffixEmbeddingTorch(config)
+        self.expert = GemmaModelTorch(config.expert)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.suffix_embedding.action_in_proj.weight.dtype
+
+    def encode_prefix(self, images: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> PrefixTorch:
+        """Run vision tower and prefix: the KV cache of images and prompt. Shapes as in `ModelInputs`."""
+        embedded = self.prefix_embedding.embed_prefix(images.to(self.dtype), tokens)
+        pad_mask = masks.prefix_pad_mask(image_masks, token_mask, self.config.vision.num_patches)
+        mask, positions = masks.prefix_attention(pad_mask), masks.prefix_positions(pad_mask)
+        return PrefixTorch(self.prefix.prefill(embedded, mask, positions), pad_mask)
+
+    def velocity(self, prefix: PrefixTorch, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
+        """Return the flow's velocity [batch, horizon, action_dim] at `actions` and `time` [batch]."""
+        horizon = self.config.horizon
+        embedded = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
+        mask = masks.suffix_attention(prefix.pad_mask, horizon)
+        positions = masks.suffix_positions(prefix.pad_mask, horizon)
+        hidden = self.expert(embedded, mask, positions, prefix.cache)
+        return self.suffix_embedding.project_output(hidden[:, -horizon:])
+
+    @torch.inference_mode()
+    def sample_actions(
+        self,
+        images: Tensor,
+        image_masks: Tensor,
+        tokens: Tensor,
+        token_mask: Tensor,
+        state: Tensor,
+        noise: Tensor,
+        num_steps: int,
+    ) -> Tensor:
+        """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`."""
+        prefix = self.encode_prefix(images, image_masks, tokens, token_mask)
+        return denoise(lambda actions, time: self.velocity(prefix, state, actions, time), noise, num_steps)
