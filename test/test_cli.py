@@ -1,0 +1,91 @@
+"""The command pi0-ttnn, run as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pi0_ttnn_core.backends import load_backend
+from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.configs import TINY
+from pi0_ttnn_core.model_inputs import model_inputs
+
+
+def pi0_ttnn(*arguments) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pi0_ttnn_core.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def arrays():
+    random = np.random.default_rng(0)
+    return {
+        "images": random.uniform(-1, 1, (2, 3, 224, 224)).astype(np.float32),
+        "image_masks": np.array([True, True]),
+        "tokens": random.integers(0, TINY.vocab_size, 11).astype(np.int32),
+        "token_mask": np.arange(11) < 9,
+        "state": random.standard_normal(32).astype(np.float32),
+        "noise": random.standard_normal((50, 32)).astype(np.float32),
+    }
+
+
+def infer(folder, tmp_path, arrays, *options):
+    np.savez(tmp_path / "in.npz", **arrays)
+    out = tmp_path / "actions.npy"
+    run = pi0_ttnn("infer", "--checkpoint", folder, "--inputs", tmp_path / "in.npz", "--out", out, *options)
+    return run, out
+
+
+def test_infer_writes_the_models_actions(tiny_checkpoint, tmp_path, arrays):
+    run, out = infer(tiny_checkpoint, tmp_path, arrays, "--backend", "torch", "--steps", "4")
+    assert run.returncode == 0, run.stderr
+    actions = np.load(out)
+    assert actions.dtype == np.float32 and actions.shape == (50, 32)
+    inputs, _ = model_inputs(arrays, TINY)
+    expected = load_backend("torch", open_checkpoint(tiny_checkpoint)).sample_actions(inputs, 4)[0]
+    np.testing.assert_allclose(actions, expected, atol=1e-5)
+
+
+def test_infer_accepts_a_batch(tiny_checkpoint, tmp_path, arrays):
+    batch = {name: np.stack([array, array]) for name, array in arrays.items()}
+    run, out = infer(tiny_checkpoint, tmp_path, batch)
+    assert run.returncode == 0, run.stderr
+    actions = np.load(out)
+    assert actions.shape == (2, 50, 32)
+    np.testing.assert_allclose(actions[0], actions[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "culprit"),
+    [
+        (lambda a: a.pop("state"), "missing ['state']"),
+        (lambda a: a.update(extra=np.zeros(1)), "unknown ['extra']"),
+        (lambda a: a.update(images=a["images"][:, :, :100]), "images has shape [1, 2, 3, 100, 224]"),
+        (lambda a: a.update(image_masks=np.array([True])), "image_masks has shape [1, 1], expected [1, 2]"),
+        (lambda a: a.update(state=a["state"] * np.nan), "state has values that are not finite"),
+        (lambda a: a.update(tokens=a["tokens"] + 600), "tokens must lie in 0..511"),
+        (lambda a: a.update(tokens=a["tokens"].astype(float)), "tokens must be int32"),
+        (lambda a: a.update(noise=a["noise"][None]), "leading batch axis"),
+    ],
+)
+def test_bad_inputs_are_refused_by_name(tiny_checkpoint, tmp_path, arrays, change, culprit):
+    change(arrays)
+    run, out = infer(tiny_checkpoint, tmp_path, arrays)
+    assert run.returncode == 2
+    assert culprit in run.stderr and "Traceback" not in run.stderr
+    assert not out.exists()
+
+
+def test_a_missing_checkpoint_is_one_clear_line(tmp_path, arrays):
+    run, _ = infer(tmp_path / "nowhere", tmp_path, arrays)
+    assert run.returncode == 2
+    assert run.stderr.startswith("pi0-ttnn: ") and "nowhere is no folder" in run.stderr
+
+
+def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
+    (tmp_path / "in.npz").write_bytes(b"not a zip")
+    run = pi0_ttnn("infer", "--checkpoint", tiny_checkpoint, "--inputs", tmp_path / "in.npz", "--out", tmp_path / "a")
+    assert run.returncode == 2 and "in.npz is no .npz file" in run.stderr
