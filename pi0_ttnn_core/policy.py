@@ -40,7 +40,7 @@ class ActionChunk:
 
     actions: float32 [horizon, joints], in the robot's units
     stamp: that of the observation, nanoseconds
-    inference_time: seconds from observation to actions on this machine
+    inference_time: seconds that the backend took for the model
     """
 
     actions: np.ndarray
@@ -82,11 +82,12 @@ class Policy:
         Raises:
             ObservationError: an image or the state is missing, misshapen or not finite.
         """
-        start = time.perf_counter()
         inputs = self.model_inputs(observation)
+        start = time.perf_counter()
         normalized = self.backend.sample_actions(inputs, self.num_steps)[0, :, : self.action_size]
+        inference_time = time.perf_counter() - start
         actions = self.checkpoint.action_normalization.unnormalize(normalized)
-        return ActionChunk(actions, observation.instruction, observation.stamp, time.perf_counter() - start)
+        return ActionChunk(actions, observation.instruction, observation.stamp, inference_time)
 
     def model_inputs(self, observation: Observation) -> ModelInputs:
         """Return the observation in the model's units, as a batch of one."""

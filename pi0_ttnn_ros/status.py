@@ -1,0 +1,70 @@
+"""What the node tells about itself: PolicyStatus and diagnostics."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from pi0_ttnn_ros.msg import PolicyStatus
+
+WINDOW = 100
+
+
+@dataclass
+class Statistics:
+    """Times of the last inferences: when each ended (nanoseconds, node clock) and its latency (seconds)."""
+
+    ended: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
+
+    def add(self, now: int, latency: float) -> None:
+        self.ended.append(now)
+        self.latencies.append(latency)
+
+    def rate(self, now: int) -> float:
+        """Return inferences per second over the last five seconds."""
+        return sum(1 for ended in tuple(self.ended) if 0 <= now - ended < 5 * 10**9) / 5.0
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """Return the latency's median, 95th percentile and maximum; zeros where there was no inference."""
+        latencies = tuple(self.latencies)
+        if not latencies:
+            return 0.0, 0.0, 0.0
+        p50, p95 = np.percentile(latencies, [50, 95])
+        return float(p50), float(p95), max(latencies)
+
+
+def diagnostics(status: PolicyStatus, node_name: str, reasons: dict[str, str]) -> DiagnosticArray:
+    """Return one entry for inference and one for each stale input (REP 107); `reasons` say why it is stale."""
+    active = status.lifecycle_state == "active"
+    level, message = DiagnosticStatus.OK, status.lifecycle_state
+    if status.last_error:
+        level, message = DiagnosticStatus.ERROR, status.last_error
+    elif active and reasons:
+        level, message = DiagnosticStatus.WARN, "stale inputs: " + ", ".join(reasons)
+    values = {
+        "backend": status.backend,
+        "device": status.device,
+        "checkpoint": status.checkpoint,
+        "instruction": status.instruction,
+        "rate (Hz)": f"{status.rate:.1f}",
+        "latency p50 (s)": f"{status.latency_p50:.4f}",
+        "latency p95 (s)": f"{status.latency_p95:.4f}",
+        "latency max (s)": f"{status.latency_max:.4f}",
+    }
+    array = DiagnosticArray()
+    array.header.stamp = status.header.stamp
+    array.status = [_entry(f"{node_name}: inference", status.device, level, message, values)]
+    stale = DiagnosticStatus.STALE if active else DiagnosticStatus.OK
+    array.status += [
+        _entry(f"{node_name}: {name}", status.device, stale, reason, {}) for name, reason in sorted(reasons.items())
+    ]
+    return array
+
+
+def _entry(name: str, hardware_id: str, level: bytes, message: str, values: dict[str, str]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+    return DiagnosticStatus(name=name, hardware_id=hardware_id, level=level, message=message, values=pairs)
