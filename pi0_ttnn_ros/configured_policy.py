@@ -77,12 +77,7 @@ class ConfiguredPolicy:
 
     def on_chunk(self, chunk: PolicyChunk, observation: Observation, latency: float) -> None:
         now = self._now()
-        try:
-            trajectory = self.chunk_executor.splice(chunk, observation.state, now)
-        except SafetyError as error:
-            self.on_error(error)
-            return
-        self._command(trajectory)
+        self._command(self.chunk_executor.splice(chunk, observation.state, now))
         self._publish_chunk(chunk)
         self.statistics.add(now, latency)
         self.last_error = ""
@@ -164,7 +159,7 @@ class ConfiguredPolicy:
             backend=self.policy.backend.name,
         )
         message.header.stamp = conversions.time_message(chunk.stamp)
-        message.actions.frombytes(np.ascontiguousarray(chunk.actions, np.float32))
+        message.actions.frombytes(chunk.actions.astype(np.float32).tobytes())
         self.chunk_publisher.publish(message)
         self.sequence += 1
 

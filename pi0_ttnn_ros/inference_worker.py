@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from pi0_ttnn_core.policy import ActionChunk, Observation, Policy
@@ -18,13 +19,13 @@ class Listener(Protocol):
     """What the worker tells, from its thread, one call at a time, and only between `resume` and `pause`."""
 
     def on_chunk(self, chunk: ActionChunk, observation: Observation, latency: float) -> None:
-        """An inference ended, `latency` seconds after its inputs were taken."""
+        """An inference ended, `latency` seconds after its inputs were taken. May raise: `on_error` is told."""
 
     def on_stale(self) -> None:
         """An input became stale."""
 
     def on_error(self, error: Exception) -> None:
-        """An inference failed; the next inputs will be tried again."""
+        """An inference failed, or `on_chunk` did; the next inputs will be tried again."""
 
 
 class InferenceWorker:
@@ -94,11 +95,10 @@ class InferenceWorker:
         try:
             observation = self._decode(snapshot)
             chunk = self._policy.infer(observation)
+            latency = time.perf_counter() - start
+            self._tell(epoch, partial(self._listener.on_chunk, chunk, observation, latency))
         except Exception as error:
-            self._tell(epoch, lambda error=error: self._listener.on_error(error))
-            return
-        latency = time.perf_counter() - start
-        self._tell(epoch, lambda: self._listener.on_chunk(chunk, observation, latency))
+            self._tell(epoch, partial(self._listener.on_error, error))
 
     def _is_due(self, snapshot: Snapshot) -> bool:
         return self._last_stamp is None or abs(snapshot.stamp - self._last_stamp) >= self._min_interval

@@ -1,0 +1,109 @@
+"""Joint trajectories, checked and interpolated as ros2_controllers' joint_trajectory_controller does.
+
+Knows nothing of ROS. Times are nanoseconds, positions rad or m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class TrajectoryError(ValueError):
+    """A trajectory that a joint_trajectory_controller refuses; the message names the culprit."""
+
+
+@dataclass(frozen=True)
+class JointTrajectory:
+    """Points to pass through.
+
+    start: when `times` count from
+    times: int64 [points], strictly increasing from at least 0
+    positions: float64 [points, joints]
+    velocities: float64 [points, joints], or None where only positions are given
+    """
+
+    start: int
+    times: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray | None
+
+
+def check_joint_names(names: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise TrajectoryError unless `names` are the expected ones, in any order."""
+    unknown = [name for name in names if name not in expected]
+    missing = [name for name in expected if name not in names]
+    if unknown or missing or len(names) != len(expected):
+        raise TrajectoryError(f"joint names: unknown {unknown}, missing {missing}, {len(names)} of {len(expected)}")
+
+
+def check_trajectory(trajectory: JointTrajectory, now: int) -> None:
+    """Raise TrajectoryError for times that do not increase, values that are not finite, or an end in the past."""
+    times = trajectory.times
+    if len(times) == 0:
+        raise TrajectoryError("the trajectory has no points")
+    if times[0] < 0 or (np.diff(times) <= 0).any():
+        raise TrajectoryError(f"time_from_start must increase strictly from at least 0, not {(times * 1e-9).tolist()}")
+    velocities = trajectory.velocities
+    if not np.isfinite(trajectory.positions).all() or (velocities is not None and not np.isfinite(velocities).all()):
+        raise TrajectoryError("positions or velocities have values that are not finite")
+    if velocities is not None and velocities[-1].any():
+        raise TrajectoryError("the velocity of the last point must be zero")
+    if trajectory.start + times[-1] <= now:
+        raise TrajectoryError(f"the trajectory ended {(now - trajectory.start - times[-1]) * 1e-9:.3f} s ago")
+
+
+class TrajectoryFollower:
+    """The desired positions over time, one trajectory replacing the other."""
+
+    def __init__(self, positions: np.ndarray) -> None:
+        """Take the positions [joints] to hold until the first trajectory."""
+        self._hold = positions.astype(np.float64)
+        self._times = np.empty(0, np.int64)
+        self._positions = np.empty((0, len(positions)))
+        self._velocities: np.ndarray | None = None
+
+    def replace(self, trajectory: JointTrajectory, now: int) -> None:
+        """Follow `trajectory` from where the desired state is at `now`; its points in the past are skipped.
+
+        Raises:
+            TrajectoryError: see `check_trajectory`. What was followed before goes on.
+        """
+        check_trajectory(trajectory, now)
+        position, velocity = self.sample(now)
+        times = trajectory.start + trajectory.times
+        ahead = times > now
+        self._hold = position
+        self._times = np.concatenate([[now], times[ahead]])
+        self._positions = np.concatenate([position[None], trajectory.positions[ahead]])
+        self._velocities = None
+        if trajectory.velocities is not None:
+            self._velocities = np.concatenate([velocity[None], trajectory.velocities[ahead]])
+
+    def sample(self, now: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return desired positions and velocities [joints] at `now`."""
+        still = np.zeros_like(self._hold)
+        if len(self._times) == 0 or now <= self._times[0]:
+            return self._hold, still
+        if now >= self._times[-1]:
+            return self._positions[-1], still
+        point = int(np.searchsorted(self._times, now, side="right")) - 1
+        duration = (self._times[point + 1] - self._times[point]) * 1e-9
+        fraction = (now - self._times[point]) * 1e-9 / duration
+        p0, p1 = self._positions[point], self._positions[point + 1]
+        if self._velocities is None:
+            return p0 + fraction * (p1 - p0), (p1 - p0) / duration
+        return _hermite(p0, p1, self._velocities[point], self._velocities[point + 1], fraction, duration)
+
+
+def _hermite(
+    p0: np.ndarray, p1: np.ndarray, v0: np.ndarray, v1: np.ndarray, fraction: float, duration: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return position and velocity on the cubic from p0, v0 to p1, v1, at a fraction of its duration in seconds."""
+    u, u2, u3 = fraction, fraction**2, fraction**3
+    position = (2 * u3 - 3 * u2 + 1) * p0 + (3 * u2 - 2 * u3) * p1
+    position = position + duration * ((u3 - 2 * u2 + u) * v0 + (u3 - u2) * v1)
+    velocity = (6 * u2 - 6 * u) * (p0 - p1) / duration + (3 * u2 - 4 * u + 1) * v0 + (3 * u2 - 2 * u) * v1
+    return position, velocity
