@@ -1,4 +1,4 @@
-"""Start the policy node and take it to active: ros2 launch pi0_ttnn_ros policy.launch.py checkpoint:=DIR robot:=aloha"""
+"""Start the policy node and take it to active: ros2 launch pi0_ttnn_ros policy.launch.py checkpoint:=DIR"""
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler

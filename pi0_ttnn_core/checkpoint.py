@@ -24,18 +24,20 @@ from pi0_ttnn_core.transforms import Normalization
 PALIGEMMA = "model.paligemma_with_expert.paligemma.model."
 GEMMA_EXPERT = "model.paligemma_with_expert.gemma_expert.model."
 
+THEIR_TOWER, OUR_TOWER = PALIGEMMA + "vision_tower.vision_model.", "prefix_embedding.vision_tower."
+
 # LeRobot's prefix of a tensor's name -> ours. The first that fits decides.
 NAME_PREFIXES = (
-    (PALIGEMMA + "vision_tower.vision_model.embeddings.patch_embedding.", "prefix_embedding.vision_tower.patch_embedding."),
-    (PALIGEMMA + "vision_tower.vision_model.embeddings.position_embedding.", "prefix_embedding.vision_tower.position_embedding."),
-    (PALIGEMMA + "vision_tower.vision_model.encoder.layers.", "prefix_embedding.vision_tower.layers."),
-    (PALIGEMMA + "vision_tower.vision_model.post_layernorm.", "prefix_embedding.vision_tower.post_layernorm."),
+    (THEIR_TOWER + "embeddings.patch_embedding.", OUR_TOWER + "patch_embedding."),
+    (THEIR_TOWER + "embeddings.position_embedding.", OUR_TOWER + "position_embedding."),
+    (THEIR_TOWER + "encoder.layers.", OUR_TOWER + "layers."),
+    (THEIR_TOWER + "post_layernorm.", OUR_TOWER + "post_layernorm."),
     (PALIGEMMA + "multi_modal_projector.linear.", "prefix_embedding.projector."),
     (PALIGEMMA + "language_model.embed_tokens.", "prefix_embedding.embed_tokens."),
     (PALIGEMMA + "language_model.", "prefix."),
     (GEMMA_EXPERT, "expert."),
     ("model.", "suffix_embedding."),
-)  # fmt: skip
+)
 
 TIED_EMBEDDING = "model.paligemma_with_expert.paligemma.lm_head.weight"
 UNUSED = (TIED_EMBEDDING, "model.paligemma_with_expert.gemma_expert.lm_head.weight")
@@ -100,7 +102,9 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
         cameras=_cameras(settings, config, folder / "config.json"),
         state_normalization=_normalization(folder, "policy_preprocessor.json", "normalizer", STATE_FEATURE, state),
         action_normalization=_normalization(folder, "policy_postprocessor.json", "unnormalizer", "action", action),
-        tensors={_our_name(name): StoredTensor(file, name) for name, (file, _) in stored.items() if _is_used(name, stored)},
+        tensors={
+            _our_name(name): StoredTensor(file, name) for name, (file, _) in stored.items() if _is_used(name, stored)
+        },
     )
 
 
@@ -231,7 +235,8 @@ def _cameras(settings: dict[str, Any], config: PI0Config, file: Path) -> tuple[s
     cameras = tuple(name.removeprefix(IMAGE_FEATURE) for name in features if name.startswith(IMAGE_FEATURE))
     if not 1 <= len(cameras) <= config.num_cameras:
         raise CheckpointError(
-            f"{file}: input_features must name 1 to {config.num_cameras} cameras as {IMAGE_FEATURE}NAME, found {list(cameras)}"
+            f"{file}: input_features must name 1 to {config.num_cameras} cameras as {IMAGE_FEATURE}NAME, "
+            f"found {list(cameras)}"
         )
     return cameras
 
@@ -242,9 +247,7 @@ def _feature_sizes(settings: dict[str, Any], config: PI0Config, file: Path) -> t
     for section, name in (("input_features", STATE_FEATURE), ("output_features", "action")):
         shape = _features(settings, section).get(name, {}).get("shape")
         if not (isinstance(shape, list) and len(shape) == 1 and 1 <= shape[0] <= config.action_dim):
-            raise CheckpointError(
-                f"{file}: {section} must give {name} a shape [1..{config.action_dim}], found {shape}"
-            )
+            raise CheckpointError(f"{file}: {section} must give {name} a shape [1..{config.action_dim}], found {shape}")
         sizes.append(shape[0])
     return sizes[0], sizes[1]
 

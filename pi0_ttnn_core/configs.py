@@ -110,7 +110,11 @@ def config_from_architecture(architecture: dict[str, Any], base: PI0Config = PI0
     Raises:
         ConfigError: a size is missing, unknown, not a positive integer or does not fit the others.
     """
-    sections = {"vision": VisionConfig, "prefix": GemmaConfig, "expert": GemmaConfig}
+    sections: dict[str, type[VisionConfig] | type[GemmaConfig]] = {
+        "vision": VisionConfig,
+        "prefix": GemmaConfig,
+        "expert": GemmaConfig,
+    }
     scalars = ("vocab_size", "action_dim", "horizon")
     _check_keys("architecture", architecture, [*sections, *scalars])
     parts: dict[str, Any] = {}

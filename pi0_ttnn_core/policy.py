@@ -57,9 +57,7 @@ class Policy:
         self.backend = backend
         self.num_steps = num_steps or checkpoint.config.num_steps
         self._seed = seed
-        self._tokenizer = PromptTokenizer(
-            checkpoint.folder, checkpoint.config.vocab_size, checkpoint.config.num_tokens
-        )
+        self._tokenizer = PromptTokenizer(checkpoint.folder, checkpoint.config.vocab_size, checkpoint.config.num_tokens)
 
     @property
     def state_size(self) -> int:
@@ -141,6 +139,8 @@ def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) 
                 f"image of camera {name!r} must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}"
             )
     if observation.state.shape != (state_size,):
-        raise ObservationError(f"state has shape {list(observation.state.shape)}, the checkpoint expects [{state_size}]")
+        raise ObservationError(
+            f"state has shape {list(observation.state.shape)}, the checkpoint expects [{state_size}]"
+        )
     if not np.isfinite(observation.state).all():
         raise ObservationError(f"state has values that are not finite: {observation.state.tolist()}")

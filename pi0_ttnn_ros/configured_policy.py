@@ -165,7 +165,7 @@ class ConfiguredPolicy:
 
 
 def _load_policy(parameters: Parameters) -> Policy:
-    """Load the policy, check that it fits the robot and run it once, so that the first inference is not the slow one."""
+    """Load the policy, check that it fits the robot, and run it once: the first inference is the slowest."""
     policy = load_policy(
         parameters.checkpoint,
         parameters.backend,

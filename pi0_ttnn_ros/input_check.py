@@ -89,9 +89,7 @@ def _check(node: Node, entry: _Input, timeout: float) -> None:
         return
     types = {info.topic_type for info in node.get_publishers_info_by_topic(entry.topic)}
     if entry.type_name in types:
-        raise InputCheckError(
-            f"{entry.what}: {entry.topic} has a publisher, but no message arrived in {timeout:g} s"
-        )
+        raise InputCheckError(f"{entry.what}: {entry.topic} has a publisher, but no message arrived in {timeout:g} s")
     if types:
         raise InputCheckError(f"{entry.what}: {entry.topic} carries {sorted(types)}, expected {entry.type_name}")
     others = sorted(topic for topic, kinds in node.get_topic_names_and_types() if entry.type_name in kinds)

@@ -38,26 +38,41 @@ STRING, INTEGER, DOUBLE = Parameter.Type.STRING, Parameter.Type.INTEGER, Paramet
 STRINGS, DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
 
 DECLARATIONS = (
-    Declaration("checkpoint", STRING, "", "Folder of the checkpoint: config.json, model.safetensors, statistics, tokenizer.json. Required."),
+    Declaration("checkpoint", STRING, "", "Folder of the checkpoint. Required."),
     Declaration("backend", STRING, "torch", "What runs the model: torch (CPU)."),
     Declaration("dtype", STRING, "float32", "Of weights and activations on the torch backend: float32 or bfloat16."),
     Declaration("num_steps", INTEGER, 0, "Euler steps of the flow; 0 takes the checkpoint's number.", (0, 100)),
-    Declaration("seed", INTEGER, 0, "Of the noise. Seed and observation stamp decide the noise of an inference.", (0, 2**31 - 1)),
+    Declaration("seed", INTEGER, 0, "Of the noise, which seed and observation stamp decide.", (0, 2**31 - 1)),
     Declaration("instruction", STRING, "", "Instruction at the start; empty waits for one on the topic ~/instruction."),
     Declaration("inference_rate", DOUBLE, 10.0, "Upper bound of inferences per second, Hz.", (0.1, 100.0)),
-    Declaration("time_step", DOUBLE, 0.02, "Time between two actions of a chunk, s: that of the training data.", (0.001, 1.0)),
+    Declaration("time_step", DOUBLE, 0.02, "Time between two actions, s: that of the training data.", (0.001, 1.0)),
     Declaration("cameras", STRINGS, None, "The checkpoint's camera names that this robot has. Required."),
-    Declaration("camera_topics", STRINGS, None, "Image topic of each camera, in the same order; a name that ends in /compressed is subscribed as CompressedImage. Required."),
+    Declaration(
+        "camera_topics",
+        STRINGS,
+        None,
+        "Image topic of each camera; CompressedImage where it ends in /compressed. Required.",
+    ),
     Declaration("joint_state_topic", STRING, "joint_states", "Topic of the measured joint states."),
     Declaration("joint_names", STRINGS, None, "Joints in the order of the checkpoint's state and action. Required."),
-    Declaration("trajectory_topic", STRING, "joint_trajectory_controller/joint_trajectory", "Topic of the commanded trajectory."),
+    Declaration(
+        "trajectory_topic", STRING, "joint_trajectory_controller/joint_trajectory", "Topic of the commanded trajectory."
+    ),
     Declaration("position_min", DOUBLES, None, "Lower position limit of each joint, rad or m. Required."),
     Declaration("position_max", DOUBLES, None, "Upper position limit of each joint, rad or m. Required."),
     Declaration("max_velocity", DOUBLES, None, "Velocity limit of each joint, rad/s or m/s. Required."),
-    Declaration("input_wait", DOUBLE, 10.0, "How long configure waits for a first message of every input, s.", (0.0, 600.0)),
-    Declaration("image_timeout", DOUBLE, 0.5, "An image older than this is stale, s: no inference, and the robot holds.", (0.01, 60.0)),
-    Declaration("joint_state_timeout", DOUBLE, 0.2, "Joint states older than this are stale, s: no inference, and the robot holds.", (0.01, 60.0)),
-)  # fmt: skip
+    Declaration("input_wait", DOUBLE, 10.0, "How long configure waits for every input, s.", (0.0, 600.0)),
+    Declaration(
+        "image_timeout", DOUBLE, 0.5, "An image older than this is stale and the robot holds, s.", (0.01, 60.0)
+    ),
+    Declaration(
+        "joint_state_timeout",
+        DOUBLE,
+        0.2,
+        "Joint states older than this are stale and the robot holds, s.",
+        (0.01, 60.0),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,15 @@ def read_parameters(node: Node) -> Parameters:
         ParameterError: a required one is missing, or one does not fit another.
     """
     values = {field.name: _value(node, field.name) for field in fields(Parameters)}
-    for name in ("checkpoint", "cameras", "camera_topics", "joint_names", "position_min", "position_max", "max_velocity"):
+    for name in (
+        "checkpoint",
+        "cameras",
+        "camera_topics",
+        "joint_names",
+        "position_min",
+        "position_max",
+        "max_velocity",
+    ):
         if not values[name]:
             raise ParameterError(f"parameter {name} is not set: give it in the robot's YAML or with -p {name}:=...")
     for name in ("position_min", "position_max", "max_velocity"):
@@ -143,7 +166,8 @@ def _value(node: Node, name: str) -> Any:
 def _check(parameters: Parameters) -> None:
     if len(parameters.camera_topics) != len(parameters.cameras):
         raise ParameterError(
-            f"camera_topics has {len(parameters.camera_topics)} entries, cameras {len(parameters.cameras)}: one topic each"
+            f"camera_topics has {len(parameters.camera_topics)} entries, "
+            f"cameras {len(parameters.cameras)}: one topic each"
         )
     joints = len(parameters.joint_names)
     for name in ("cameras", "joint_names"):

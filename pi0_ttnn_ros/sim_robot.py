@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 # Read by mujoco when it is imported: render without a screen.
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -118,7 +119,9 @@ class SimRobot(Node):
 
     def _declare_parameters(self) -> None:
         def declare(name: str, default: object, description: str, **bounds: object) -> None:
-            self.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True, **bounds))
+            self.declare_parameter(
+                name, default, ParameterDescriptor(description=description, read_only=True, **bounds)
+            )
 
         pixels = [IntegerRange(from_value=16, to_value=640)]
         declare("cameras", ["top", "left_wrist", "right_wrist"], "Cameras of the MuJoCo model to publish.")
@@ -127,7 +130,7 @@ class SimRobot(Node):
         rates = [FloatingPointRange(from_value=0.1, to_value=60.0)]
         declare("camera_rate", 15.0, "Images per second of each camera, Hz.", floating_point_range=rates)
 
-    def _value(self, name: str) -> object:
+    def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
     def _now(self) -> int:
@@ -136,7 +139,7 @@ class SimRobot(Node):
     def _follow(self, message: JointTrajectoryMessage) -> None:
         now = self._now()
         try:
-            trajectory = _trajectory_from_message(message, now)
+            trajectory = trajectory_from_message(message, now)
             with self._lock:
                 self._follower.replace(trajectory, now)
         except TrajectoryError as error:
@@ -166,7 +169,7 @@ class SimRobot(Node):
         data = mujoco.MjData(model)
         renderer = mujoco.Renderer(model, self._value("image_height"), self._value("image_width"))
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        period = 1.0 / self._value("camera_rate")  # type: ignore[operator]
+        period = 1.0 / self._value("camera_rate")
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + period, time.monotonic())
@@ -190,7 +193,7 @@ def _image_message(pixels: np.ndarray, stamp: int, frame_id: str) -> Image:
     return message
 
 
-def _trajectory_from_message(message: JointTrajectoryMessage, now: int) -> JointTrajectory:
+def trajectory_from_message(message: JointTrajectoryMessage, now: int) -> JointTrajectory:
     """Return the trajectory with its joints in the order of JOINT_NAMES; a zero stamp means now.
 
     Raises:
@@ -202,7 +205,9 @@ def _trajectory_from_message(message: JointTrajectoryMessage, now: int) -> Joint
     for index, point in enumerate(points):
         sizes = {len(point.positions), len(point.velocities) or len(JOINT_NAMES)}
         if sizes != {len(JOINT_NAMES)} or bool(point.velocities) != bool(points[0].velocities):
-            raise TrajectoryError(f"point {index} has {len(point.positions)} positions, {len(point.velocities)} velocities")
+            raise TrajectoryError(
+                f"point {index} has {len(point.positions)} positions, {len(point.velocities)} velocities"
+            )
     velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
     times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
     return JointTrajectory(

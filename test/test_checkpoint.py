@@ -123,7 +123,9 @@ def test_settings_that_cannot_be_are_named(folder, file, change, culprit):
 
 def test_without_architecture_the_sizes_are_pi0s(folder):
     rewrite_json(folder / "config.json", lambda content: content.pop("architecture"))
-    with pytest.raises(CheckpointError, match=r"misshapen: .*patch_embedding.weight is .* expected \[1152, 3, 14, 14\]"):
+    with pytest.raises(
+        CheckpointError, match=r"misshapen: .*patch_embedding.weight is .* expected \[1152, 3, 14, 14\]"
+    ):
         open_checkpoint(folder)
 
 

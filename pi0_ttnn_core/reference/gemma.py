@@ -6,6 +6,8 @@ one pair per layer.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -133,11 +135,10 @@ class GemmaModelTorch(nn.Module):
         """
         rotary = self.rotary.tables(positions)
         cache: list[KV] = []
-        *inner, last = self.layers
-        for layer in inner:
+        for layer in self.layers[:-1]:
             hidden, kv = layer(hidden, rotary, mask)
             cache.append(kv)
-        return [*cache, last.key_value(hidden, rotary)]
+        return [*cache, cast(GemmaDecoderBlockTorch, self.layers[-1]).key_value(hidden, rotary)]
 
     def forward(self, hidden: Tensor, mask: Tensor, positions: Tensor, cache: list[KV]) -> Tensor:
         """Return the normed output for `hidden` [batch, tokens, width], which attends to `cache` and to itself."""

@@ -1,0 +1,32 @@
+"""The policy on the simulated ALOHA robot: ros2 launch pi0_ttnn_ros demo.launch.py checkpoint:=DIR"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the robot and policy.launch.py with the robot set-up `demo`."""
+    policy = PathJoinSubstitution([FindPackageShare("pi0_ttnn_ros"), "launch", "policy.launch.py"])
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("checkpoint", description="Folder of the checkpoint: pi0-ttnn make-checkpoint."),
+            DeclareLaunchArgument("namespace", default_value="", description="Namespace of both nodes."),
+            Node(
+                package="pi0_ttnn_ros",
+                executable="sim_robot",
+                namespace=LaunchConfiguration("namespace"),
+                output="screen",
+            ),
+            IncludeLaunchDescription(
+                policy,
+                launch_arguments={
+                    "robot": "demo",
+                    "checkpoint": LaunchConfiguration("checkpoint"),
+                    "namespace": LaunchConfiguration("namespace"),
+                }.items(),
+            ),
+        ]
+    )

@@ -1,0 +1,215 @@
+"""The main job on a simulated robot, in one command: robot, policy node and recorder.
+
+    python -m pi0_ttnn_ros.demo [--seconds 30] [--out demo_output] [--checkpoint DIR]
+
+Works without ROS's launch package, which is not to be had as a wheel; launch/demo.launch.py is the same with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+
+from pi0_ttnn_core.random_checkpoint import make_checkpoint
+from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
+
+INSTRUCTION = "transfer the red cube to the other arm"
+START_TIMEOUT = 60.0  # seconds for a process or a transition
+STOP_TIMEOUT = 3.0  # seconds for a process to end by itself
+PARAMETERS = Path("config") / "demo.yaml"
+
+
+class DemoError(RuntimeError):
+    """Something that ends the demo; the message says what."""
+
+
+class StopRequested(Exception):
+    """SIGINT or SIGTERM came."""
+
+
+class Demo:
+    """The processes, and a node that watches them."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._start = time.monotonic()
+        self._stopping = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._stopping.set())
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self.recorder = DemoRecorder(out / "demo.mp4")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.recorder)
+        self._change_state = self.recorder.create_client(ChangeState, "pi0_policy/change_state")
+        # In the order of starting; they are ended in the reverse one, so that the last hold still finds the robot.
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._start:5.1f}s] {text}", flush=True)
+
+    def start_process(self, module: str, *arguments: str) -> None:
+        """Run a node of this package; its log goes to the output folder."""
+        with (self._out / f"{module}.log").open("wb") as log:
+            command = [sys.executable, "-m", f"pi0_ttnn_ros.{module}", *arguments]
+            # A session of its own: a Ctrl-C reaches only this process, which ends the others in order.
+            self._processes[module] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+    def spin_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """Spin until `condition` holds.
+
+        Raises:
+            DemoError: it did not within `timeout` seconds, or a process died.
+            StopRequested: a signal came.
+        """
+        if not self._spin(condition, timeout):
+            raise DemoError(f"waited {timeout:g} s in vain for {what}")
+
+    def spin_for(self, seconds: float) -> None:
+        """Spin for a while; raises like `spin_until`."""
+        self._spin(lambda: False, seconds)
+
+    def _spin(self, condition: Callable[[], bool], timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            self._check_processes()
+            self._executor.spin_once(timeout_sec=min(0.1, remaining))
+        return True
+
+    def _check_processes(self) -> None:
+        if self._stopping.is_set():
+            raise StopRequested
+        for module, process in self._processes.items():
+            if process.poll() is not None:
+                raise DemoError(f"{module} ended with status {process.returncode}{self._log_of(module)}")
+
+    def _log_of(self, module: str) -> str:
+        file = self._out / f"{module}.log"
+        lines = file.read_text(errors="replace").splitlines()[-10:]
+        return "\n  ".join([f"; the end of {file}:", *lines])
+
+    def change_state(self, transition: int, what: str) -> None:
+        """Ask the policy node for a transition and wait for it."""
+        self.spin_until(self._change_state.service_is_ready, START_TIMEOUT, "the policy node")
+        future = self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self.spin_until(future.done, START_TIMEOUT, f"the policy node to {what}")
+        if not future.result().success:
+            raise DemoError(f"the policy node could not {what}{self._log_of('policy_node')}")
+
+    def close(self) -> None:
+        """End all processes, the last first."""
+        for process in reversed(self._processes.values()):
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.recorder.stop()
+        self._executor.shutdown()
+        self.recorder.destroy_node()
+        rclpy.shutdown()
+
+
+def run(demo: Demo, checkpoint: Path, seconds: float) -> None:
+    """Start everything and let the policy act for `seconds`."""
+    demo.say("starting the simulated robot")
+    demo.start_process("sim_robot")
+    demo.spin_until(lambda: demo.recorder.sees_robot, START_TIMEOUT, "images of the robot")
+    demo.say(f"starting the policy node with {checkpoint}")
+    parameters = Path(__file__).resolve().parent.parent / PARAMETERS
+    if not parameters.exists():
+        from ament_index_python.packages import get_package_share_directory
+
+        parameters = Path(get_package_share_directory("pi0_ttnn_ros")) / PARAMETERS
+    demo.start_process("policy_node", "--ros-args", "--params-file", str(parameters), "-p", f"checkpoint:={checkpoint}")
+    demo.change_state(Transition.TRANSITION_CONFIGURE, "configure")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    demo.recorder.create_publisher(String, "pi0_policy/instruction", latched).publish(String(data=INSTRUCTION))
+    demo.recorder.start()
+    demo.change_state(Transition.TRANSITION_ACTIVATE, "activate")
+    demo.say(f"the policy acts for {seconds:g} s: {INSTRUCTION!r}")
+    deadline = time.monotonic() + seconds
+    while (remaining := deadline - time.monotonic()) > 0:
+        demo.spin_for(min(2.0, remaining))
+        status = demo.recorder.status
+        if status is not None:
+            stale = f", stale: {', '.join(status.stale_inputs)}" if status.stale_inputs else ""
+            demo.say(
+                f"{len(demo.recorder.recording.sequences)} chunks, latency p50 {status.latency_p50 * 1e3:.0f} ms, "
+                f"joints moved {demo.recorder.recording.distance():.1f} rad{stale}"
+            )
+    demo.change_state(Transition.TRANSITION_DEACTIVATE, "deactivate")
+    demo.recorder.stop()
+
+
+def report(demo: Demo, out: Path) -> str:
+    """Write the pictures and return the summary.
+
+    Raises:
+        DemoError: the policy did not move the robot.
+    """
+    recording, status = demo.recorder.recording, demo.recorder.status
+    if not recording.sequences or status is None or recording.distance() < 0.1:
+        error = status.last_error if status is not None else ""
+        raise DemoError(f"the policy did not move the robot{': ' + error if error else ''}")
+    write_strip(recording, out / "demo.png")
+    write_plot(recording, out / "joints.png")
+    demo.say(f"wrote {out}/demo.mp4, demo.png and joints.png")
+    received = len(recording.stamps) + len(recording.sequences)
+    lost = recording.joint_states_lost() + recording.chunks_lost()
+    return (
+        f"inferences: {len(recording.sequences)}, latency p50 {status.latency_p50 * 1e3:.0f} ms, "
+        f"p95 {status.latency_p95 * 1e3:.0f} ms, dropped {lost} of {received + lost} joint states and chunks, "
+        f"joints moved {recording.distance():.1f} rad"
+    )
+
+
+def main() -> None:
+    """Run the demo: status 0 when the policy moved the robot, 1 when it did not, 130 when it was interrupted."""
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the policy acts (default 30)")
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for film, pictures and logs")
+    parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: random weights of a tiny model")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    demo = Demo(arguments.out)
+    summary, problem = "", ""
+    try:
+        checkpoint = arguments.checkpoint
+        if checkpoint is None:
+            checkpoint = arguments.out / "checkpoint"
+            demo.say(f"writing a tiny checkpoint of random weights to {checkpoint}")
+            make_checkpoint("tiny", checkpoint, seed=0)
+        run(demo, checkpoint, arguments.seconds)
+        summary = report(demo, arguments.out)
+    except DemoError as error:
+        problem = str(error)
+    except StopRequested:
+        demo.say("interrupted")
+        sys.exit(130)
+    finally:
+        demo.close()
+    if problem:
+        sys.exit(f"demo: {problem}")
+    print(summary)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Records a run of the demo: a film, an image strip, and the joints' motion against what was commanded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import matplotlib
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ttnn_ros.conversions import image_from_message, nanoseconds
+from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
+from pi0_ttnn_ros.sim_robot import JOINT_NAMES, JOINT_STATE_RATE, START_POSE, trajectory_from_message
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # the backend must be chosen first
+
+CAMERAS = ("left_wrist", "top", "right_wrist")
+FILM_RATE = 15  # images per second: that of the simulated cameras
+STRIP_IMAGES = 4
+# Every joint state counts here, also while an image is being encoded.
+ALL_JOINT_STATES = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+@dataclass
+class Recording:
+    """What came in while the policy acted; stamps are nanoseconds."""
+
+    stamps: list[int] = field(default_factory=list)
+    measured: list[np.ndarray] = field(default_factory=list)
+    commanded: list[np.ndarray] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    stills: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def joint_states_lost(self) -> int:
+        """Return how many joint states are missing, by their stamps' regular distance."""
+        periods = np.diff(self.stamps) * 1e-9 * JOINT_STATE_RATE
+        return int(np.maximum(np.round(periods) - 1, 0).sum())
+
+    def chunks_lost(self) -> int:
+        """Return how many chunks are missing, by their sequence numbers."""
+        return int(np.maximum(np.diff(self.sequences) - 1, 0).sum())
+
+    def distance(self) -> float:
+        """Return the way that all arm joints went together, rad."""
+        if not self.measured:
+            return 0.0
+        arms = [index for index, name in enumerate(JOINT_NAMES) if not name.endswith("gripper")]
+        return float(np.abs(np.diff(np.array(self.measured)[:, arms], axis=0)).sum())
+
+
+class DemoRecorder(Node):
+    """Listens to the robot and to the policy. Records between `start` and `stop`."""
+
+    def __init__(self, film: Path) -> None:
+        super().__init__("demo_recorder")
+        self.status: PolicyStatus | None = None
+        self.recording = Recording()
+        self._film_file = film
+        self._film: Any = None
+        self._images: dict[str, np.ndarray] = {}
+        self._follower = TrajectoryFollower(START_POSE)
+        for camera in CAMERAS:
+            topic = f"camera_{camera}/image_raw"
+            self.create_subscription(Image, topic, partial(self._on_image, camera), qos_profile_sensor_data)
+        self.create_subscription(JointState, "joint_states", self._on_joint_states, ALL_JOINT_STATES)
+        self.create_subscription(
+            JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._on_trajectory, 10
+        )
+        self.create_subscription(ActionChunk, "pi0_policy/action_chunk", self._on_chunk, 100)
+        self.create_subscription(PolicyStatus, "pi0_policy/status", self._on_status, 10)
+
+    @property
+    def sees_robot(self) -> bool:
+        """Whether an image of every camera has come."""
+        return len(self._images) == len(CAMERAS)
+
+    def start(self) -> None:
+        film = imageio.get_writer(self._film_file, fps=FILM_RATE, macro_block_size=1)
+        # The first image starts the encoder, which takes a second: before anything is to be recorded.
+        film.append_data(self._views())
+        self._film = film
+
+    def stop(self) -> None:
+        if self._film is not None:
+            self._film.close()
+            self._film = None
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        self._images[camera] = image_from_message(message)
+        if self._film is None or camera != "top" or not self.sees_robot:
+            return
+        views = self._views()
+        self._film.append_data(views)
+        stamp = nanoseconds(message.header.stamp)
+        stills = self.recording.stills
+        if not stills or stamp - stills[-1][0] > 10**9:
+            stills.append((stamp, views))
+
+    def _views(self) -> np.ndarray:
+        return np.hstack([self._images[name] for name in CAMERAS])
+
+    def _on_joint_states(self, message: JointState) -> None:
+        if self._film is None:
+            return
+        stamp = nanoseconds(message.header.stamp)
+        self.recording.stamps.append(stamp)
+        self.recording.measured.append(np.array(message.position))
+        self.recording.commanded.append(self._follower.sample(stamp)[0])
+
+    def _on_trajectory(self, message: JointTrajectory) -> None:
+        now = self.get_clock().now().nanoseconds
+        self._follower.replace(trajectory_from_message(message, now), now)
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        if self._film is not None:
+            self.recording.sequences.append(message.sequence)
+
+    def _on_status(self, message: PolicyStatus) -> None:
+        self.status = message
+
+
+def write_strip(recording: Recording, file: Path) -> None:
+    """Write images from across the run, the latest at the bottom; the cameras stand side by side."""
+    stills = recording.stills
+    chosen = [stills[round(i)] for i in np.linspace(0, len(stills) - 1, min(STRIP_IMAGES, len(stills)))]
+    imageio.imwrite(file, np.vstack([views for _, views in chosen]))
+
+
+def write_plot(recording: Recording, file: Path) -> None:
+    """Write the measured positions of every joint against the commanded ones."""
+    seconds = (np.array(recording.stamps) - recording.stamps[0]) * 1e-9
+    measured, commanded = np.array(recording.measured), np.array(recording.commanded)
+    figure, rows = plt.subplots(2, 7, figsize=(21, 6), sharex=True, layout="constrained")
+    for joint, axes in enumerate(rows.flat):
+        axes.plot(seconds, commanded[:, joint], color="tab:orange", linewidth=2.5, alpha=0.7, label="commanded")
+        axes.plot(seconds, measured[:, joint], color="tab:blue", linewidth=1.0, label="measured")
+        _label(axes, JOINT_NAMES, joint)
+    figure.legend(*rows.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    figure.suptitle("Joint positions of the simulated ALOHA robot, commanded by PI0 with random weights")
+    figure.savefig(file, dpi=80)
+    plt.close(figure)
+
+
+def _label(axes: plt.Axes, names: Sequence[str], joint: int) -> None:
+    axes.set_title(names[joint])
+    axes.set_ylabel("opening (0 to 1)" if names[joint].endswith("gripper") else "rad")
+    if joint >= len(names) // 2:
+        axes.set_xlabel("s")
+    axes.grid(alpha=0.3)
