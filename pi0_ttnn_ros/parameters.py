@@ -170,7 +170,7 @@ def _check(parameters: Parameters) -> None:
             f"cameras {len(parameters.cameras)}: one topic each"
         )
     joints = len(parameters.joint_names)
-    for name in ("cameras", "joint_names"):
+    for name in ("cameras", "camera_topics", "joint_names"):
         values = getattr(parameters, name)
         doubled = sorted({value for value in values if values.count(value) > 1})
         if doubled:

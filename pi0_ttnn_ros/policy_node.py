@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -124,7 +126,10 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    node = PolicyNode()
+    try:
+        node = PolicyNode()
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        sys.exit(f"pi0_policy: {error}")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stopping.is_set():

@@ -1,0 +1,84 @@
+"""Real processes over DDS for the tests of the nodes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+START_TIMEOUT = 60.0
+
+
+class Process:
+    """A node of this package in a process of its own."""
+
+    def __init__(self, module: str, log: Path, *ros_arguments: str, namespace: str) -> None:
+        self.log_file = log
+        command = [sys.executable, "-m", f"pi0_ttnn_ros.{module}", "--ros-args", "-r", f"__ns:={namespace}"]
+        with log.open("wb") as output:
+            self.process = subprocess.Popen([*command, *ros_arguments], stdout=output, stderr=output)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def stop(self, number: int = signal.SIGINT, timeout: float = 5.0) -> int:
+        """Send a signal and return the exit status; the test fails when the process does not end in time."""
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"no end within {timeout} s of signal {number}:\n{self.log}") from None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Listener:
+    """The test's side: a node that keeps what it hears, and an executor to wait on."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        self.node = Node(name, namespace=namespace)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+
+    def hear(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
+        """Return the list into which the messages of `topic` go."""
+        heard: list[Any] = []
+        self.node.create_subscription(message_type, topic, heard.append, qos)
+        return heard
+
+    def spin_until(self, condition: Callable[[], object], timeout: float = START_TIMEOUT, what: str = "") -> None:
+        """Spin until `condition` holds; the test fails when it does not in time."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what or condition}"
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def call(self, service_type: type, name: str, request: Any) -> Any:
+        """Call a service and return its response."""
+        client = self.node.create_client(service_type, name)
+        self.spin_until(client.service_is_ready, what=f"service {name}")
+        future = client.call_async(request)
+        self.spin_until(future.done, what=f"response of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+def without_ros_environment() -> dict[str, str]:
+    """Return the environment as it is where no ROS was ever set up."""
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith(("AMENT", "ROS_", "_ROS"))}
