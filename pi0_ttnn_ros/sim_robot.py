@@ -213,7 +213,7 @@ def trajectory_from_message(message: JointTrajectoryMessage, now: int) -> JointT
     return JointTrajectory(
         start=nanoseconds(message.header.stamp) or now,
         times=np.array(times, np.int64),
-        positions=np.array([point.positions for point in points]).reshape(len(points), -1)[:, order],
+        positions=np.array([point.positions for point in points]).reshape(-1, len(JOINT_NAMES))[:, order],
         velocities=None if velocities is None else velocities[:, order],
     )
 

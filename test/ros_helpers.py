@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -47,9 +48,9 @@ class Process:
 class Listener:
     """The test's side: a node that keeps what it hears, and an executor to wait on."""
 
-    def __init__(self, name: str, namespace: str) -> None:
-        self.node = Node(name, namespace=namespace)
-        self._executor = SingleThreadedExecutor()
+    def __init__(self, name: str, namespace: str, context: Context | None = None) -> None:
+        self.node = Node(name, namespace=namespace, context=context)
+        self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
 
     def hear(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:

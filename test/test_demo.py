@@ -1,0 +1,118 @@
+"""The main job as a whole, and what happens when parts of it go."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+if importlib.util.find_spec("gym_aloha") is None:
+    pytest.skip("gym-aloha is not installed", allow_module_level=True)
+
+from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from ros_helpers import Listener
+
+# The demo runs in the root namespace: a domain of its own keeps it from the other tests' nodes.
+DOMAIN = int(os.environ.get("ROS_DOMAIN_ID", "0")) + 100
+
+
+def start_demo(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "pi0_ttnn_ros.demo", "--out", str(out), *arguments]
+    environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+
+
+@pytest.fixture
+def listener():
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    listener = Listener("listener", "/", context)
+    yield listener
+    listener.close()
+    rclpy.shutdown(context=context)
+
+
+def pids_of(out: Path) -> dict[str, int]:
+    """Return the demo's nodes by module: their command lines are Python's with the module's name."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = status.read_bytes().decode().split("\0")
+            environment = (status.parent / "environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if "-m" in words and f"ROS_DOMAIN_ID={DOMAIN}" in environment:
+            found[words[words.index("-m") + 1].rpartition(".")[2]] = int(status.parent.name)
+    return found
+
+
+def test_the_demo_moves_the_robot_and_shows_it(tmp_path):
+    demo = start_demo(tmp_path, "--seconds", "4")
+    output, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 0, output
+    summary = output.strip().splitlines()[-1]
+    assert summary.startswith("inferences: ") and summary.endswith(" rad")
+    assert int(summary.split()[1].rstrip(",")) >= 1
+    for name in ("demo.mp4", "demo.png", "joints.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
+    assert not pids_of(tmp_path)
+
+
+def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
+    """The robot node is killed mid-run; the policy node goes on and names what is stale; a new robot is driven."""
+    statuses = listener.hear(
+        PolicyStatus, "pi0_policy/status", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
+    chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
+    demo = start_demo(tmp_path, "--seconds", "100")
+    try:
+        listener.spin_until(lambda: len(chunks) > 2, what="chunks")
+        # Without the demo's own process, which ends when one of its nodes dies.
+        pids = pids_of(tmp_path)
+        os.kill(pids["demo"], signal.SIGSTOP)
+        os.kill(pids["sim_robot"], signal.SIGKILL)
+        listener.spin_until(lambda: statuses[-1].stale_inputs, timeout=15, what="stale inputs")
+        assert "joint_states" in statuses[-1].stale_inputs and statuses[-1].lifecycle_state == "active"
+        count = len(chunks)
+        environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
+        robot = subprocess.Popen([sys.executable, "-m", "pi0_ttnn_ros.sim_robot"], env=environment)
+        try:
+            listener.spin_until(lambda: len(chunks) > count + 2, timeout=30, what="chunks for the new robot")
+            assert statuses[-1].lifecycle_state == "active"
+        finally:
+            robot.kill()
+            robot.wait()
+    finally:
+        os.kill(pids_of(tmp_path)["demo"], signal.SIGCONT)
+        demo.communicate(timeout=30)
+    assert not pids_of(tmp_path)
+
+
+def test_ctrl_c_ends_everything_within_five_seconds(tmp_path, listener):
+    chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
+    demo = start_demo(tmp_path, "--seconds", "100")
+    listener.spin_until(lambda: chunks, what="a chunk")
+    os.killpg(demo.pid, signal.SIGINT)
+    output, _ = demo.communicate(timeout=5)
+    assert demo.returncode == 130 and "Traceback" not in output
+    assert not pids_of(tmp_path)
+    for log in tmp_path.glob("*.log"):
+        assert "Traceback" not in log.read_text()
+
+
+def test_a_bad_checkpoint_is_one_clear_end(tmp_path):
+    demo = start_demo(tmp_path, "--checkpoint", str(tmp_path / "nowhere"))
+    output, _ = demo.communicate(timeout=120)
+    assert demo.returncode == 1
+    assert "nowhere is no folder" in output and "Traceback" not in output
+    assert not pids_of(tmp_path)

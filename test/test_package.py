@@ -1,0 +1,102 @@
+"""The package as others see it: its manifest, its messages, its install space, its README."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ros_helpers import without_ros_environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python(code: str, cwd: Path, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_manifest_is_valid_and_names_only_what_rosdep_can_install():
+    catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg is not installed")
+    package = catkin_pkg.parse_package(str(ROOT / "package.xml"), warnings=(warnings := []))
+    assert not warnings
+    assert package.name == "pi0_ttnn_ros" and package.licenses == ["Apache-2.0"]
+    names = {dependency.name for dependency in package.exec_depends + package.test_depends}
+    assert {"rclpy", "sensor_msgs", "trajectory_msgs", "launch_ros", "rosidl_default_runtime"} <= names
+    assert not {name for name in names if name.endswith("-pip") or name in ("torch", "ttnn")}
+
+
+def test_setup_py_and_package_xml_agree():
+    setup, manifest = (ROOT / "setup.py").read_text(), (ROOT / "package.xml").read_text()
+    version = re.search(r'version="([\d.]+)",', setup)
+    assert version and f"<version>{version[1]}</version>" in manifest
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("message", sorted((ROOT / "msg").glob("*.msg")), ids=lambda path: path.stem)
+def test_every_field_of_a_message_is_explained(message):
+    fields = [line for line in message.read_text().splitlines() if line and not line.startswith("#")]
+    assert fields
+    for line in fields:
+        assert re.search(r"# \S.{10,}", line), line
+
+
+def test_messages_import_with_the_source_first_on_the_path(tmp_path):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    code = "import pi0_ttnn_ros, pi0_ttnn_ros.msg as m; print(pi0_ttnn_ros.__file__); m.ActionChunk(); m.PolicyStatus()"
+    path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+    assert Path(python(code, tmp_path, PYTHONPATH=path)).parent.parent == ROOT
+
+
+def test_the_install_space_stands_alone(tmp_path):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from ament_index_python.packages import get_package_prefix
+
+    prefix = Path(get_package_prefix("pi0_ttnn_ros"))
+    path = os.pathsep.join(part for part in os.environ["PYTHONPATH"].split(os.pathsep) if Path(part) != ROOT)
+    code = (
+        "import pi0_ttnn_core, pi0_ttnn_ros.policy_node as n, pi0_ttnn_ros.msg as m; print(n.__file__); m.ActionChunk()"
+    )
+    assert prefix in Path(python(code, tmp_path, PYTHONPATH=path)).parents
+    for executable in ("policy_node", "sim_robot"):
+        assert os.access(prefix / "lib/pi0_ttnn_ros" / executable, os.X_OK)
+    share = prefix / "share/pi0_ttnn_ros"
+    for file in ("launch/policy.launch.py", "launch/demo.launch.py", "config/aloha.yaml", "config/demo.yaml"):
+        assert (share / file).exists()
+
+
+def test_the_command_works_without_ros(tmp_path):
+    command = Path(sys.executable).with_name("pi0-ttnn")
+    if not command.exists():
+        pytest.skip("the package is not installed with pip in this Python")
+    run = subprocess.run(
+        [command, "make-checkpoint", "--config", "tiny", "--out", tmp_path / "tiny"],
+        cwd=tmp_path,
+        env=without_ros_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "tiny/model.safetensors").exists()
+
+
+def test_the_core_knows_nothing_of_ros_and_the_node_nothing_of_ttnn():
+    imports = re.compile(r"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
+    for package, forbidden in (("pi0_ttnn_core", {"rclpy", "pi0_ttnn_ros", "launch"}), ("pi0_ttnn_ros", {"ttnn"})):
+        for file in (ROOT / package).rglob("*.py"):
+            assert not forbidden & set(imports.findall(file.read_text())), file
+
+
+def test_the_readme_lists_the_parameters_as_they_are():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from pi0_ttnn_ros.parameters import markdown_table
+
+    assert markdown_table() in (ROOT / "README.md").read_text()

@@ -1,0 +1,106 @@
+"""The simulated robot as a process over DDS."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+if importlib.util.find_spec("gym_aloha") is None:
+    pytest.skip("gym-aloha is not installed", allow_module_level=True)
+
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+
+from pi0_ttnn_ros.conversions import image_from_message, nanoseconds, trajectory_message
+from pi0_ttnn_ros.sim_robot import JOINT_NAMES, START_POSE
+from ros_helpers import Listener, Process
+
+from trajectory_msgs.msg import JointTrajectory  # isort: skip
+
+NAMESPACE = "/test_sim_robot"
+
+
+class Operator(Listener):
+    """Sees the robot and commands it."""
+
+    def __init__(self) -> None:
+        super().__init__("operator", NAMESPACE)
+        self.joint_states = self.hear(JointState, "joint_states", qos_profile_sensor_data)
+        self.images = {
+            name: self.hear(Image, f"camera_{name}/image_raw", qos_profile_sensor_data)
+            for name in ("top", "left_wrist", "right_wrist")
+        }
+        self._commands = self.node.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", 10)
+        self.spin_until(lambda: self.joint_states and self._commands.get_subscription_count(), what="the robot")
+
+    @property
+    def positions(self) -> np.ndarray:
+        return np.array(self.joint_states[-1].position)
+
+    def command(self, positions, names=JOINT_NAMES, seconds=1.0) -> None:
+        times = np.array([round(seconds * 1e9)])
+        points = np.array(positions)[None]
+        self._commands.publish(trajectory_message(0, names, times, points, np.zeros_like(points)))
+
+
+@pytest.fixture(scope="module")
+def context():
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def process(context, tmp_path):
+    process = Process("sim_robot", tmp_path / "log", namespace=NAMESPACE)
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+def operator(process):
+    operator = Operator()
+    yield operator
+    operator.close()
+
+
+def test_it_shows_and_tells_where_it_is(operator):
+    operator.spin_until(lambda: len(operator.joint_states) > 100, what="joint states")
+    assert list(operator.joint_states[-1].name) == list(JOINT_NAMES)
+    np.testing.assert_allclose(operator.positions, START_POSE, atol=0.05)
+    stamps = [nanoseconds(message.header.stamp) for message in operator.joint_states]
+    assert np.median(np.diff(stamps)) == pytest.approx(0.02e9, rel=0.1)
+    for images in operator.images.values():
+        operator.spin_until(lambda images=images: images, what="an image of every camera")
+        pixels = image_from_message(images[-1])
+        assert pixels.shape == (240, 320, 3)
+        assert pixels.std() > 10  # a picture, not one colour
+
+
+def test_it_goes_where_it_is_sent_and_stays_there(operator):
+    target = START_POSE + np.tile([0.2, 0.1, -0.1, 0.2, 0.1, 0.2, 0.4], 2)
+    names = list(reversed(JOINT_NAMES))
+    operator.command(target[::-1], names)
+    operator.spin_until(lambda: np.abs(operator.positions - target).max() < 0.05, timeout=20, what=f"{target}")
+    count = len(operator.joint_states)
+    operator.spin_until(lambda: len(operator.joint_states) > count + 50, what="another second")
+    assert np.abs(operator.positions - target).max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("names", "culprit"),
+    [(["tail", *JOINT_NAMES[1:]], "unknown ['tail'], missing ['left_waist']"), (JOINT_NAMES[:13], "13 of 14")],
+)
+def test_it_refuses_what_a_controller_refuses(operator, process, names, culprit):
+    before = operator.positions
+    operator.command(np.ones(len(names)), names)
+    operator.spin_until(lambda: culprit in process.log, timeout=10, what=culprit)
+    assert np.abs(operator.positions - before).max() < 0.05
+
+
+def test_it_ends_at_once_and_quietly(operator, process):
+    assert process.stop(timeout=5.0) == 0
+    assert "Traceback" not in process.log

@@ -1,0 +1,102 @@
+"""The joint trajectory controller's rules and interpolation, against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi0_ttnn_ros.trajectory_interpolation import (
+    JointTrajectory,
+    TrajectoryError,
+    TrajectoryFollower,
+    check_joint_names,
+)
+
+SECOND = 10**9
+
+
+def trajectory(times, positions, velocities=None, start=0) -> JointTrajectory:
+    times = np.array([round(t * SECOND) for t in times], np.int64)
+    positions = np.array(positions, float).reshape(len(times), 1)
+    if velocities is not None:
+        velocities = np.array(velocities, float).reshape(len(times), 1)
+    return JointTrajectory(start, times, positions, velocities)
+
+
+def test_positions_alone_are_followed_in_straight_lines():
+    follower = TrajectoryFollower(np.array([1.0]))
+    follower.replace(trajectory([1, 3], [2, 6]), now=0)
+    assert follower.sample(SECOND // 2)[0] == pytest.approx(1.5)
+    position, velocity = follower.sample(2 * SECOND)
+    assert (position, velocity) == (pytest.approx(4.0), pytest.approx(2.0))
+    assert follower.sample(99 * SECOND)[0] == pytest.approx(6.0)
+
+
+def test_positions_and_velocities_are_followed_on_the_cubic():
+    """t^3 - 2 t^2 + t is the cubic with 0, 0 at its ends and velocities 1 and 0."""
+    follower = TrajectoryFollower(np.array([0.0]))
+    follower.replace(trajectory([1, 2], [5, 5], [1, 0]), now=0)
+    for t in np.linspace(0, 1, 7):
+        position, velocity = follower.sample(round((1 + t) * SECOND))
+        assert position == pytest.approx(5 + t**3 - 2 * t**2 + t)
+        assert velocity == pytest.approx(3 * t**2 - 4 * t + 1, abs=1e-6)
+
+
+def test_a_new_trajectory_starts_at_the_desired_state_and_skips_what_is_past():
+    follower = TrajectoryFollower(np.array([0.0]))
+    follower.replace(trajectory([2], [2]), now=0)
+    follower.replace(trajectory([1, 2, 3], [100, 50, 7], start=0), now=round(1.5 * SECOND))
+    assert follower.sample(round(1.5 * SECOND))[0] == pytest.approx(1.5)
+    assert follower.sample(round(1.75 * SECOND))[0] == pytest.approx((1.5 + 50) / 2)
+    assert follower.sample(3 * SECOND)[0] == pytest.approx(7)
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    st.lists(st.floats(-3, 3), min_size=1, max_size=6),
+    st.floats(0.0, 0.99),
+)
+def test_replacing_never_jumps(first, second, when):
+    follower = TrajectoryFollower(np.array([0.0]))
+    for positions, now in ((first, 0), (second, round(when * len(first) * SECOND))):
+        before = follower.sample(now)[0]
+        velocities = [*np.ones(len(positions) - 1), 0]
+        follower.replace(trajectory(range(1, len(positions) + 1), positions, velocities, start=now), now)
+        assert follower.sample(now)[0] == pytest.approx(before)
+        assert follower.sample(now + 1)[0] == pytest.approx(before, abs=1e-6)
+        for index, position in enumerate(positions, start=1):
+            assert follower.sample(now + index * SECOND)[0] == pytest.approx(position)
+
+
+@pytest.mark.parametrize(
+    ("refused", "culprit"),
+    [
+        (trajectory([], []), "no points"),
+        (trajectory([1, 1], [0, 0]), "increase strictly"),
+        (trajectory([-1, 1], [0, 0]), "increase strictly"),
+        (trajectory([1], [np.nan]), "not finite"),
+        (trajectory([1], [0], [np.inf]), "not finite"),
+        (trajectory([1], [0], [0.5]), "last point must be zero"),
+        (trajectory([1], [0], start=-5 * SECOND), "ended 4.000 s ago"),
+    ],
+)
+def test_a_refused_trajectory_changes_nothing(refused, culprit):
+    follower = TrajectoryFollower(np.array([1.0]))
+    with pytest.raises(TrajectoryError, match=culprit):
+        follower.replace(refused, now=0)
+    assert follower.sample(SECOND)[0] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("names", "culprit"),
+    [(["a"], r"missing \['b'\]"), (["a", "b", "c"], r"unknown \['c'\]"), (["a", "b", "b"], "3 of 2")],
+)
+def test_wrong_joint_names_are_named(names, culprit):
+    with pytest.raises(TrajectoryError, match=culprit):
+        check_joint_names(names, ["a", "b"])
+
+
+def test_joint_names_may_come_in_any_order():
+    check_joint_names(["b", "a"], ["a", "b"])
