@@ -22,7 +22,10 @@ USER_ERRORS = (CheckpointError, TokenizerError, BackendError, InputError, OSErro
 
 def main() -> None:
     """Run the command; a bad input ends it with one message and status 2."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments, arguments.rest = parser.parse_known_args()
+    if arguments.rest and arguments.run is not _bench_node:
+        parser.error(f"unrecognized arguments: {' '.join(arguments.rest)}")
     try:
         sys.exit(arguments.run(arguments))
     except USER_ERRORS as error:
@@ -55,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
     node.set_defaults(run=_bench_node)
-    node.add_argument("rest", nargs=argparse.REMAINDER)
     return parser
 
 
@@ -91,7 +93,7 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def _bench_node(arguments: argparse.Namespace) -> int:
-    # In a process of its own: this package knows nothing of ROS.
+    # In a process of its own, which parses the options: this package knows nothing of ROS.
     return subprocess.run([sys.executable, "-m", "pi0_ttnn_ros.bench_node", *arguments.rest], check=False).returncode
 
 

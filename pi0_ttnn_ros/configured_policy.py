@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -30,6 +30,8 @@ from pi0_ttnn_ros.status import Statistics
 INFERENCE_ERRORS = (ConversionError, ObservationError, SafetyError)
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# As the sensor-data profile, but only the newest counts: an image that waits in a queue is decoded for nothing.
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 LOG_INTERVAL = 5.0  # seconds between two logs of the same lasting trouble
 CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end
 
@@ -101,13 +103,11 @@ class ConfiguredPolicy:
     def _subscribe(self) -> list[Subscription]:
         node, parameters = self.node, self.parameters
         subscriptions = [
-            node.create_subscription(image_type(topic), topic, partial(self._put, camera), qos_profile_sensor_data)
+            node.create_subscription(image_type(topic), topic, partial(self._put, camera), NEWEST)
             for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
         ]
         subscriptions.append(
-            node.create_subscription(
-                JointState, parameters.joint_state_topic, partial(self._put, JOINT_STATES), qos_profile_sensor_data
-            )
+            node.create_subscription(JointState, parameters.joint_state_topic, partial(self._put, JOINT_STATES), NEWEST)
         )
         # A transient-local subscription does not hear a volatile publisher, such as a plain `ros2 topic pub`, and a
         # volatile one gets nothing from before its time: the instruction must not be lost either way.

@@ -1,0 +1,178 @@
+"""pi0-ttnn bench node: what the node adds to the model, from the newest input to the trajectory.
+
+Three 640x480 cameras at 30 Hz and joint states at 50 Hz come from a process of their own, as on a robot. Of every chunk
+the bench takes: receipt of its trajectory - stamp of its observation (the joint states' publication) - time that the
+backend took for the model. What is left is the node: transport, waiting, decoding, transforms, limits, publication.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
+from pi0_ttnn_ros.conversions import nanoseconds
+from pi0_ttnn_ros.msg import ActionChunk
+
+NAMESPACE = "/pi0_bench"
+WIDTH, HEIGHT = 640, 480
+CAMERA_RATE, JOINT_STATE_RATE = 30.0, 50.0  # Hz
+JOINTS = [f"joint_{number}" for number in range(2 * len(REST_POSE))]
+TIMEOUT = 60.0  # seconds for the node to start
+
+
+class Publishers(Node):
+    """The robot's side: images and joint states at their rates."""
+
+    def __init__(self) -> None:
+        super().__init__("publishers", namespace=NAMESPACE)
+        pixels = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, np.uint8)
+        self._image = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH)
+        self._image.data.frombytes(pixels.data)
+        self._joint_state = JointState(name=JOINTS, position=[*REST_POSE, *REST_POSE])
+        self._images = [self.create_publisher(Image, camera, qos_profile_sensor_data) for camera in CAMERAS]
+        self._joint_states = self.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        self.create_timer(1.0 / CAMERA_RATE, self._publish_images)
+        self.create_timer(1.0 / JOINT_STATE_RATE, self._publish_joint_states)
+
+    def _publish_images(self) -> None:
+        for publisher in self._images:
+            self._image.header.stamp = self.get_clock().now().to_msg()
+            publisher.publish(self._image)
+
+    def _publish_joint_states(self) -> None:
+        self._joint_state.header.stamp = self.get_clock().now().to_msg()
+        self._joint_states.publish(self._joint_state)
+
+
+class Stopwatch(Node):
+    """Hears trajectories and chunks: the node publishes the one right before the other."""
+
+    def __init__(self) -> None:
+        super().__init__("stopwatch", namespace=NAMESPACE)
+        self.overheads: list[float] = []
+        self.model_times: list[float] = []
+        self._received = 0
+        self.change_state = self.create_client(ChangeState, "pi0_policy/change_state")
+        self.create_subscription(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._on_motion, 10)
+        self.create_subscription(ActionChunk, "pi0_policy/action_chunk", self._on_chunk, 10)
+
+    def _on_motion(self, _: JointTrajectory) -> None:
+        self._received = self.get_clock().now().nanoseconds
+
+    def _on_chunk(self, chunk: ActionChunk) -> None:
+        total = (self._received - nanoseconds(chunk.header.stamp)) * 1e-9
+        self.overheads.append(total - chunk.inference_time)
+        self.model_times.append(chunk.inference_time)
+
+
+def run_publishers() -> None:
+    """Publish until SIGTERM."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    executor = SingleThreadedExecutor()
+    executor.add_node(Publishers())
+    while not stopping.is_set():
+        executor.spin_once(timeout_sec=0.1)
+
+
+def node_command(checkpoint: Path) -> list[str]:
+    """Return the command of the policy node under test."""
+    count = len(JOINTS)
+    parameters = {
+        "checkpoint": checkpoint,
+        "instruction": "bench",
+        "num_steps": 1,
+        "cameras": list(CAMERAS),
+        "camera_topics": list(CAMERAS),
+        "joint_names": JOINTS,
+        "position_min": [-3.0] * count,
+        "position_max": [3.0] * count,
+        "max_velocity": [1.0] * count,
+        "inference_rate": 10.0,
+    }
+    options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    return [sys.executable, "-m", "pi0_ttnn_ros.policy_node", "--ros-args", "-r", f"__ns:={NAMESPACE}", *options]
+
+
+def measure(stopwatch: Stopwatch, executor: SingleThreadedExecutor, seconds: float) -> None:
+    """Take the node to active, let it warm up for two seconds and measure for `seconds`."""
+    if not stopwatch.change_state.wait_for_service(TIMEOUT):
+        sys.exit("bench: the policy node did not start")
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        future = stopwatch.change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        executor.spin_until_future_complete(future, TIMEOUT)
+        response = future.result()
+        if response is None or not response.success:
+            sys.exit("bench: the policy node could not be activated; its log is above")
+    for duration in (2.0, seconds):
+        stopwatch.overheads.clear()
+        stopwatch.model_times.clear()
+        deadline = time.monotonic() + duration
+        while time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.1)
+
+
+def main() -> None:
+    """Measure and print one line per figure."""
+    parser = argparse.ArgumentParser(prog="pi0-ttnn bench node", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure (default 20)")
+    parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.publish:
+        run_publishers()
+        return
+    rclpy.init()
+    stopwatch = Stopwatch()
+    executor = SingleThreadedExecutor()
+    executor.add_node(stopwatch)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder) / "tiny"
+        make_checkpoint("tiny", checkpoint, seed=0)
+        publishers = [sys.executable, "-m", "pi0_ttnn_ros.bench_node", "--publish"]
+        processes = [subprocess.Popen(publishers), subprocess.Popen(node_command(checkpoint))]
+        try:
+            measure(stopwatch, executor, arguments.seconds)
+        finally:
+            for process in reversed(processes):
+                process.terminate()
+                process.wait(10)
+    if not stopwatch.overheads:
+        sys.exit("bench: no chunk arrived")
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
+    print(f"inputs: {len(CAMERAS)} cameras {WIDTH}x{HEIGHT} at {CAMERA_RATE:g} Hz, joints at {JOINT_STATE_RATE:g} Hz")
+    for what, values in (("overhead", stopwatch.overheads), ("model", stopwatch.model_times)):
+        p50, p95 = np.percentile(values, [50, 95]) * 1e3
+        print(f"{what}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(values) * 1e3:.1f} ms, {len(values)} chunks")
+
+
+def cpu_name() -> str:
+    """Return the processor's name as Linux gives it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown processor"
+
+
+if __name__ == "__main__":
+    main()
