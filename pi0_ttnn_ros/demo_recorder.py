@@ -42,9 +42,11 @@ class Recording:
     stills: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
     def joint_states_lost(self) -> int:
-        """Return how many joint states are missing, by their stamps' regular distance."""
-        periods = np.diff(self.stamps) * 1e-9 * JOINT_STATE_RATE
-        return int(np.maximum(np.round(periods) - 1, 0).sum())
+        """Return how many joint states are missing of those that the robot's rate makes between first and last."""
+        if not self.stamps:
+            return 0
+        expected = round((self.stamps[-1] - self.stamps[0]) * 1e-9 * JOINT_STATE_RATE) + 1
+        return max(0, expected - len(self.stamps))
 
     def chunks_lost(self) -> int:
         """Return how many chunks are missing, by their sequence numbers."""
