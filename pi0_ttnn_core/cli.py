@@ -23,9 +23,10 @@ USER_ERRORS = (CheckpointError, TokenizerError, BackendError, InputError, OSErro
 def main() -> None:
     """Run the command; a bad input ends it with one message and status 2."""
     parser = _parser()
-    arguments, arguments.rest = parser.parse_known_args()
-    if arguments.rest and arguments.run is not _bench_node:
-        parser.error(f"unrecognized arguments: {' '.join(arguments.rest)}")
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.run is not _bench_node:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         sys.exit(arguments.run(arguments))
     except USER_ERRORS as error:

@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -25,13 +23,13 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
 from pi0_ttnn_ros.conversions import nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk
+from pi0_ttnn_ros.run_node import run_node
 
 NAMESPACE = "/pi0_bench"
 WIDTH, HEIGHT = 640, 480
@@ -85,17 +83,6 @@ class Stopwatch(Node):
         self.model_times.append(chunk.inference_time)
 
 
-def run_publishers() -> None:
-    """Publish until SIGTERM."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    executor = SingleThreadedExecutor()
-    executor.add_node(Publishers())
-    while not stopping.is_set():
-        executor.spin_once(timeout_sec=0.1)
-
-
 def node_command(checkpoint: Path) -> list[str]:
     """Return the command of the policy node under test."""
     count = len(JOINTS)
@@ -140,7 +127,7 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.publish:
-        run_publishers()
+        run_node(Publishers, lambda publishers: None)
         return
     rclpy.init()
     stopwatch = Stopwatch()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import CheckpointError
@@ -23,6 +18,7 @@ from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.input_check import InputCheckError
 from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.parameters import ParameterError, declare_parameters, read_parameters
+from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.status import diagnostics
 
 SETUP_ERRORS = (ParameterError, CheckpointError, TokenizerError, BackendError, InputCheckError)
@@ -121,23 +117,10 @@ class PolicyNode(LifecycleNode):
 
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; the last thing that it does is to let the robot hold."""
-    # With rclpy's own handlers the context would be gone before the hold could be published.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     try:
-        node = PolicyNode()
+        run_node(PolicyNode, PolicyNode.release)
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         sys.exit(f"pi0_policy: {error}")
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not stopping.is_set():
-        executor.spin_once(timeout_sec=0.1)
-    node.release()
-    executor.shutdown()
-    node.destroy_node()
-    rclpy.shutdown()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import threading
 import time
 from pathlib import Path
@@ -19,16 +18,14 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 
 import mujoco
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
 from pi0_ttnn_ros.conversions import nanoseconds, time_message
+from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.trajectory_interpolation import (
     JointTrajectory,
     TrajectoryError,
@@ -220,19 +217,7 @@ def trajectory_from_message(message: JointTrajectoryMessage, now: int) -> JointT
 
 def main() -> None:
     """Run the robot until SIGINT or SIGTERM."""
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    robot = SimRobot()
-    executor = SingleThreadedExecutor()
-    executor.add_node(robot)
-    while not stopping.is_set():
-        executor.spin_once(timeout_sec=0.1)
-    robot.stop()
-    executor.shutdown()
-    robot.destroy_node()
-    rclpy.shutdown()
+    run_node(SimRobot, SimRobot.stop)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""Run a node as a process that ends in order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+NodeType = TypeVar("NodeType", bound=Node)
+
+
+def run_node(make_node: Callable[[], NodeType], end: Callable[[NodeType], None]) -> None:
+    """Spin the node until SIGINT or SIGTERM, call `end` while it can still publish, and close everything."""
+    # With rclpy's own handlers the context would be gone before `end` could publish.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stopping.is_set():
+        executor.spin_once(timeout_sec=0.1)
+    end(node)
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.shutdown()
