@@ -29,7 +29,7 @@ from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
 
 INSTRUCTION = "transfer the red cube to the other arm"
 START_TIMEOUT = 60.0  # seconds for a process or a transition
-STOP_TIMEOUT = 3.0  # seconds for a process to end by itself
+STOP_TIMEOUT = 2.0  # seconds for each of the two processes to end by itself
 PARAMETERS = Path("config") / "demo.yaml"
 
 
