@@ -49,7 +49,8 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     height, width = image.shape[:2]
     ratio = max(height / size, width / size)
     new_height, new_width = int(height / ratio), int(width / ratio)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255.0
+    # In numpy: torch would share this small pass among threads, and wait for them where the cores are busy.
+    pixels = torch.from_numpy(np.divide(image, np.float32(255.0), dtype=np.float32)).permute(2, 0, 1)[None]
     resized = F.interpolate(pixels, size=(new_height, new_width), mode="bilinear", align_corners=False)
     top, left = (size - new_height) // 2, (size - new_width) // 2
     square = torch.full((3, size, size), -1.0)

@@ -137,7 +137,9 @@ def main() -> None:
         checkpoint = Path(folder) / "tiny"
         make_checkpoint("tiny", checkpoint, seed=0)
         publishers = [sys.executable, "-m", "pi0_ttnn_ros.bench_node", "--publish"]
-        processes = [subprocess.Popen(publishers), subprocess.Popen(node_command(checkpoint))]
+        # One thread for the tiny model: on the card, the model takes no core from the node and the robot either.
+        one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+        processes = [subprocess.Popen(publishers), subprocess.Popen(node_command(checkpoint), env=one_thread)]
         try:
             measure(stopwatch, executor, arguments.seconds)
         finally:

@@ -186,7 +186,12 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     assert status.checkpoint == str(tiny_checkpoint) and status.device.startswith("CPU")
     assert 0 < status.latency_p50 <= status.latency_p95 <= status.latency_max
     assert not status.stale_inputs and not status.last_error
-    inference = robot.diagnostics[-1].status[0]
+    # Diagnostics come on a topic of their own: the newest heard may be older than the status.
+    stamp = status.header.stamp
+    robot.spin_until(
+        lambda: any(heard.header.stamp == stamp for heard in robot.diagnostics), what="the diagnostics of that status"
+    )
+    inference = next(heard for heard in robot.diagnostics if heard.header.stamp == stamp).status[0]
     assert inference.name == "pi0_policy: inference" and inference.message == "active"
 
 
