@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["pi0_ttnn_core", "pi0_ttnn_core.*"]),
     python_requires=">=3.10,<3.13",
-    install_requires=["numpy<2", "safetensors", "tokenizers", "torch>=2.3"],
+    install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.3"],
     extras_require={
         "ttnn": ["ttnn==0.81.1"],
         "ros": ["opencv-python-headless<4.12"],
@@ -21,6 +21,7 @@ setup(
             "pytest<8",
             "ruff==0.14.4",
             "transformers>=5.4,<5.6",
+            "types-PyYAML",
         ],
     },
     entry_points={"console_scripts": ["pi0-ttnn = pi0_ttnn_core.cli:main"]},

@@ -1,19 +1,17 @@
-"""Backends: what runs the bare model."""
+"""Backends: what runs the bare model. Each is imported only when it is asked for."""
 
 from __future__ import annotations
 
-import platform
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.reference.model import PI0ModelTorch
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+BACKENDS = ("torch",)
+DTYPES = ("float32", "bfloat16")
 
 
 class BackendError(RuntimeError):
@@ -32,28 +30,6 @@ class Backend(Protocol):
         ...
 
 
-class TorchBackend:
-    """The reference model on the CPU."""
-
-    name = "torch"
-
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-        self.config = checkpoint.config
-        self.device = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-        with torch.device("meta"):
-            self.model = PI0ModelTorch(checkpoint.config)
-        weights = {name: tensor.to(dtype) for name, tensor in checkpoint.read_tensors()}
-        self.model.load_state_dict(weights, assign=True)
-        self.model.eval()
-
-    def sample_actions(self, inputs: ModelInputs, num_steps: int) -> np.ndarray:
-        tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
-        return self.model.sample_actions(**tensors, num_steps=num_steps).numpy()
-
-
-BACKENDS = ("torch",)
-
-
 def load_backend(name: str, checkpoint: Checkpoint, dtype: str = "float32") -> Backend:
     """Load the weights of `checkpoint` into the backend `name`.
 
@@ -64,4 +40,6 @@ def load_backend(name: str, checkpoint: Checkpoint, dtype: str = "float32") -> B
         raise BackendError(f"unknown backend {name!r}: choose one of {list(BACKENDS)}")
     if dtype not in DTYPES:
         raise BackendError(f"unknown dtype {dtype!r}: choose one of {list(DTYPES)}")
-    return TorchBackend(checkpoint, DTYPES[dtype])
+    from pi0_ttnn_core.reference.backend import TorchBackend
+
+    return TorchBackend(checkpoint, dtype)

@@ -13,11 +13,13 @@ import numpy as np
 from pi0_ttnn_core.backends import BACKENDS, DTYPES, BackendError, load_backend
 from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
 from pi0_ttnn_core.configs import CONFIGS
+from pi0_ttnn_core.inspection import inspect
 from pi0_ttnn_core.model_inputs import InputError, model_inputs
 from pi0_ttnn_core.random_checkpoint import make_checkpoint
+from pi0_ttnn_core.robot import RobotError, robot_from_yaml
 from pi0_ttnn_core.tokenizer import TokenizerError
 
-USER_ERRORS = (CheckpointError, TokenizerError, BackendError, InputError, OSError)
+USER_ERRORS = (CheckpointError, RobotError, TokenizerError, BackendError, InputError, OSError)
 
 
 def main() -> None:
@@ -55,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--steps", type=_positive, metavar="N", help="Euler steps; default: the checkpoint's")
     infer.set_defaults(run=_infer)
 
+    look = commands.add_parser("inspect", help="say what a checkpoint is, what is done with it, and if a robot fits")
+    look.add_argument("checkpoint", type=Path, metavar="DIR")
+    look.add_argument("--robot", type=Path, metavar="YAML", help="the robot's parameter file")
+    look.set_defaults(run=_inspect)
+
     bench = commands.add_parser("bench", help="measure")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
@@ -73,6 +80,12 @@ def _make_checkpoint(arguments: argparse.Namespace) -> int:
     make_checkpoint(arguments.config, arguments.out, arguments.seed)
     print(f"wrote a random {arguments.config} checkpoint to {arguments.out}")
     return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    report, can_run = inspect(arguments.checkpoint, robot_from_yaml(arguments.robot) if arguments.robot else None)
+    print(report)
+    return 0 if can_run else 1
 
 
 def _infer(arguments: argparse.Namespace) -> int:

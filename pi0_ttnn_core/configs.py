@@ -66,11 +66,16 @@ def _problems(vision: VisionConfig, prefix: GemmaConfig, expert: GemmaConfig) ->
 
 @dataclass(frozen=True)
 class PI0Config:
-    """One PI0 model. `action_dim` is also the size of the padded state."""
+    """One PI0 or PI0.5 model. `action_dim` is also the size of the padded state.
+
+    PI0 has a token for the state and fuses actions and time by an MLP; PI0.5 has the state in its prompt, and the time
+    modulates every norm of the expert.
+    """
 
     vision: VisionConfig
     prefix: GemmaConfig
     expert: GemmaConfig
+    pi05: bool = False
     vocab_size: int = 257152
     action_dim: int = 32
     horizon: int = 50
@@ -79,6 +84,15 @@ class PI0Config:
     num_steps: int = 10
     min_period: float = 4e-3
     max_period: float = 4.0
+
+    @property
+    def num_state_tokens(self) -> int:
+        """Tokens of the suffix before the actions."""
+        return 0 if self.pi05 else 1
+
+    @property
+    def family(self) -> str:
+        return "PI0.5" if self.pi05 else "PI0"
 
     def __post_init__(self) -> None:
         problems = _problems(self.vision, self.prefix, self.expert)
@@ -101,7 +115,10 @@ TINY = replace(
     vocab_size=512,
 )
 
-CONFIGS = {"tiny": TINY, "pi0": PI0}
+PI05 = replace(PI0, pi05=True, num_tokens=200)
+TINY_PI05 = replace(TINY, pi05=True, num_tokens=200)
+
+CONFIGS = {"tiny": TINY, "tiny_pi05": TINY_PI05, "pi0": PI0, "pi05": PI05}
 
 
 def config_from_architecture(architecture: dict[str, Any], base: PI0Config = PI0) -> PI0Config:

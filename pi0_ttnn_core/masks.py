@@ -1,7 +1,7 @@
 """Who attends to whom, and at which position: the one place that knows.
 
 A token attends to the valid tokens whose block number is not above its own. Blocks: all images and the prompt 0, the
-state 1, the actions 2; padding is seen by nobody (openpi models/pi0.py, `make_attn_mask`).
+state (PI0's only) 1, the actions 2; padding is seen by nobody (openpi models/pi0.py, `make_attn_mask`).
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ def prefix_attention(pad_mask: Tensor) -> Tensor:
     return _additive(pad_mask[:, None, :] & pad_mask[:, :, None])
 
 
-def suffix_attention(pad_mask: Tensor, horizon: int) -> Tensor:
-    """Return the additive mask of the suffix (the state token, then the actions) on the prefix and itself.
+def suffix_attention(pad_mask: Tensor, state_tokens: int, horizon: int) -> Tensor:
+    """Return the additive mask of the suffix (state tokens, then actions) on the prefix and itself.
 
     Args:
         pad_mask: bool [batch, prefix], valid prefix tokens.
+        state_tokens: number of tokens before the actions.
         horizon: number of action tokens.
     Returns:
-        float32 [batch, 1, 1 + horizon, prefix + 1 + horizon].
+        float32 [batch, 1, suffix, prefix + suffix].
     """
-    batch, suffix = pad_mask.shape[0], 1 + horizon
-    block = torch.tensor([1] + [2] * horizon, device=pad_mask.device)
+    batch, suffix = pad_mask.shape[0], state_tokens + horizon
+    block = torch.tensor([1] * state_tokens + [2] * horizon, device=pad_mask.device)
     among_suffix = (block[None, :] <= block[:, None]).expand(batch, suffix, suffix)
     on_prefix = pad_mask[:, None, :].expand(batch, suffix, pad_mask.shape[1])
     return _additive(torch.cat([on_prefix, among_suffix], dim=2))
@@ -52,9 +53,9 @@ def prefix_positions(pad_mask: Tensor) -> Tensor:
     return torch.cumsum(pad_mask, dim=1) - 1
 
 
-def suffix_positions(pad_mask: Tensor, horizon: int) -> Tensor:
-    """Return int64 [batch, 1 + horizon]: the suffix goes on where the valid prefix tokens end."""
-    return pad_mask.sum(dim=1, keepdim=True) + torch.arange(1 + horizon, device=pad_mask.device)
+def suffix_positions(pad_mask: Tensor, suffix: int) -> Tensor:
+    """Return int64 [batch, suffix]: the suffix goes on where the valid prefix tokens end."""
+    return pad_mask.sum(dim=1, keepdim=True) + torch.arange(suffix, device=pad_mask.device)
 
 
 def _additive(attends: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ import numpy as np
 from pi0_ttnn_core.backends import Backend, load_backend
 from pi0_ttnn_core.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.tokenizer import PromptTokenizer
-from pi0_ttnn_core.transforms import pad_vector, resize_with_pad
+from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
+from pi0_ttnn_core.robot import Robot
+from pi0_ttnn_core.transforms import decode_actions, encode_state, pad_vector
 
 
 class ObservationError(ValueError):
@@ -23,7 +24,8 @@ class ObservationError(ValueError):
 class Observation:
     """What the robot sees and is at one moment.
 
-    images: uint8 [height, width, 3] RGB by the checkpoint's camera name; a missing camera is left out
+    images: uint8 (or float32 in [0, 1]) [height, width, 3] RGB by the checkpoint's camera name; a missing camera is
+        left out
     state: float32 [joints] in the robot's units
     stamp: time of the observation on the robot's clock, nanoseconds
     """
@@ -52,22 +54,29 @@ class ActionChunk:
 class Policy:
     """A checkpoint on a backend."""
 
-    def __init__(self, checkpoint: Checkpoint, backend: Backend, num_steps: int | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        backend: Backend,
+        steps: PolicySteps,
+        num_steps: int | None = None,
+        seed: int = 0,
+    ) -> None:
         self.checkpoint = checkpoint
         self.backend = backend
+        self.steps = steps
         self.num_steps = num_steps or checkpoint.config.num_steps
         self._seed = seed
-        self._tokenizer = PromptTokenizer(checkpoint.folder, checkpoint.config.vocab_size, checkpoint.config.num_tokens)
 
     @property
     def state_size(self) -> int:
         """Number of values in the robot's state."""
-        return self.checkpoint.state_normalization.size
+        return self.steps.state_size
 
     @property
     def action_size(self) -> int:
         """Number of values in one action."""
-        return self.checkpoint.action_normalization.size
+        return self.steps.action_size
 
     @property
     def horizon(self) -> int:
@@ -84,8 +93,8 @@ class Policy:
         start = time.perf_counter()
         normalized = self.backend.sample_actions(inputs, self.num_steps)[0, :, : self.action_size]
         inference_time = time.perf_counter() - start
-        actions = self.checkpoint.action_normalization.unnormalize(normalized)
-        return ActionChunk(actions, observation.instruction, observation.stamp, inference_time)
+        actions = decode_actions(self.steps.transforms, normalized, observation.state)
+        return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp, inference_time)
 
     def model_inputs(self, observation: Observation) -> ModelInputs:
         """Return the observation in the model's units, as a batch of one."""
@@ -96,16 +105,16 @@ class Policy:
         image_masks = np.zeros((1, config.num_cameras), np.bool_)
         for slot, camera in enumerate(self.checkpoint.cameras):
             if camera in observation.images:
-                images[0, slot] = resize_with_pad(observation.images[camera], size)
+                images[0, slot] = self.steps.resize(observation.images[camera], size)
                 image_masks[0, slot] = True
-        tokens, token_mask = self._tokenizer.encode(observation.instruction)
-        state = self.checkpoint.state_normalization.normalize(observation.state)
+        state = encode_state(self.steps.transforms, observation.state)
+        tokens, token_mask = self.steps.tokenizer.encode(observation.instruction, state)
         return ModelInputs(
             images=images,
             image_masks=image_masks,
             tokens=tokens[None],
             token_mask=token_mask[None],
-            state=pad_vector(state, config.action_dim)[None],
+            state=pad_vector(state.astype(np.float32), config.action_dim)[None],
             noise=self._noise(observation.stamp)[None],
         )
 
@@ -116,15 +125,22 @@ class Policy:
 
 
 def load_policy(
-    folder: Path | str, backend: str, dtype: str = "float32", num_steps: int | None = None, seed: int = 0
+    folder: Path | str,
+    backend: str,
+    robot: Robot | None = None,
+    dtype: str = "float32",
+    num_steps: int | None = None,
+    seed: int = 0,
 ) -> Policy:
-    """Load a checkpoint folder onto a backend.
+    """Load a checkpoint folder onto a backend, for a robot or, without one, for the robot of the training data.
 
     Raises:
-        CheckpointError, TokenizerError, BackendError: with what is wrong and the remedy.
+        CheckpointError, RobotError, TokenizerError, BackendError: with what is wrong and the remedy, before the
+            weights are read where it can be known by then.
     """
-    checkpoint = open_checkpoint(folder)
-    return Policy(checkpoint, load_backend(backend, checkpoint, dtype), num_steps, seed)
+    checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
+    steps = policy_steps(checkpoint, robot)
+    return Policy(checkpoint, load_backend(backend, checkpoint, dtype), steps, num_steps, seed)
 
 
 def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) -> None:
@@ -134,10 +150,14 @@ def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) 
     if not observation.images:
         raise ObservationError(f"no camera image: the checkpoint was trained with {list(cameras)}")
     for name, image in observation.images.items():
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        if image.dtype not in (np.uint8, np.float32) or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             raise ObservationError(
-                f"image of camera {name!r} must be uint8 [height, width, 3], not {image.dtype} {list(image.shape)}"
+                f"image of camera {name!r} must be uint8 or float32 [height, width, 3], "
+                f"not {image.dtype} {list(image.shape)}"
             )
+        # Written so that a NaN is outside as well.
+        if image.dtype == np.float32 and not (image.min() >= 0.0 and image.max() <= 1.0):
+            raise ObservationError(f"image of camera {name!r} has values that are not in [0, 1], as float32 must be")
     if observation.state.shape != (state_size,):
         raise ObservationError(
             f"state has shape {list(observation.state.shape)}, the checkpoint expects [{state_size}]"

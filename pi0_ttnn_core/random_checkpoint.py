@@ -1,74 +1,92 @@
-"""A checkpoint of random weights in the LeRobot layout, for demos, tests and benches. It knows no task."""
+"""A checkpoint of random weights in the LeRobot layout, for demos, tests and benches. It knows no task.
+
+The weights are scaled so that state, cameras and prompt move the actions as visibly as in a trained model: with the
+usual scales the noise would decide nearly everything, and a comparison of actions would prove little.
+"""
 
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from torch import Tensor
 
-from pi0_ttnn_core.checkpoint import IMAGE_FEATURE, STATE_FEATURE, UNUSED, expected_shapes, lerobot_name
-from pi0_ttnn_core.configs import CONFIGS, PI0, PI0Config, architecture_of
-from pi0_ttnn_core.tokenizer import TOKENIZER_FILE
+from pi0_ttnn_core.configs import CONFIGS, PI0, PI05, PI0Config, architecture_of
+from pi0_ttnn_core.lerobot_layout import ACTION_FEATURE, IMAGE_FEATURE, POSTPROCESSOR, PREPROCESSOR, STATE_FEATURE
+from pi0_ttnn_core.openpi_layout import CAMERAS
+from pi0_ttnn_core.tensors import EMBEDDING, UNUSED, expected_shapes, peer_name
+from pi0_ttnn_core.tokenizer import JSON_FILE
 
-CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # ALOHA at rest, one arm: six joints in radians, the gripper from 0 (closed) to 1 (open).
 REST_POSE = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.5)
 SPREAD = (0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
+
+# What a standard normal weight is multiplied with beyond 1 / sqrt(inputs), by the end of its name.
+GAINS = {"q_proj.weight": 2.0, "v_proj.weight": 2.0, "o_proj.weight": 2.0}
 
 
 def make_checkpoint(config_name: str, out: Path, seed: int) -> None:
     """Write a random checkpoint of the named config for a bimanual ALOHA robot into the folder `out`."""
     config = CONFIGS[config_name]
     # Full size, float32 would fill 16 GB.
-    dtype = torch.bfloat16 if config == PI0 else torch.float32
+    write_checkpoint(config, out, seed, "bfloat16" if config in (PI0, PI05) else "float32")
+
+
+def write_checkpoint(config: PI0Config, out: Path, seed: int, dtype: str) -> None:
+    """Write a random checkpoint of any sizes."""
     out.mkdir(parents=True, exist_ok=True)
-    save_file(_random_tensors(config, dtype, seed), out / "model.safetensors", metadata={"format": "pt"})
-    _write_json(out / "config.json", _settings(config))
-    _write_statistics(out)
-    _byte_tokenizer().save(str(out / TOKENIZER_FILE))
+    write_weights(config, out / "model.safetensors", seed, dtype)
+    _write_json(out / "config.json", lerobot_settings_of(config))
+    _write_pipelines(config, out)
+    byte_tokenizer().save(str(out / JSON_FILE))
 
 
-def _random_tensors(config: PI0Config, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {
-        lerobot_name(name): _random_tensor(name, shape, generator).to(dtype)
+def write_weights(config: PI0Config, file: Path, seed: int, dtype: str) -> None:
+    """Write the weights of `seed` under LeRobot's names, the two heads included. The same on every machine."""
+    import torch
+    from safetensors.torch import save_file
+
+    target = getattr(torch, dtype)
+    tensors: dict[str, Tensor] = {
+        "model." + peer_name(name): torch.from_numpy(random_weight(name, shape, seed)).to(target)
         for name, shape in expected_shapes(config).items()
     }
-    embedding = tensors[lerobot_name("prefix_embedding.embed_tokens.weight")]
     prefix_head, expert_head = UNUSED
-    tensors[prefix_head] = embedding.clone()
-    tensors[expert_head] = torch.zeros(config.vocab_size, config.expert.width, dtype=dtype)
-    return tensors
+    tensors["model." + prefix_head] = tensors["model." + EMBEDDING].clone()
+    tensors["model." + expert_head] = torch.zeros(config.vocab_size, config.expert.width, dtype=target)
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
-def _random_tensor(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    noise = torch.randn(shape, generator=generator)
+def random_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Return the weight of our name `name`, float32."""
+    noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
     if len(shape) == 1:
         is_layer_norm_weight = name.endswith("weight") and "vision_tower" in name
-        return 0.1 * noise + (1.0 if is_layer_norm_weight else 0.0)
-    if "embedding" in name.rsplit(".", 2)[-2] or "embed_tokens" in name:
-        return noise * shape[-1] ** -0.5
-    return noise * float(np.prod(shape[1:])) ** -0.5
+        return noise * np.float32(0.1) + np.float32(1.0 if is_layer_norm_weight else 0.0)
+    is_embedding = name.endswith(("position_embedding.weight", "embed_tokens.weight"))
+    inputs = shape[-1] if is_embedding else float(np.prod(shape[1:]))
+    gain = next((gain for end, gain in GAINS.items() if name.endswith(end)), 1.0)
+    return noise * np.float32(gain * inputs**-0.5)
 
 
-def _settings(config: PI0Config) -> dict[str, Any]:
+def lerobot_settings_of(config: PI0Config) -> dict[str, Any]:
+    """Return the content of config.json."""
     size = config.vision.image_size
     joints = 2 * len(REST_POSE)
     settings: dict[str, Any] = {
-        "type": "pi0",
+        "type": "pi05" if config.pi05 else "pi0",
         "input_features": {
             **{IMAGE_FEATURE + name: {"type": "VISUAL", "shape": [3, size, size]} for name in CAMERAS},
             STATE_FEATURE: {"type": "STATE", "shape": [joints]},
         },
-        "output_features": {"action": {"type": "ACTION", "shape": [joints]}},
-        "normalization_mapping": {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"},
+        "output_features": {ACTION_FEATURE: {"type": "ACTION", "shape": [joints]}},
+        "normalization_mapping": _normalization_mapping(config),
         "chunk_size": config.horizon,
         "n_action_steps": config.horizon,
         "max_state_dim": config.action_dim,
@@ -79,31 +97,40 @@ def _settings(config: PI0Config) -> dict[str, Any]:
         "max_period": config.max_period,
         "image_resolution": [size, size],
     }
-    if config != PI0:
+    if config not in (PI0, PI05):
         settings["architecture"] = architecture_of(config)
     return settings
 
 
-def _write_statistics(out: Path) -> None:
-    mean, std = torch.tensor(2 * REST_POSE), torch.tensor(2 * SPREAD)
-    for pipeline, kind, step in (("preprocessor", "normalizer", 5), ("postprocessor", "unnormalizer", 0)):
-        state_file = f"policy_{pipeline}_step_{step}_{kind}_processor.safetensors"
-        statistics = {
-            f"{feature}.{name}": values.clone()
-            for feature in (STATE_FEATURE, "action")
-            for name, values in (("mean", mean), ("std", std))
+def _normalization_mapping(config: PI0Config) -> dict[str, str]:
+    mode = "QUANTILES" if config.pi05 else "MEAN_STD"
+    return {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
+
+
+def _write_pipelines(config: PI0Config, out: Path) -> None:
+    from safetensors.numpy import save_file
+
+    mean, std = np.array(2 * REST_POSE, np.float32), np.array(2 * SPREAD, np.float32)
+    # The quantiles of a normal distribution.
+    statistics = {"mean": mean, "std": std, "q01": mean - 2.326 * std, "q99": mean + 2.326 * std}
+    for file, kind, step in ((PREPROCESSOR, "normalizer", 5), (POSTPROCESSOR, "unnormalizer", 0)):
+        name = file.removesuffix(".json")
+        state_file = f"{name}_step_{step}_{kind}_processor.safetensors"
+        values = {
+            f"{feature}.{statistic}": vector.astype(np.float32)
+            for feature in (STATE_FEATURE, ACTION_FEATURE)
+            for statistic, vector in statistics.items()
         }
-        save_file(statistics, out / state_file)
-        norm_map = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+        save_file(values, out / state_file)
         processor = {
             "registry_name": f"{kind}_processor",
-            "config": {"eps": 1e-8, "norm_map": norm_map},
+            "config": {"eps": 1e-8, "norm_map": _normalization_mapping(config)},
             "state_file": state_file,
         }
-        _write_json(out / f"policy_{pipeline}.json", {"name": f"policy_{pipeline}", "steps": [processor]})
+        _write_json(out / file, {"name": name, "steps": [processor]})
 
 
-def _byte_tokenizer() -> Tokenizer:
+def byte_tokenizer() -> Tokenizer:
     """Return a tokenizer of single bytes after a <bos>: PaliGemma's own is not ours to ship."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", *alphabet])}

@@ -22,7 +22,7 @@ from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.observation_buffer import JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ttnn_ros.parameters import ParameterError, Parameters
+from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.safety import Limits, SafetyError
 from pi0_ttnn_ros.status import Statistics
 
@@ -165,23 +165,15 @@ class ConfiguredPolicy:
 
 
 def _load_policy(parameters: Parameters) -> Policy:
-    """Load the policy, check that it fits the robot, and run it once: the first inference is the slowest."""
+    """Load the policy, which is checked to fit the robot, and run it once: the first inference is the slowest."""
     policy = load_policy(
         parameters.checkpoint,
         parameters.backend,
+        parameters.robot,
         dtype=parameters.dtype,
         num_steps=parameters.num_steps or None,
         seed=parameters.seed,
     )
-    trained_with = policy.checkpoint.cameras
-    unknown = [camera for camera in parameters.cameras if camera not in trained_with]
-    if unknown:
-        raise ParameterError(f"cameras names {unknown}; the checkpoint was trained with {list(trained_with)}")
-    for what, size in (("state", policy.state_size), ("action", policy.action_size)):
-        if size != len(parameters.joint_names):
-            raise ParameterError(
-                f"joint_names has {len(parameters.joint_names)} joints, the checkpoint's {what} has {size} values"
-            )
     images = {camera: np.zeros((48, 64, 3), np.uint8) for camera in parameters.cameras}
     policy.infer(Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0))
     return policy

@@ -10,6 +10,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from pi0_ttnn_core.robot import Robot, robot_from_parameters
+
 TYPES = {
     Parameter.Type.STRING: "string",
     Parameter.Type.INTEGER: "integer",
@@ -53,6 +55,34 @@ DECLARATIONS = (
         None,
         "Image topic of each camera; CompressedImage where it ends in /compressed. Required.",
     ),
+    Declaration(
+        "transforms",
+        STRINGS,
+        None,
+        "Steps between the robot's units and the checkpoint's, in this order: "
+        "degrees, joint_signs, gripper_range, aloha, relative_actions.",
+    ),
+    Declaration("degrees.joints", STRINGS, None, "Joints in rad here that the checkpoint knows in degrees."),
+    Declaration("joint_signs.joints", STRINGS, None, "Joints that turn the other way in the checkpoint."),
+    Declaration("gripper_range.joints", STRINGS, None, "Grippers whose range differs in the checkpoint."),
+    Declaration("gripper_range.robot", DOUBLES, None, "Such a gripper closed and open on the robot, rad or m."),
+    Declaration("gripper_range.model", DOUBLES, None, "The same closed and open in the checkpoint's data."),
+    Declaration(
+        "relative_actions.joints",
+        STRINGS,
+        None,
+        "Joints whose actions are offsets from the state, where the checkpoint does not say so itself (openpi's).",
+    ),
+    Declaration(
+        "conventions",
+        STRING,
+        "",
+        "Whose prompt and normalisation hold: lerobot or openpi; empty: those of the checkpoint's layout.",
+    ),
+    Declaration(
+        "normalization_key", STRING, "", "Asset id of the statistics, where an openpi checkpoint holds several."
+    ),
+    Declaration("tokenizer", STRING, "", "PaliGemma's tokenizer file; empty: the one in the checkpoint's folder."),
     Declaration("joint_state_topic", STRING, "joint_states", "Topic of the measured joint states."),
     Declaration("joint_names", STRINGS, None, "Joints in the order of the checkpoint's state and action. Required."),
     Declaration(
@@ -87,6 +117,7 @@ class Parameters:
     instruction: str
     inference_rate: float
     time_step: float
+    robot: Robot
     cameras: list[str]
     camera_topics: list[str]
     joint_state_topic: str
@@ -111,9 +142,10 @@ def read_parameters(node: Node) -> Parameters:
     """Return the node's parameters.
 
     Raises:
-        ParameterError: a required one is missing, or one does not fit another.
+        ParameterError, RobotError: a required one is missing, or one does not fit another.
     """
-    values = {field.name: _value(node, field.name) for field in fields(Parameters)}
+    given = {declaration.name: _value(node, declaration.name) for declaration in DECLARATIONS}
+    values = {field.name: given[field.name] for field in fields(Parameters) if field.name != "robot"}
     for name in (
         "checkpoint",
         "cameras",
@@ -127,7 +159,7 @@ def read_parameters(node: Node) -> Parameters:
             raise ParameterError(f"parameter {name} is not set: give it in the robot's YAML or with -p {name}:=...")
     for name in ("position_min", "position_max", "max_velocity"):
         values[name] = np.array(values[name], np.float64)
-    parameters = Parameters(**values)
+    parameters = Parameters(robot=robot_from_parameters(given), **values)
     _check(parameters)
     return parameters
 

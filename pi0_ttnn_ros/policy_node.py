@@ -12,6 +12,7 @@ from rclpy.parameter import Parameter
 
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import CheckpointError
+from pi0_ttnn_core.robot import RobotError
 from pi0_ttnn_core.tokenizer import TokenizerError
 from pi0_ttnn_ros.configured_policy import LATCHED, ConfiguredPolicy
 from pi0_ttnn_ros.conversions import time_message
@@ -21,7 +22,7 @@ from pi0_ttnn_ros.parameters import ParameterError, declare_parameters, read_par
 from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.status import diagnostics
 
-SETUP_ERRORS = (ParameterError, CheckpointError, TokenizerError, BackendError, InputCheckError)
+SETUP_ERRORS = (ParameterError, RobotError, CheckpointError, TokenizerError, BackendError, InputCheckError)
 
 
 class PolicyNode(LifecycleNode):

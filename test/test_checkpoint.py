@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ttnn_core.checkpoint import CheckpointError, expected_shapes, lerobot_name, open_checkpoint
+from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
 from pi0_ttnn_core.configs import PI0, TINY
+from pi0_ttnn_core.tensors import expected_shapes, peer_name
 
 DATA = Path(__file__).parent / "data"
 EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
@@ -43,7 +44,7 @@ def test_full_size_names_and_shapes_are_lerobots():
         name, shape, count = line.split("\t")
         for layer in range(int(count)):
             theirs[name.replace("*", str(layer))] = tuple(int(size) for size in shape.split(","))
-    ours = {lerobot_name(name): shape for name, shape in expected_shapes(PI0).items()}
+    ours = {"model." + peer_name(name): shape for name, shape in expected_shapes(PI0).items()}
     heads = {name for name in theirs if "lm_head" in name}
     assert ours == {name: shape for name, shape in theirs.items() if name not in heads}
 
@@ -52,7 +53,7 @@ def test_every_tensor_is_read_as_stored(tiny_checkpoint):
     stored = load_file(tiny_checkpoint / "model.safetensors")
     read = dict(open_checkpoint(tiny_checkpoint).read_tensors())
     assert set(read) == set(expected_shapes(TINY))
-    assert all(torch.equal(tensor, stored[lerobot_name(name)]) for name, tensor in read.items())
+    assert all(torch.equal(tensor, stored["model." + peer_name(name)]) for name, tensor in read.items())
 
 
 def test_shards_read_like_one_file(folder):
@@ -109,8 +110,8 @@ def test_every_tensor_that_does_not_fit_is_listed(folder):
         ("policy_preprocessor.json", lambda c: c["steps"][0].update(state_file="../x"), "leads out"),
         (
             "policy_postprocessor.json",
-            lambda c: c["steps"][0]["config"]["norm_map"].update(ACTION="QUANTILES"),
-            "QUANTILES",
+            lambda c: c["steps"][0]["config"]["norm_map"].update(ACTION="DECILES"),
+            "DECILES",
         ),
     ],
 )
@@ -173,8 +174,8 @@ def test_the_same_seed_gives_the_same_checkpoint(tiny_checkpoint, tmp_path):
 def test_statistics_are_read_as_stored(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     stored = load_file(next(tiny_checkpoint.glob("policy_postprocessor*.safetensors")))
-    action = checkpoint.action_normalization
-    np.testing.assert_array_equal(action.mean, stored["action.mean"].numpy())
-    np.testing.assert_array_equal(action.std, stored["action.std"].numpy())
-    assert action.eps == 1e-8
+    action = checkpoint.settings.action_statistics
+    np.testing.assert_array_equal(action.values["mean"], stored["action.mean"].numpy())
+    np.testing.assert_array_equal(action.values["std"], stored["action.std"].numpy())
+    assert (action.kind, action.eps) == ("mean_std", 1e-8)
     assert checkpoint.cameras == ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")

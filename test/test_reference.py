@@ -96,7 +96,7 @@ def huggingface_prefill(paligemma, embedded: torch.Tensor, pad_mask: torch.Tenso
 def huggingface_velocity(ours, expert, cache, pad_mask, state, actions, time) -> torch.Tensor:
     """The expert's velocity; only the suffix embedding, tested on its own below, is ours."""
     suffix = TINY.horizon + 1
-    embedded = ours.suffix_embedding.embed_suffix(state, actions, time)
+    embedded, _ = ours.suffix_embedding.embed_suffix(state, actions, time)
     allowed = torch.ones(BATCH, suffix, pad_mask.shape[1] + suffix)
     allowed[:, :, : pad_mask.shape[1]] = pad_mask[:, None].float()
     allowed[:, 0, pad_mask.shape[1] + 1 :] = 0.0
@@ -157,7 +157,7 @@ def test_suffix_embedding_equals_its_formula_in_numpy(ours, inputs):
     expected_actions = linear("action_time_mlp_out", hidden / (1 + np.exp(-hidden)))
     expected_state = linear("state_proj", inputs["state"].double().numpy())
 
-    embedded = suffix.embed_suffix(inputs["state"], inputs["noise"], torch.full((BATCH,), time)).numpy()
+    embedded = suffix.embed_suffix(inputs["state"], inputs["noise"], torch.full((BATCH,), time))[0].numpy()
     assert np.abs(embedded[:, 0] - expected_state).max() < TOLERANCE
     assert np.abs(embedded[:, 1:] - expected_actions).max() < TOLERANCE
 
@@ -201,13 +201,13 @@ def test_batch_rows_do_not_mix(ours, inputs):
 
 def test_who_attends_to_whom():
     pad_mask = torch.tensor([[True, True, False, True]])
-    allowed = masks.suffix_attention(pad_mask, horizon=2)[0, 0] == 0.0
+    allowed = masks.suffix_attention(pad_mask, state_tokens=1, horizon=2)[0, 0] == 0.0
     assert allowed.int().tolist() == [
         [1, 1, 0, 1, 1, 0, 0],  # the state sees prefix and itself
         [1, 1, 0, 1, 1, 1, 1],  # actions see all that is valid
         [1, 1, 0, 1, 1, 1, 1],
     ]
-    assert masks.suffix_positions(pad_mask, horizon=2).tolist() == [[3, 4, 5]]
+    assert masks.suffix_positions(pad_mask, suffix=3).tolist() == [[3, 4, 5]]
     assert masks.prefix_positions(pad_mask).tolist() == [[0, 1, 1, 2]]
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ttnn_core.transforms import Normalization, pad_vector, resize_with_pad
+from pi0_ttnn_core.images import resize_with_pad
+from pi0_ttnn_core.normalization import MeanStd
+from pi0_ttnn_core.transforms import pad_vector
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -55,12 +57,12 @@ def test_an_image_may_be_a_view():
 )
 def test_normalization_has_an_inverse(values, std):
     x = np.array(values, np.float32)
-    normalization = Normalization(np.arange(4, dtype=np.float32), np.array(std, np.float32), 1e-8)
+    normalization = MeanStd(np.arange(4, dtype=np.float32), np.array(std, np.float32), 1e-8, 0.0)
     np.testing.assert_allclose(normalization.unnormalize(normalization.normalize(x)), x, rtol=1e-4, atol=1e-4)
 
 
 def test_normalization_follows_its_formula():
-    normalization = Normalization(np.array([1.0]), np.array([2.0]), 0.5)
+    normalization = MeanStd(np.array([1.0]), np.array([2.0]), 0.5, 0.0)
     assert normalization.normalize(np.array([6.0])) == pytest.approx(2.0)  # (6 - 1) / (2 + 0.5)
     assert normalization.unnormalize(np.array([2.0])) == pytest.approx(5.0)  # 2 * 2 + 1
 

@@ -22,16 +22,39 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class GemmaRMSNormTorch(nn.Module):
-    """x / rms(x) * (1 + weight), computed in float32 whatever the input's dtype."""
+    """RMSNorm with a learned weight, computed in float32 whatever the input's dtype."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        x = hidden.float()
-        normed = x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + RMS_NORM_EPS)
-        return (normed * (1.0 + self.weight.float())).to(hidden.dtype)
+    def forward(self, hidden: Tensor, condition: Tensor | None = None) -> tuple[Tensor, None]:
+        """Return x / rms(x) * (1 + weight), and no gate; there is no condition to it."""
+        return (_rms_normed(hidden) * (1.0 + self.weight.float())).to(hidden.dtype), None
+
+
+class GemmaAdaptiveRMSNormTorch(nn.Module):
+    """RMSNorm of PI0.5's expert: scale, shift and gate come from the condition (openpi models/gemma.py, RMSNorm)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, 3 * width)
+
+    def forward(self, hidden: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x / rms(x) * (1 + scale) + shift, and the gate [batch, 1, width] of the branch that follows."""
+        scale, shift, gate = self.dense(condition)[:, None].chunk(3, dim=-1)
+        normed = _rms_normed(hidden) * (1.0 + scale.float()) + shift.float()
+        return normed.to(hidden.dtype), gate.to(hidden.dtype)
+
+
+def _rms_normed(hidden: Tensor) -> Tensor:
+    x = hidden.float()
+    return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + RMS_NORM_EPS)
+
+
+def gated_residual(hidden: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
+    """Return hidden + gate * branch; without a gate, their sum."""
+    return hidden + branch if gate is None else hidden + branch * gate
 
 
 class GemmaRotaryEmbeddingTorch:
@@ -98,35 +121,43 @@ class GemmaMLPTorch(nn.Module):
 
 
 class GemmaDecoderBlockTorch(nn.Module):
-    """One pre-norm decoder block."""
+    """One pre-norm decoder block, with adaptive norms in PI0.5's expert."""
 
-    def __init__(self, config: GemmaConfig) -> None:
+    def __init__(self, config: GemmaConfig, adaptive: bool = False) -> None:
         super().__init__()
-        self.input_layernorm = GemmaRMSNormTorch(config.width)
+        norm = GemmaAdaptiveRMSNormTorch if adaptive else GemmaRMSNormTorch
+        self.input_layernorm = norm(config.width)
         self.self_attn = GemmaAttentionTorch(config)
-        self.post_attention_layernorm = GemmaRMSNormTorch(config.width)
+        self.post_attention_layernorm = norm(config.width)
         self.mlp = GemmaMLPTorch(config)
 
     def key_value(self, hidden: Tensor, rotary: Rotary) -> KV:
-        return self.self_attn.key_value(self.input_layernorm(hidden), rotary)
+        normed, _ = self.input_layernorm(hidden)
+        return self.self_attn.key_value(normed, rotary)
 
-    def forward(self, hidden: Tensor, rotary: Rotary, mask: Tensor, past: KV | None = None) -> tuple[Tensor, KV]:
-        """Return the block's output and its own keys and values; `past` is attended to as well, before them."""
-        normed = self.input_layernorm(hidden)
+    def forward(
+        self, hidden: Tensor, rotary: Rotary, mask: Tensor, past: KV | None = None, condition: Tensor | None = None
+    ) -> tuple[Tensor, KV]:
+        """Return the block's output and its own keys and values.
+
+        `past` is attended to as well, before the own; `condition` [batch, width] is what adaptive norms depend on.
+        """
+        normed, gate = self.input_layernorm(hidden, condition)
         own = self.self_attn.key_value(normed, rotary)
         kv = own if past is None else (torch.cat([past[0], own[0]], dim=2), torch.cat([past[1], own[1]], dim=2))
-        hidden = hidden + self.self_attn.attend(normed, kv, rotary, mask)
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), own
+        hidden = gated_residual(hidden, self.self_attn.attend(normed, kv, rotary, mask), gate)
+        normed, gate = self.post_attention_layernorm(hidden, condition)
+        return gated_residual(hidden, self.mlp(normed), gate), own
 
 
 class GemmaModelTorch(nn.Module):
     """A stack of decoder blocks with a final norm."""
 
-    def __init__(self, config: GemmaConfig) -> None:
+    def __init__(self, config: GemmaConfig, adaptive: bool = False) -> None:
         super().__init__()
         self.rotary = GemmaRotaryEmbeddingTorch(config.head_dim)
-        self.layers = nn.ModuleList(GemmaDecoderBlockTorch(config) for _ in range(config.depth))
-        self.norm = GemmaRMSNormTorch(config.width)
+        self.layers = nn.ModuleList(GemmaDecoderBlockTorch(config, adaptive) for _ in range(config.depth))
+        self.norm = GemmaAdaptiveRMSNormTorch(config.width) if adaptive else GemmaRMSNormTorch(config.width)
 
     def prefill(self, hidden: Tensor, mask: Tensor, positions: Tensor) -> list[KV]:
         """Return the KV cache of `hidden` [batch, tokens, width].
@@ -140,9 +171,12 @@ class GemmaModelTorch(nn.Module):
             cache.append(kv)
         return [*cache, cast(GemmaDecoderBlockTorch, self.layers[-1]).key_value(hidden, rotary)]
 
-    def forward(self, hidden: Tensor, mask: Tensor, positions: Tensor, cache: list[KV]) -> Tensor:
+    def forward(
+        self, hidden: Tensor, mask: Tensor, positions: Tensor, cache: list[KV], condition: Tensor | None = None
+    ) -> Tensor:
         """Return the normed output for `hidden` [batch, tokens, width], which attends to `cache` and to itself."""
         rotary = self.rotary.tables(positions)
         for layer, past in zip(self.layers, cache, strict=True):
-            hidden, _ = layer(hidden, rotary, mask, past)
-        return self.norm(hidden)
+            hidden, _ = layer(hidden, rotary, mask, past, condition)
+        normed, _ = self.norm(hidden, condition)
+        return normed

@@ -1,4 +1,4 @@
-"""The whole of PI0 in torch."""
+"""The whole of PI0 and PI0.5 in torch."""
 
 from __future__ import annotations
 
@@ -32,14 +32,20 @@ class PI0ModelTorch(nn.Module):
         self.prefix_embedding = PrefixEmbeddingTorch(config)
         self.prefix = GemmaModelTorch(config.prefix)
         self.suffix_embedding = SuffixEmbeddingTorch(config)
-        self.expert = GemmaModelTorch(config.expert)
+        self.expert = GemmaModelTorch(config.expert, adaptive=config.pi05)
 
     @property
     def dtype(self) -> torch.dtype:
         return self.suffix_embedding.action_in_proj.weight.dtype
 
     def encode_prefix(self, images: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> PrefixTorch:
-        """Run vision tower and prefix: the KV cache of images and prompt. Shapes as in `ModelInputs`."""
+        """Run vision tower and prefix: the KV cache of images and prompt. Shapes as in `ModelInputs`.
+
+        What is masked in every row of the batch is left out: positions count valid tokens only, so nothing changes.
+        """
+        cameras, valid = image_masks.any(dim=0), token_mask.any(dim=0)
+        images, image_masks = images[:, cameras], image_masks[:, cameras]
+        tokens, token_mask = tokens[:, valid], token_mask[:, valid]
         embedded = self.prefix_embedding.embed_prefix(images.to(self.dtype), tokens)
         pad_mask = masks.prefix_pad_mask(image_masks, token_mask, self.config.vision.num_patches)
         mask, positions = masks.prefix_attention(pad_mask), masks.prefix_positions(pad_mask)
@@ -48,10 +54,10 @@ class PI0ModelTorch(nn.Module):
     def velocity(self, prefix: PrefixTorch, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
         """Return the flow's velocity [batch, horizon, action_dim] at `actions` and `time` [batch]."""
         horizon = self.config.horizon
-        embedded = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
-        mask = masks.suffix_attention(prefix.pad_mask, horizon)
-        positions = masks.suffix_positions(prefix.pad_mask, horizon)
-        hidden = self.expert(embedded, mask, positions, prefix.cache)
+        embedded, condition = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
+        mask = masks.suffix_attention(prefix.pad_mask, self.config.num_state_tokens, horizon)
+        positions = masks.suffix_positions(prefix.pad_mask, embedded.shape[1])
+        hidden = self.expert(embedded, mask, positions, prefix.cache, condition)
         return self.suffix_embedding.project_output(hidden[:, -horizon:])
 
     @torch.inference_mode()

@@ -26,11 +26,15 @@ class SuffixEmbeddingTorch(nn.Module):
         super().__init__()
         width = config.expert.width
         self.config = config
-        self.state_proj = nn.Linear(config.action_dim, width)
         self.action_in_proj = nn.Linear(config.action_dim, width)
-        self.action_time_mlp_in = nn.Linear(2 * width, width)
-        self.action_time_mlp_out = nn.Linear(width, width)
         self.action_out_proj = nn.Linear(width, config.action_dim)
+        if config.pi05:
+            self.time_mlp_in = nn.Linear(width, width)
+            self.time_mlp_out = nn.Linear(width, width)
+        else:
+            self.state_proj = nn.Linear(config.action_dim, width)
+            self.action_time_mlp_in = nn.Linear(2 * width, width)
+            self.action_time_mlp_out = nn.Linear(width, width)
 
     def embed_state(self, state: Tensor) -> Tensor:
         """Map the state [batch, action_dim] to one token [batch, 1, width]."""
@@ -53,10 +57,20 @@ class SuffixEmbeddingTorch(nn.Module):
         fused = torch.cat([actions, time[:, None].expand_as(actions)], dim=-1)
         return self.action_time_mlp_out(F.silu(self.action_time_mlp_in(fused)))
 
-    def embed_suffix(self, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
-        """Return the expert's input [batch, 1 + horizon, width]: the state token, then the actions."""
-        fused = self.fuse_action_time(self.embed_actions(actions), self.embed_timestep(time))
-        return torch.cat([self.embed_state(state), fused], dim=1)
+    def condition(self, time: Tensor) -> Tensor:
+        """Map embedded times [batch, width] to the condition of PI0.5's adaptive norms [batch, width]."""
+        return F.silu(self.time_mlp_out(F.silu(self.time_mlp_in(time))))
+
+    def embed_suffix(self, state: Tensor, actions: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the expert's input [batch, suffix, width] and the condition of its norms [batch, width].
+
+        PI0: the state token, then the actions fused with the time; no condition. PI0.5: the actions alone.
+        """
+        embedded, embedded_time = self.embed_actions(actions), self.embed_timestep(time)
+        if self.config.pi05:
+            return embedded, self.condition(embedded_time)
+        fused = self.fuse_action_time(embedded, embedded_time)
+        return torch.cat([self.embed_state(state), fused], dim=1), None
 
     def project_output(self, hidden: Tensor) -> Tensor:
         """Map the expert's output on the action tokens [batch, horizon, width] to [batch, horizon, action_dim]."""

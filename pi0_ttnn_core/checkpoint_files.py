@@ -1,0 +1,98 @@
+"""The files of a checkpoint folder: read with care, refused with a clear word."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# Names of the dtypes in a safetensors file that weights may have.
+WEIGHT_DTYPES = ("F32", "BF16", "F16")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong and the remedy."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies, and what its file's header says of it."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return the object in a JSON file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file} is missing: is this the folder of a PI0 checkpoint?") from None
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}): download it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} must hold a JSON object, not {type(content).__name__}")
+    return content
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the file `name` of the folder, which a name in a checkpoint must not leave."""
+    if Path(name).name != name or name == "..":
+        raise CheckpointError(f"{folder}: the file name {name!r} leads out of the checkpoint's folder; refused")
+    return folder / name
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Return every stored tensor of the weights, in one file or in shards, by its stored name."""
+    stored: dict[str, StoredTensor] = {}
+    for name in _weight_files(folder):
+        stored |= tensors_in(inside(folder, name))
+    return stored
+
+
+def tensors_in(file: Path) -> dict[str, StoredTensor]:
+    """Return what the header of a safetensors file lists, by name."""
+    if not file.exists():
+        pickles = sorted(found.name for pattern in PICKLES for found in file.parent.glob(pattern))
+        if pickles:
+            raise CheckpointError(
+                f"{file} is missing, and {pickles} may be pickles, which can run any code and are refused: "
+                "export the weights as safetensors"
+            )
+        raise CheckpointError(f"{file} is missing: the checkpoint is incomplete, download it again")
+    try:
+        with safe_open(file, framework="np") as archive:
+            slices = {name: archive.get_slice(name) for name in archive.keys()}  # noqa: SIM118
+            return {
+                name: StoredTensor(file, name, tuple(part.get_shape()), part.get_dtype())
+                for name, part in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged or no safetensors file ({error}): download it again") from error
+
+
+def read_vector(stored: StoredTensor) -> np.ndarray:
+    """Return a stored statistic as float32."""
+    if stored.dtype not in ("F32", "F16", "F64"):
+        raise CheckpointError(f"{stored.file}: {stored.name} is {stored.dtype}; statistics must be float32")
+    with safe_open(stored.file, framework="np") as archive:
+        return np.asarray(archive.get_tensor(stored.name), np.float32)
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index_file = folder / INDEX
+    if not index_file.exists():
+        return [WEIGHTS]
+    weight_map = read_json(index_file).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index_file}: weight_map must map tensor names to file names")
+    return sorted(set(weight_map.values()))

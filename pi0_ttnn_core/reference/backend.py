@@ -1,0 +1,41 @@
+"""The reference model as a backend, on the CPU."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+import torch
+from torch import nn
+
+from pi0_ttnn_core.checkpoint import Checkpoint
+from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.reference.model import PI0ModelTorch
+
+
+class TorchBackend:
+    """The reference model with a checkpoint's weights."""
+
+    name = "torch"
+
+    def __init__(self, checkpoint: Checkpoint, dtype: str) -> None:
+        """Take "float32" or "bfloat16", of weights and activations."""
+        self.config = checkpoint.config
+        self.device = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+        self.model = load_model(checkpoint, getattr(torch, dtype))
+
+    def sample_actions(self, inputs: ModelInputs, num_steps: int) -> np.ndarray:
+        tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
+        return self.model.sample_actions(**tensors, num_steps=num_steps).numpy()
+
+
+def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> PI0ModelTorch:
+    """Return the reference model with the weights of `checkpoint`, which are read one by one."""
+    with torch.device("meta"):
+        model = PI0ModelTorch(checkpoint.config)
+    for name, tensor in checkpoint.read_tensors():
+        module, _, parameter = name.rpartition(".")
+        # Copied even where the dtype is the stored one: else the weight would stay in the mapped file.
+        weight = nn.Parameter(tensor.to(dtype, copy=True), requires_grad=False)
+        setattr(model.get_submodule(module), parameter, weight)
+    return model.eval()

@@ -1,0 +1,169 @@
+"""A robot as its YAML describes it: cameras, joints, and the steps between its units and the checkpoint's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pi0_ttnn_core import transforms
+from pi0_ttnn_core.layout import Settings
+from pi0_ttnn_core.normalization import CONVENTIONS
+from pi0_ttnn_core.transforms import Aloha, RelativeActions, Step
+
+STEPS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_actions")
+
+
+class RobotError(ValueError):
+    """A description of a robot that is wrong in itself or does not fit the checkpoint; the message says where."""
+
+
+@dataclass(frozen=True)
+class Robot:
+    """One robot.
+
+    cameras: the checkpoint's names of the cameras that this robot has
+    joint_names: in the order of the checkpoint's state and action
+    steps: from the robot's units to the model's, before normalisation
+    conventions: the peer whose prompt and normalisation hold; empty: that of the checkpoint's layout
+    normalization_key: which statistics of an openpi checkpoint hold; empty: its only ones
+    tokenizer: the tokenizer's file; None: in the checkpoint's folder
+    """
+
+    cameras: tuple[str, ...]
+    joint_names: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
+    conventions: str = ""
+    normalization_key: str = ""
+    tokenizer: Path | None = None
+
+
+def robot_from_parameters(parameters: Mapping[str, Any]) -> Robot:
+    """Return the robot that ROS parameters describe, by their full names; what is absent has its default.
+
+    Raises:
+        RobotError: a name is unknown, an option of a step is missing or does not fit the joints.
+    """
+    joint_names = tuple(parameters.get("joint_names") or ())
+    names = list(parameters.get("transforms") or ())
+    unknown = [name for name in names if name not in STEPS]
+    if unknown:
+        raise RobotError(f"transforms names {unknown}; the steps are {list(STEPS)}")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise RobotError(f"transforms names {doubled} more than once")
+    conventions = parameters.get("conventions") or ""
+    if conventions and conventions not in CONVENTIONS:
+        raise RobotError(f"conventions is {conventions!r}; choose one of {list(CONVENTIONS)} or leave it empty")
+    tokenizer = parameters.get("tokenizer")
+    return Robot(
+        cameras=tuple(parameters.get("cameras") or ()),
+        joint_names=joint_names,
+        steps=tuple(_BUILDERS[name](joint_names, parameters) for name in names),
+        conventions=conventions,
+        normalization_key=parameters.get("normalization_key") or "",
+        tokenizer=Path(tokenizer) if tokenizer else None,
+    )
+
+
+def robot_from_yaml(file: Path) -> Robot:
+    """Return the robot that a ROS parameter file describes.
+
+    Raises:
+        RobotError: the file is no parameter file of one node.
+        OSError: it cannot be read.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        (node,) = content.values()
+        parameters = node["ros__parameters"]
+    except (yaml.YAMLError, AttributeError, ValueError, KeyError, TypeError) as error:
+        raise RobotError(f"{file} is no ROS parameter file of one node ({error})") from error
+    return robot_from_parameters(_flat(parameters))
+
+
+def misfits(robot: Robot, settings: Settings) -> list[str]:
+    """Return in words all that is wrong between a robot and a checkpoint; nothing where they fit."""
+    found = []
+    unknown = [camera for camera in robot.cameras if camera not in settings.cameras]
+    if unknown:
+        found.append(f"cameras names {unknown}; the checkpoint was trained with {list(settings.cameras)}")
+    if not robot.cameras:
+        found.append(f"cameras is empty; the checkpoint was trained with {list(settings.cameras)}")
+    joints = len(robot.joint_names)
+    for what, size in (("state", settings.state_size), ("action", settings.action_size)):
+        if size is not None and size != joints:
+            found.append(f"joint_names has {joints} joints, the checkpoint's {what} has {size} values")
+        elif not 1 <= joints <= settings.config.action_dim:
+            found.append(f"joint_names has {joints} joints, the model takes 1 to {settings.config.action_dim}")
+    if settings.relative_joints is not None and any(isinstance(step, RelativeActions) for step in robot.steps):
+        found.append("transforms names relative_actions, and the checkpoint's own pipeline does the same already")
+    return found
+
+
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def _joints(option: str, joint_names: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
+    joints = list(parameters.get(option) or ())
+    if not joints:
+        raise RobotError(f"{option} is not set: name the joints that the step works on")
+    unknown = [name for name in joints if name not in joint_names]
+    if unknown:
+        raise RobotError(f"{option} names {unknown}, which are not in joint_names")
+    return joints
+
+
+def _ends(option: str, parameters: Mapping[str, Any]) -> tuple[float, float]:
+    ends = list(parameters.get(option) or ())
+    if len(ends) != 2 or ends[0] == ends[1] or not np.isfinite(ends).all():
+        raise RobotError(f"{option} must be two different numbers, closed and open, not {ends}")
+    return float(ends[0]), float(ends[1])
+
+
+def _degrees(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+    return transforms.degrees(joint_names, _joints("degrees.joints", joint_names, parameters))
+
+
+def _joint_signs(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+    return transforms.joint_signs(joint_names, _joints("joint_signs.joints", joint_names, parameters))
+
+
+def _gripper_range(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+    return transforms.gripper_range(
+        joint_names,
+        _joints("gripper_range.joints", joint_names, parameters),
+        _ends("gripper_range.robot", parameters),
+        _ends("gripper_range.model", parameters),
+    )
+
+
+def _aloha(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+    if len(joint_names) != len(Aloha.signs):
+        raise RobotError(
+            f"transforms names aloha, which has two arms of six joints and a gripper: joint_names has "
+            f"{len(joint_names)} joints instead of {len(Aloha.signs)}"
+        )
+    return Aloha()
+
+
+def _relative_actions(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+    joints = _joints("relative_actions.joints", joint_names, parameters)
+    return RelativeActions(np.array([name in joints for name in joint_names]))
+
+
+_BUILDERS: dict[str, Callable[[Sequence[str], Mapping[str, Any]], Step]] = {
+    "degrees": _degrees,
+    "joint_signs": _joint_signs,
+    "gripper_range": _gripper_range,
+    "aloha": _aloha,
+    "relative_actions": _relative_actions,
+}
