@@ -60,17 +60,21 @@ class Checkpoint:
         """Names of the dtypes that the weights are stored in."""
         return sorted({stored.dtype for stored in self.tensors.values()})
 
-    def read_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield (our name, tensor) one by one, in the stored dtype.
+    def read_tensor(self, name: str) -> Tensor:
+        """Return the tensor of our name `name`, in the stored dtype.
 
         A file is opened anew for each tensor: what was read stays mapped, and so resident, as long as it is open.
         """
         from safetensors import safe_open
 
-        for name, stored in self.tensors.items():
-            with safe_open(stored.file, framework="pt") as archive:
-                tensor = archive.get_tensor(stored.name)
-            yield name, tensor
+        stored = self.tensors[name]
+        with safe_open(stored.file, framework="pt") as archive:
+            return archive.get_tensor(stored.name)
+
+    def read_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (our name, tensor) one by one, in the stored dtype."""
+        for name in self.tensors:
+            yield name, self.read_tensor(name)
 
 
 def open_checkpoint(folder: Path | str, normalization_key: str = "") -> Checkpoint:

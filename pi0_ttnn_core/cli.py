@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from pi0_ttnn_core.backends import BACKENDS, DTYPES, BackendError, load_backend
+from pi0_ttnn_core.bench_model import bench_model
 from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
 from pi0_ttnn_core.configs import CONFIGS
 from pi0_ttnn_core.inspection import inspect
@@ -66,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
     node.set_defaults(run=_bench_node)
+    model = benches.add_parser("model", help="time and memory of one inference on the torch backend, beside a peer's")
+    model.add_argument("--config", choices=CONFIGS, default="pi0", help="sizes of the random model (default pi0)")
+    model.add_argument("--checkpoint", type=Path, metavar="DIR", help="take this one instead of a random one")
+    model.add_argument("--cameras", type=int, choices=(1, 2, 3), default=1, help="the other slots are empty")
+    model.add_argument("--dtype", choices=DTYPES, default="float32")
+    model.add_argument("--repeats", type=_positive, default=2, metavar="N")
+    model.add_argument("--peer", choices=("lerobot",), default="", help="measure it too, with the same weights")
+    model.set_defaults(run=_bench_model)
     return parser
 
 
@@ -104,6 +114,16 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
             return dict(archive)
     except (ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is no .npz file of arrays ({error})") from error
+
+
+def _bench_model(arguments: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = arguments.checkpoint
+        if checkpoint is None:
+            checkpoint = Path(folder)
+            make_checkpoint(arguments.config, checkpoint, seed=0)
+        bench_model(checkpoint, arguments.cameras, arguments.dtype, arguments.repeats, arguments.peer)
+    return 0
 
 
 def _bench_node(arguments: argparse.Namespace) -> int:

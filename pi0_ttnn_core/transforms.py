@@ -143,7 +143,7 @@ class RelativeActions:
     def __str__(self) -> str:
         absolute = [str(index) for index in np.flatnonzero(~self.relative)]
         return "relative_actions: offsets from the state" + (
-            f", absolute are actions {', '.join(absolute)}" if absolute else ""
+            f"; absolute are actions {', '.join(absolute)}" if absolute else ""
         )
 
 

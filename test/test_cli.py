@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from pi0_ttnn_core.backends import load_backend
 from pi0_ttnn_core.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import TINY
 from pi0_ttnn_core.model_inputs import model_inputs
+
+ROOT = Path(__file__).parents[1]
 
 
 def pi0_ttnn(*arguments) -> subprocess.CompletedProcess[str]:
@@ -89,3 +93,38 @@ def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
     (tmp_path / "in.npz").write_bytes(b"not a zip")
     run = pi0_ttnn("infer", "--checkpoint", tiny_checkpoint, "--inputs", tmp_path / "in.npz", "--out", tmp_path / "a")
     assert run.returncode == 2 and "in.npz is no .npz file" in run.stderr
+
+
+def test_inspect_says_what_is_done_with_an_observation(tiny_checkpoint):
+    run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", ROOT / "config" / "aloha.yaml")
+    assert run.returncode == 0, run.stderr
+    for part in ("PI0, lerobot layout", "in F32", "cameras: base_0_rgb,", "state: 14 values", "horizon 50"):
+        assert part in run.stdout
+    steps = ("resize_with_pad", "mean and standard deviation (eps 1e-08)", "prompt: instruction", "pad the state")
+    places = [run.stdout.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "can run on this robot" in run.stdout
+
+
+def test_inspect_finds_a_robot_that_does_not_fit(tiny_checkpoint, tmp_path):
+    yaml = (ROOT / "config" / "aloha.yaml").read_text().replace("      - left_waist\n", "")
+    (tmp_path / "robot.yaml").write_text(yaml.replace("base_0_rgb", "head"))
+    run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", tmp_path / "robot.yaml")
+    assert run.returncode == 1
+    assert "cameras names ['head']" in run.stdout and "13 joints, the checkpoint's state has 14" in run.stdout
+
+
+def test_inspect_names_a_missing_tokenizer(tiny_checkpoint, tmp_path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint")
+    (folder / "tokenizer.json").unlink()
+    run = pi0_ttnn("inspect", folder)
+    assert run.returncode == 1 and "Accept the licence of google/paligemma" in run.stdout
+
+
+def test_inspect_loads_neither_torch_nor_weights(tiny_checkpoint):
+    code = (
+        "import sys; from pathlib import Path; from pi0_ttnn_core.inspection import inspect; "
+        f"inspect(Path({str(tiny_checkpoint)!r}), None); assert 'torch' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,126 @@
+"""pi0-ttnn bench model: time of one inference and peak memory, with a peer measured beside it in the same run.
+
+Each side runs in a process of its own, one after the other, with the same random checkpoint, the same inputs and the
+same number of threads; the results are compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ttnn_core.backends import BackendError
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.model_inputs import ModelInputs
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER_PYTHON = ROOT / ".venv-peer" / "bin" / "python"
+PEER_SCRIPT = ROOT / "scripts" / "bench_lerobot.py"
+PROMPT_TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """One side: seconds of each inference, peak resident memory in bytes, and the actions."""
+
+    name: str
+    seconds: list[float]
+    peak_memory: int
+    actions: np.ndarray
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {min(self.seconds):.2f} s (of {', '.join(f'{s:.2f}' for s in self.seconds)}), "
+            f"peak memory {self.peak_memory / 2**30:.2f} GiB"
+        )
+
+
+def bench_inputs(config: PI0Config, cameras: int) -> ModelInputs:
+    """Return random inputs with `cameras` cameras, the other slots empty, and a prompt of twenty tokens."""
+    random = np.random.default_rng(0)
+    size = config.vision.image_size
+    return ModelInputs(
+        images=random.uniform(-1, 1, (1, config.num_cameras, 3, size, size)).astype(np.float32),
+        image_masks=np.arange(config.num_cameras)[None] < cameras,
+        tokens=random.integers(3, config.vocab_size, (1, config.num_tokens)).astype(np.int32),
+        token_mask=np.arange(config.num_tokens)[None] < PROMPT_TOKENS,
+        state=random.standard_normal((1, config.action_dim)).astype(np.float32),
+        noise=random.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32),
+    )
+
+
+def bench_model(checkpoint: Path, cameras: int, dtype: str, repeats: int, peer: str) -> None:
+    """Measure, and print a line for each side, their ratio and how far their actions differ.
+
+    Raises:
+        BackendError: the peer is not installed.
+    """
+    options = json.dumps({"checkpoint": str(checkpoint), "cameras": cameras, "dtype": dtype, "repeats": repeats})
+    print(f"machine: {platform.machine()}, {os.cpu_count()} cores; {cameras} of 3 cameras, {dtype}", flush=True)
+    ours = _run([sys.executable, "-m", "pi0_ttnn_core.bench_model", options])
+    print(ours, flush=True)
+    if not peer:
+        return
+    if not PEER_PYTHON.exists():
+        raise BackendError(f"{PEER_PYTHON} is missing: scripts/make_peer_fixtures installs LeRobot there")
+    theirs = _run([str(PEER_PYTHON), str(PEER_SCRIPT), options])
+    print(theirs)
+    difference = np.abs(ours.actions - theirs.actions).max()
+    print(f"ratio: {min(theirs.seconds) / min(ours.seconds):.2f}, largest difference of an action {difference:.1e}")
+
+
+def measure(name: str, infer: Callable[[int], np.ndarray], repeats: int, out: Path) -> None:
+    """Run `infer(num_steps)` once with one step to warm up, then `repeats` times with ten; write a Result to `out`."""
+    infer(1)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        actions = infer(10)
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    np.savez(out, name=name, seconds=seconds, peak_memory=peak, actions=actions)
+
+
+def _run(command: list[str]) -> Result:
+    # What ROS 2's wheels leave to child processes would mislead a Python of another environment.
+    environment = {key: value for key, value in os.environ.items() if key != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
+    environment.pop("PYTHONPATH", None)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.npz"
+        subprocess.run([*command, str(out)], check=True, env=environment, cwd=ROOT)
+        with np.load(out) as archive:
+            return Result(
+                str(archive["name"]), archive["seconds"].tolist(), int(archive["peak_memory"]), archive["actions"]
+            )
+
+
+def main() -> None:
+    """Measure our side: options as JSON, then the file to write."""
+    from pi0_ttnn_core.backends import load_backend
+    from pi0_ttnn_core.checkpoint import open_checkpoint
+
+    options = json.loads(sys.argv[1])
+    checkpoint = open_checkpoint(options["checkpoint"])
+    backend = load_backend("torch", checkpoint, options["dtype"])
+    inputs = bench_inputs(checkpoint.config, options["cameras"])
+    measure(
+        f"torch backend on {backend.device}",
+        lambda steps: backend.sample_actions(inputs, steps),
+        options["repeats"],
+        Path(sys.argv[2]),
+    )
+
+
+if __name__ == "__main__":
+    main()

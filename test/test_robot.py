@@ -1,0 +1,170 @@
+"""Steps between a robot's units and a checkpoint's: closed forms, inverses, and what a YAML may say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.normalization import MeanStd, Range
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_core.robot import Robot, RobotError, misfits, robot_from_parameters, robot_from_yaml
+from pi0_ttnn_core.transforms import (
+    Aloha,
+    Normalize,
+    RelativeActions,
+    decode_actions,
+    degrees,
+    encode_state,
+    gripper_range,
+    joint_signs,
+)
+
+CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+NAMES = [f"{side}_{number}" for side in ("left", "right") for number in range(7)]
+MASK = np.arange(14) % 7 != 6
+VECTOR = st.lists(st.floats(-3, 3, width=32), min_size=14, max_size=14).map(lambda x: np.array(x, np.float32))
+STEPS = {
+    "degrees": degrees(NAMES, ["left_0", "right_6"]),
+    "joint_signs": joint_signs(NAMES, ["left_1", "left_2"]),
+    "gripper_range": gripper_range(NAMES, ["left_6", "right_6"], (0.0, 0.044), (1.0, 0.0)),
+    "aloha": Aloha(),
+    "relative_actions": RelativeActions(MASK),
+    "normalize": Normalize(
+        MeanStd(np.full(14, 0.3, np.float32), np.full(14, 0.5, np.float32), 1e-6, 1e-6),
+        Range(np.full(14, -1.5, np.float32), np.full(14, 3.0, np.float32)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@given(actions=VECTOR, state=VECTOR)
+def test_actions_come_back_from_the_model_as_they_went_in(name, actions, state):
+    step = STEPS[name]
+    there = step.encode_actions(actions.copy(), state)
+    np.testing.assert_allclose(step.decode_actions(there, state), actions, atol=2e-5)
+
+
+@given(actions=VECTOR, state=VECTOR)
+def test_all_steps_in_a_row_have_an_inverse(actions, state):
+    steps, model, before = list(STEPS.values()), actions, state
+    for step in steps:
+        model, before = step.encode_actions(model, before), step.encode_state(before)
+    np.testing.assert_allclose(before, encode_state(steps, state), rtol=1e-6)
+    np.testing.assert_allclose(decode_actions(steps, model, state), actions, atol=5e-4)
+
+
+@given(st.floats(0.0, 1.0))
+def test_the_angle_of_alohas_gripper_opens_it_as_far(opening):
+    """The crank's geometry from its drawing: the horn turns, the arm of fixed length moves the finger."""
+    angle = Aloha().gripper_state(np.array(opening)) * (1.6296 - 0.5476) + 0.5476
+    finger = 0.022 * math.sin(angle) + math.sqrt(0.036**2 - (0.022 * math.cos(angle)) ** 2)
+    assert (finger - 0.01844) / (0.05800 - 0.01844) == pytest.approx(opening, abs=1e-6)
+
+
+def test_aloha_as_openpi_does_it():
+    """Numbers worked out by hand from openpi's policies/aloha_policy.py."""
+    state = Aloha().encode_state(np.arange(14, dtype=np.float32) / 13)
+    expected = np.arange(14) / 13 * np.array([1, -1, -1, 1, 1, 1, 1] * 2)
+    np.testing.assert_allclose(state[MASK], expected[MASK], rtol=1e-6)
+    actions = Aloha().decode_actions(np.zeros((2, 14), np.float32), state)
+    np.testing.assert_allclose(actions[:, [6, 13]], (0.5476 + 0.6213) / (1.4910 + 0.6213), rtol=1e-6)
+    assert not actions[:, MASK].any()
+
+
+def test_units_and_grippers_by_hand():
+    state = np.full(14, 0.022, np.float32)
+    assert degrees(NAMES, ["left_0"]).encode_state(state)[[0, 1]] == pytest.approx([math.degrees(0.022), 0.022])
+    assert joint_signs(NAMES, ["left_1"]).encode_state(state)[[0, 1]] == pytest.approx([0.022, -0.022])
+    # Half open, and the model counts the other way round: from 1 (closed) to 0 (open).
+    assert STEPS["gripper_range"].encode_state(state)[[6, 5]] == pytest.approx([0.5, 0.022])
+
+
+def test_relative_actions_are_added_to_the_state_as_the_model_knows_it():
+    state = np.linspace(0.1, 1.4, 14).astype(np.float32)
+    signs = joint_signs(NAMES, ["left_1"])
+    actions = decode_actions([signs, RelativeActions(MASK)], np.zeros((3, 14), np.float32), state)
+    np.testing.assert_allclose(actions[:, MASK], np.broadcast_to(state[MASK], (3, 12)), rtol=1e-6)
+    assert not actions[:, ~MASK].any()
+
+
+YAML = """
+/**/pi0_policy:
+  ros__parameters:
+    cameras: [base_0_rgb, left_wrist_0_rgb]
+    joint_names: [a, b, c]
+    transforms: [degrees, gripper_range, relative_actions]
+    degrees:
+      joints: [a, b]
+    gripper_range: {joints: [c], robot: [0.0, 0.04], model: [0.0, 1.0]}
+    relative_actions.joints: [a, b]
+    conventions: openpi
+    normalization_key: trossen
+"""
+
+
+def test_a_yaml_selects_the_steps_and_they_print_themselves(tmp_path):
+    (tmp_path / "robot.yaml").write_text(YAML)
+    robot = robot_from_yaml(tmp_path / "robot.yaml")
+    assert robot.joint_names == ("a", "b", "c") and robot.conventions == "openpi"
+    assert robot.normalization_key == "trossen" and robot.tokenizer is None
+    assert [str(step) for step in robot.steps] == [
+        "degrees: rad to degrees of a, b",
+        "gripper_range: c from 0 (closed) .. 0.04 (open) to 0 .. 1",
+        "relative_actions: offsets from the state; absolute are actions 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "culprit"),
+    [
+        ("[degrees,", "[turn,", r"transforms names \['turn'\]"),
+        ("[degrees,", "[degrees, degrees,", r"\['degrees'\] more than once"),
+        ("joints: [a, b]", "joints: [a, z]", r"names \['z'\], which are not in joint_names"),
+        ("      joints: [a, b]", "      other: 1", "degrees.joints is not set"),
+        ("[0.0, 0.04]", "[0.04, 0.04]", "gripper_range.robot must be two different numbers"),
+        ("[0.0, 0.04]", "[0.04]", "gripper_range.robot must be two different numbers"),
+        ("[degrees,", "[aloha,", "two arms.*3 joints instead of 14"),
+        ("openpi", "closedpi", "conventions is 'closedpi'"),
+        ("ros__parameters", "parameters", "no ROS parameter file"),
+    ],
+)
+def test_a_wrong_yaml_is_explained(tmp_path, old, new, culprit):
+    (tmp_path / "robot.yaml").write_text(YAML.replace(old, new, 1))
+    with pytest.raises(RobotError, match=culprit):
+        robot_from_yaml(tmp_path / "robot.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprit"),
+    [
+        ({"joint_names": NAMES[:13]}, "joint_names has 13 joints, the checkpoint's state has 14 values"),
+        ({"cameras": ["base_0_rgb", "chest"]}, r"cameras names \['chest'\]; the checkpoint was trained with"),
+        ({"cameras": []}, "cameras is empty"),
+        ({"normalization_key": "trossen"}, "LeRobot's have no keys"),
+    ],
+)
+def test_a_robot_that_does_not_fit_is_found_before_the_weights_are_read(tiny_checkpoint, changes, culprit):
+    robot = robot_from_parameters({"cameras": list(CAMERAS), "joint_names": NAMES} | changes)
+    # A backend that does not exist would be refused when the weights are loaded: the robot comes first.
+    with pytest.raises(ValueError, match=culprit):
+        load_policy(tiny_checkpoint, "abacus", robot)
+
+
+def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint):
+    settings = replace(open_checkpoint(tiny_checkpoint).settings, relative_joints=(True,) * 14)
+    robot = Robot(CAMERAS, tuple(NAMES), steps=(RelativeActions(MASK),))
+    assert misfits(robot, settings) == [
+        "transforms names relative_actions, and the checkpoint's own pipeline does the same already"
+    ]
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "config").glob("*.yaml")), ids=lambda f: f.name)
+def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
+    assert not misfits(robot_from_yaml(file), open_checkpoint(tiny_checkpoint).settings)
