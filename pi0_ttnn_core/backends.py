@@ -9,9 +9,11 @@ import numpy as np
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.wormhole import select_wormhole
 
-BACKENDS = ("torch",)
+BACKENDS = ("torch", "ttnn")
 DTYPES = ("float32", "bfloat16")
+PRECISIONS = ("accuracy", "default", "fast")
 
 
 class BackendError(RuntimeError):
@@ -29,17 +31,48 @@ class Backend(Protocol):
         """Return normalised actions, float32 [batch, horizon, action_dim]."""
         ...
 
+    def close(self) -> None:
+        """Free the weights and the device."""
 
-def load_backend(name: str, checkpoint: Checkpoint, dtype: str = "float32") -> Backend:
+
+def load_backend(
+    name: str,
+    checkpoint: Checkpoint,
+    dtype: str = "float32",
+    precision: str = "default",
+    num_steps: int | None = None,
+) -> Backend:
     """Load the weights of `checkpoint` into the backend `name`.
 
+    Args:
+        dtype: of weights and activations, on the torch backend.
+        precision: the preset of weights' dtypes and math fidelities, on the ttnn backend.
+        num_steps: Euler steps that will be asked for; None: the checkpoint's.
     Raises:
-        BackendError: the backend or the dtype is unknown.
+        BackendError: the backend or an option is unknown, or there is no device to run it on.
     """
-    if name not in BACKENDS:
-        raise BackendError(f"unknown backend {name!r}: choose one of {list(BACKENDS)}")
-    if dtype not in DTYPES:
-        raise BackendError(f"unknown dtype {dtype!r}: choose one of {list(DTYPES)}")
+    for what, value, choices in (
+        ("backend", name, BACKENDS),
+        ("dtype", dtype, DTYPES),
+        ("precision", precision, PRECISIONS),
+    ):
+        if value not in choices:
+            raise BackendError(f"unknown {what} {value!r}: choose one of {list(choices)}")
+    if name == "ttnn":
+        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps)
     from pi0_ttnn_core.reference.backend import TorchBackend
 
     return TorchBackend(checkpoint, dtype)
+
+
+def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int) -> Backend:
+    wormhole = select_wormhole()
+    if isinstance(wormhole, str):
+        raise BackendError(f"backend ttnn: {wormhole}")
+    try:
+        from pi0_ttnn_core.tt.backend import TTNNBackend
+    except ImportError as error:
+        raise BackendError(
+            f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"
+        ) from error
+    return TTNNBackend(checkpoint, wormhole.name, precision, num_steps)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ttnn_core.backends import BACKENDS, DTYPES, BackendError, load_backend
+from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError, load_backend
 from pi0_ttnn_core.bench_model import bench_model
 from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
 from pi0_ttnn_core.configs import CONFIGS
@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--inputs", type=Path, required=True, metavar="NPZ", help="the arrays of ModelInputs, by name")
     infer.add_argument("--out", type=Path, required=True, metavar="NPY", help="float32 [horizon, action_dim]")
     infer.add_argument("--backend", choices=BACKENDS, default="torch")
-    infer.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and activations")
+    infer.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and activations, torch")
+    infer.add_argument(
+        "--precision", choices=PRECISIONS, default="default", help="preset of dtypes and fidelities, ttnn"
+    )
     infer.add_argument("--steps", type=_positive, metavar="N", help="Euler steps; default: the checkpoint's")
     infer.set_defaults(run=_infer)
 
@@ -101,8 +104,10 @@ def _inspect(arguments: argparse.Namespace) -> int:
 def _infer(arguments: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(arguments.checkpoint)
     inputs, has_batch = model_inputs(_read_arrays(arguments.inputs), checkpoint.config)
-    backend = load_backend(arguments.backend, checkpoint, arguments.dtype)
-    actions = backend.sample_actions(inputs, arguments.steps or checkpoint.config.num_steps)
+    num_steps = arguments.steps or checkpoint.config.num_steps
+    backend = load_backend(arguments.backend, checkpoint, arguments.dtype, arguments.precision, num_steps)
+    actions = backend.sample_actions(inputs, num_steps)
+    backend.close()
     with arguments.out.open("wb") as file:
         np.save(file, actions if has_batch else actions[0])
     return 0

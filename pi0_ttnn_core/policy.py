@@ -129,6 +129,7 @@ def load_policy(
     backend: str,
     robot: Robot | None = None,
     dtype: str = "float32",
+    precision: str = "default",
     num_steps: int | None = None,
     seed: int = 0,
 ) -> Policy:
@@ -140,7 +141,7 @@ def load_policy(
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
     steps = policy_steps(checkpoint, robot)
-    return Policy(checkpoint, load_backend(backend, checkpoint, dtype), steps, num_steps, seed)
+    return Policy(checkpoint, load_backend(backend, checkpoint, dtype, precision, num_steps), steps, num_steps, seed)
 
 
 def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) -> None:

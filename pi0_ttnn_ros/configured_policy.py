@@ -60,7 +60,8 @@ class ConfiguredPolicy:
         )
 
     def close(self) -> None:
-        self.worker.close(CLOSE_TIMEOUT)
+        if self.worker.close(CLOSE_TIMEOUT):
+            self.policy.backend.close()
         for subscription in self.subscriptions:
             self.node.destroy_subscription(subscription)
         self.node.destroy_publisher(self.trajectory_publisher)
@@ -171,6 +172,7 @@ def _load_policy(parameters: Parameters) -> Policy:
         parameters.backend,
         parameters.robot,
         dtype=parameters.dtype,
+        precision=parameters.precision,
         num_steps=parameters.num_steps or None,
         seed=parameters.seed,
     )

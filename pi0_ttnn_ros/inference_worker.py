@@ -68,12 +68,13 @@ class InferenceWorker:
             self._epoch += 1
             self._acting.clear()
 
-    def close(self, timeout: float) -> None:
-        """End the thread; an inference under way is waited for up to `timeout` seconds."""
+    def close(self, timeout: float) -> bool:
+        """End the thread and return if it did; an inference under way is waited for up to `timeout` seconds."""
         self.pause()
         self._closing = True
         self._acting.set()
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:

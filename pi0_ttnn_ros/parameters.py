@@ -41,8 +41,14 @@ STRINGS, DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
 
 DECLARATIONS = (
     Declaration("checkpoint", STRING, "", "Folder of the checkpoint. Required."),
-    Declaration("backend", STRING, "torch", "What runs the model: torch (CPU)."),
+    Declaration("backend", STRING, "torch", "What runs the model: torch (CPU) or ttnn (Wormhole)."),
     Declaration("dtype", STRING, "float32", "Of weights and activations on the torch backend: float32 or bfloat16."),
+    Declaration(
+        "precision",
+        STRING,
+        "default",
+        "Preset of dtypes and math fidelity on the ttnn backend: accuracy, default, fast.",
+    ),
     Declaration("num_steps", INTEGER, 0, "Euler steps of the flow; 0 takes the checkpoint's number.", (0, 100)),
     Declaration("seed", INTEGER, 0, "Of the noise, which seed and observation stamp decide.", (0, 2**31 - 1)),
     Declaration("instruction", STRING, "", "Instruction at the start; empty waits for one on the topic ~/instruction."),
@@ -112,6 +118,7 @@ class Parameters:
     checkpoint: str
     backend: str
     dtype: str
+    precision: str
     num_steps: int
     seed: int
     instruction: str

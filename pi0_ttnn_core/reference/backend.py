@@ -28,6 +28,9 @@ class TorchBackend:
         tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
         return self.model.sample_actions(**tensors, num_steps=num_steps).numpy()
 
+    def close(self) -> None:
+        del self.model
+
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype) -> PI0ModelTorch:
     """Return the reference model with the weights of `checkpoint`, which are read one by one."""

@@ -1,0 +1,127 @@
+"""One batch of inputs as the device takes it: what is uploaded, in its layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pi0_ttnn_core import masks
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.reference.gemma import GemmaRotaryEmbeddingTorch
+from pi0_ttnn_core.tt.common import MASKED_LOGIT, tiles
+from pi0_ttnn_core.tt.suffix_weights import suffix_length
+
+
+def prefix_length(config: PI0Config) -> int:
+    """Return the rows of one prefix on the device: image patches, tokens, padding."""
+    return tiles(config.num_cameras * config.vision.num_patches + config.num_tokens)
+
+
+@dataclass(frozen=True)
+class HostInputs:
+    """float32 unless said otherwise; `prefix` and `suffix` are the padded lengths, batch rows one after the other.
+
+    images: [batch * cameras, size, size, 3]
+    tokens: int32 [batch, prefix - cameras * patches]
+    state: [1, 1, batch * suffix, action_dim + 1], PI0's only: the state and a 1 in its row, zeros elsewhere
+    action_rows: [1, 1, batch * suffix, width], PI0's only: 1 where a row is an action, zeros elsewhere
+    noise: [1, 1, batch * suffix, action_dim]
+    prefix_mask: [1, 1, batch * prefix, batch * prefix], additive
+    suffix_mask: [1, 1, batch * suffix, batch * (prefix + suffix)], additive; all prefixes come before all suffixes
+    prefix_cos, prefix_sin, suffix_cos, suffix_sin: [1, 1, rows, head_dim]
+    """
+
+    images: Tensor
+    tokens: Tensor
+    state: Tensor | None
+    action_rows: Tensor | None
+    noise: Tensor
+    prefix_mask: Tensor
+    suffix_mask: Tensor
+    prefix_cos: Tensor
+    prefix_sin: Tensor
+    suffix_cos: Tensor
+    suffix_sin: Tensor
+
+
+def host_inputs(inputs: ModelInputs, config: PI0Config) -> HostInputs:
+    """Lay out checked inputs with all camera slots, and not more tokens than the model's number."""
+    batch, horizon = len(inputs.tokens), config.horizon
+    prefix, suffix = prefix_length(config), suffix_length(config)
+    image_tokens = config.num_cameras * config.vision.num_patches
+    tokens, token_mask = np.zeros((2, batch, prefix - image_tokens), np.int32)
+    tokens[:, : inputs.tokens.shape[1]] = inputs.tokens
+    token_mask[:, : inputs.tokens.shape[1]] = inputs.token_mask
+    pad_mask = masks.prefix_pad_mask(
+        torch.from_numpy(inputs.image_masks), torch.from_numpy(token_mask).bool(), config.vision.num_patches
+    )
+    # The device has the state token after the actions.
+    length = config.num_state_tokens + horizon
+    order = [*range(config.num_state_tokens, length), *range(config.num_state_tokens)]
+    positions = torch.zeros(batch, suffix, dtype=torch.long)
+    positions[:, :length] = masks.suffix_positions(pad_mask, length)[:, order]
+    rotary = GemmaRotaryEmbeddingTorch(config.expert.head_dim)
+    prefix_cos, prefix_sin = (_rows(table) for table in rotary.tables(masks.prefix_positions(pad_mask)))
+    suffix_cos, suffix_sin = (_rows(table) for table in rotary.tables(positions))
+    noise = torch.zeros(batch, suffix, config.action_dim)
+    noise[:, :horizon] = torch.from_numpy(inputs.noise)
+    return HostInputs(
+        images=torch.from_numpy(inputs.images).flatten(0, 1).permute(0, 2, 3, 1).contiguous(),
+        tokens=torch.from_numpy(tokens),
+        state=None if config.pi05 else _state_rows(torch.from_numpy(inputs.state), horizon, suffix),
+        action_rows=None if config.pi05 else _action_rows(batch, config, suffix),
+        noise=noise.flatten(0, 1)[None, None],
+        prefix_mask=_prefix_mask(pad_mask),
+        suffix_mask=_suffix_mask(pad_mask, config, order, suffix),
+        prefix_cos=prefix_cos,
+        prefix_sin=prefix_sin,
+        suffix_cos=suffix_cos,
+        suffix_sin=suffix_sin,
+    )
+
+
+def _rows(table: Tensor) -> Tensor:
+    return table.flatten(0, 2)[None, None]
+
+
+def _state_rows(state: Tensor, horizon: int, suffix: int) -> Tensor:
+    batch, size = state.shape
+    rows = torch.zeros(batch, suffix, size + 1)
+    rows[:, horizon, :size] = state
+    rows[:, horizon, size] = 1.0
+    return rows.flatten(0, 1)[None, None]
+
+
+def _action_rows(batch: int, config: PI0Config, suffix: int) -> Tensor:
+    rows = torch.zeros(batch, suffix, config.expert.width)
+    rows[:, : config.horizon] = 1.0
+    return rows.flatten(0, 1)[None, None]
+
+
+def _block_diagonal(allowed: Tensor) -> Tensor:
+    """Map what each row of the batch allows, bool [batch, queries, keys], to bool [batch * queries, batch * keys]."""
+    return torch.block_diag(*allowed.int()).bool()
+
+
+def _additive(allowed: Tensor) -> Tensor:
+    return torch.where(allowed, 0.0, MASKED_LOGIT)[None, None]
+
+
+def _prefix_mask(pad_mask: Tensor) -> Tensor:
+    return _additive(_block_diagonal(masks.prefix_attention(pad_mask)[:, 0] == 0.0))
+
+
+def _suffix_mask(pad_mask: Tensor, config: PI0Config, order: list[int], suffix: int) -> Tensor:
+    batch, prefix = pad_mask.shape
+    allowed = masks.suffix_attention(pad_mask, config.num_state_tokens, config.horizon)[:, 0] == 0.0
+    on_prefix, on_suffix = allowed[:, :, :prefix], allowed[:, :, prefix:]
+    length = len(order)
+    rows = torch.zeros(batch, suffix, prefix, dtype=torch.bool)
+    rows[:, :length] = on_prefix[:, order]
+    columns = torch.zeros(batch, suffix, suffix, dtype=torch.bool)
+    columns[:, :length, :length] = on_suffix[:, order][:, :, order]
+    return _additive(torch.cat([_block_diagonal(rows), _block_diagonal(columns)], dim=1))

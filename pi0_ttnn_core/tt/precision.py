@@ -1,0 +1,44 @@
+"""In what the device stores weights and how exactly it multiplies, part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PartPrecision:
+    """Of one part of the model.
+
+    weights: dtype of the weights of linear layers, by its name in ttnn
+    fidelity: math fidelity of linear layers and attention: LoFi, HiFi2, HiFi3, HiFi4
+    """
+
+    weights: str
+    fidelity: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Of the whole model. Activations and the KV cache are bfloat16, the flow's state x_t is float32."""
+
+    vision: PartPrecision
+    prefix: PartPrecision
+    expert: PartPrecision
+    suffix: PartPrecision
+
+
+PRESETS = {
+    "accuracy": Precision(*[PartPrecision("bfloat16", "HiFi4")] * 4),
+    "default": Precision(
+        vision=PartPrecision("bfloat8_b", "HiFi2"),
+        prefix=PartPrecision("bfloat8_b", "HiFi2"),
+        expert=PartPrecision("bfloat8_b", "HiFi2"),
+        suffix=PartPrecision("bfloat16", "HiFi4"),
+    ),
+    "fast": Precision(
+        vision=PartPrecision("bfloat8_b", "LoFi"),
+        prefix=PartPrecision("bfloat8_b", "LoFi"),
+        expert=PartPrecision("bfloat8_b", "HiFi2"),
+        suffix=PartPrecision("bfloat16", "HiFi4"),
+    ),
+}

@@ -1,0 +1,111 @@
+"""The SigLIP vision tower in TTNN. Compare `reference/siglip.py`.
+
+Images are the batch: hidden states are [images, 1, patches, width]. The head dimension (72) is padded with zeros to
+whole tiles (96) in the weights, so that nothing is padded at run time.
+"""
+
+from __future__ import annotations
+
+import ttnn
+
+from pi0_ttnn_core.configs import VisionConfig
+from pi0_ttnn_core.tt.common import NORM_CONFIG, Tensor, attention_config
+from pi0_ttnn_core.tt.weights import Weights, concatenated, pad_heads, to_device
+
+LAYER_NORM_EPS = 1e-6
+
+
+class LayerNormTTNN:
+    """LayerNorm over the width."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weight = weights.vector(weights.tensor("weight"))
+        self.bias = weights.vector(weights.tensor("bias"))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return ttnn.layer_norm(
+            hidden, epsilon=LAYER_NORM_EPS, weight=self.weight, bias=self.bias, compute_kernel_config=NORM_CONFIG
+        )
+
+
+class SigLIPAttentionTTNN:
+    """Full self-attention of one block."""
+
+    def __init__(self, config: VisionConfig, weights: Weights) -> None:
+        self.num_heads = config.num_heads
+        self.scale = config.head_dim**-0.5
+        self.config = attention_config(weights.part)
+        padded = {
+            f"{name}.{kind}": pad_heads(weights.tensor(f"{name}.{kind}"), config.num_heads, axis=0)
+            for name in ("q_proj", "k_proj", "v_proj")
+            for kind in ("weight", "bias")
+        }
+        self.qkv_proj = weights.linear_of(
+            concatenated([padded[f"{name}.weight"] for name in ("q_proj", "k_proj", "v_proj")]),
+            concatenated([padded[f"{name}.bias"] for name in ("q_proj", "k_proj", "v_proj")]),
+        )
+        self.out_proj = weights.linear_of(
+            pad_heads(weights.tensor("out_proj.weight"), config.num_heads, axis=1), weights.tensor("out_proj.bias")
+        )
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        q, k, v = ttnn.experimental.nlp_create_qkv_heads(
+            self.qkv_proj(hidden), num_heads=self.num_heads, num_kv_heads=self.num_heads, transpose_k_heads=False
+        )
+        attended = ttnn.transformer.scaled_dot_product_attention(
+            q, k, v, is_causal=False, scale=self.scale, compute_kernel_config=self.config
+        )
+        return self.out_proj(ttnn.experimental.nlp_concat_heads(attended))
+
+
+class SigLIPMLPTTNN:
+    """Two linear layers with tanh-GELU between them."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.fc1 = weights.linear("fc1", activation="gelu_approx")
+        self.fc2 = weights.linear("fc2")
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return self.fc2(self.fc1(hidden))
+
+
+class SigLIPBlockTTNN:
+    """One pre-norm transformer block."""
+
+    def __init__(self, config: VisionConfig, weights: Weights) -> None:
+        self.layer_norm1 = LayerNormTTNN(weights.of("layer_norm1"))
+        self.self_attn = SigLIPAttentionTTNN(config, weights.of("self_attn"))
+        self.layer_norm2 = LayerNormTTNN(weights.of("layer_norm2"))
+        self.mlp = SigLIPMLPTTNN(weights.of("mlp"))
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        hidden = ttnn.add(hidden, self.self_attn(self.layer_norm1(hidden)))
+        return ttnn.add(hidden, self.mlp(self.layer_norm2(hidden)))
+
+
+class SigLIPVisionTowerTTNN:
+    """Patch embedding, blocks and final norm."""
+
+    def __init__(self, config: VisionConfig, weights: Weights) -> None:
+        self.config = config
+        # The convolution's kernel as a linear layer on a patch whose pixels come row by row, channels last.
+        kernel = weights.tensor("patch_embedding.weight").permute(0, 2, 3, 1).flatten(1)
+        self.patch_embedding = weights.linear_of(kernel, weights.tensor("patch_embedding.bias"))
+        self.position_embedding = to_device(weights.tensor("position_embedding.weight")[None, None], weights.device)
+        self.layers = [SigLIPBlockTTNN(config, weights.of(f"layers.{layer}")) for layer in range(config.depth)]
+        self.post_layernorm = LayerNormTTNN(weights.of("post_layernorm"))
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """Map images, bfloat16 [images, size, size, 3] in rows, to [images, 1, patches, width]."""
+        patch, patches = self.config.patch_size, self.config.num_patches
+        unfolded = ttnn.fold(images, patch, patch)
+        unfolded = ttnn.reshape(unfolded, (images.shape[0], 1, patches, 3 * patch * patch))
+        embedded = self.patch_embedding(ttnn.to_layout(unfolded, ttnn.TILE_LAYOUT))
+        return ttnn.add(embedded, self.position_embedding)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map images to features [images, 1, patches, width]."""
+        hidden = self.embed_patches(images)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.post_layernorm(hidden)

@@ -1,0 +1,68 @@
+"""The suffix in TTNN: state, noisy actions and time, for the action expert. Compare `reference/suffix.py`.
+
+On the device a row of the batch has the actions first, then the state token, then padding to whole tiles: attention
+knows no order but positions and mask, and the actions begin at a tile. The time takes few values, so all that depends
+on it alone is computed once, at load.
+"""
+
+from __future__ import annotations
+
+import ttnn
+
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.tt.common import Linear, Tensor
+from pi0_ttnn_core.tt.suffix_weights import (
+    SuffixWeightsTTNN,
+    convert_suffix_weights_to_ttnn,
+    create_sinusoidal_pos_embedding_ttnn,
+)
+from pi0_ttnn_core.tt.weights import Weights
+
+__all__ = ["SuffixEmbeddingTTNN", "convert_suffix_weights_to_ttnn", "create_sinusoidal_pos_embedding_ttnn"]
+
+
+class SuffixEmbeddingTTNN:
+    """Projections into and out of the action expert."""
+
+    def __init__(self, config: PI0Config, weights: Weights, num_steps: int) -> None:
+        self.config = config
+        self.weights: SuffixWeightsTTNN = convert_suffix_weights_to_ttnn(config, weights, num_steps)
+
+    @property
+    def conditions(self) -> list | None:
+        """Of PI0.5's adaptive norms, one for each step, torch [width]."""
+        return self.weights.conditions
+
+    def embed_state(self, state: Tensor) -> Tensor:
+        """Map state rows (the state, and a 1 for the bias) to [1, 1, batch * suffix, width]."""
+        assert self.weights.state_proj is not None
+        return self.weights.state_proj(state)
+
+    def embed_actions(self, actions: Tensor) -> Tensor:
+        """Map noisy actions, float32 [1, 1, batch * suffix, action_dim], to width: PI0.5's first layer."""
+        return self.weights.action_in(actions)
+
+    def embed_timestep(self, step: int) -> Tensor:
+        """Return what the time of a step adds in PI0's fusing layer, [1, width]: time branch and biases."""
+        return self.weights.time_biases[step]
+
+    def fuse_action_time(self, actions: Tensor, step: int) -> Tensor:
+        """Fuse noisy actions with the time of a step: action_in_proj and the first layer of the MLP are one product."""
+        fuse = self.weights.action_in
+        hidden = Linear(fuse.weight, self.embed_timestep(step), fuse.config, "silu")(actions)
+        assert self.weights.action_time_mlp_out is not None
+        return self.weights.action_time_mlp_out(hidden)
+
+    def embed_suffix(self, state: Tensor | None, actions: Tensor, action_rows: Tensor, step: int) -> Tensor:
+        """Return the expert's input [1, 1, batch * suffix, width].
+
+        `state` is embedded, and None in PI0.5; `action_rows` is 1 where a row is an action and 0 elsewhere.
+        """
+        if state is None:
+            return self.embed_actions(actions)
+        # The rows of the actions from the one, the row of the state from the other; padding is zero in both.
+        return ttnn.addcmul(state, self.fuse_action_time(actions, step), action_rows)
+
+    def project_output(self, hidden: Tensor) -> Tensor:
+        """Map the expert's output to what an Euler step adds to the actions: the velocity, times the step's length."""
+        return self.weights.action_out(hidden)

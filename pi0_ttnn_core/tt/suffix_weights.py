@@ -1,0 +1,81 @@
+"""The suffix's weights for the device: what algebra can fold is folded, in float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import ttnn
+from torch import Tensor
+from torch.nn import functional as F
+
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.tt.common import Linear, tiles
+from pi0_ttnn_core.tt.weights import Weights, to_device
+
+
+@dataclass(frozen=True)
+class SuffixWeightsTTNN:
+    """action_in: PI0 action_in_proj and the actions' half of action_time_mlp_in, without bias; PI0.5 action_in_proj.
+    action_out: action_out_proj times the length of an Euler step, -1 / num_steps.
+    time_biases: PI0's, one for each step, [1, width].
+    conditions: PI0.5's, one for each step, torch [width].
+    """
+
+    action_in: Linear
+    action_out: Linear
+    time_biases: list[ttnn.Tensor]
+    action_time_mlp_out: Linear | None = None
+    state_proj: Linear | None = None
+    conditions: list[Tensor] | None = None
+
+
+def suffix_length(config: PI0Config) -> int:
+    """Return the rows of one suffix on the device: actions, the state token if there is one, padding."""
+    return tiles(config.horizon + config.num_state_tokens)
+
+
+def create_sinusoidal_pos_embedding_ttnn(config: PI0Config, num_steps: int) -> Tensor:
+    """Return the embedded times of all Euler steps, torch float64 [num_steps, width]: they are needed at load only."""
+    time = 1.0 - torch.arange(num_steps, dtype=torch.float64) / num_steps
+    fraction = torch.linspace(0.0, 1.0, config.expert.width // 2, dtype=torch.float64)
+    period = config.min_period * (config.max_period / config.min_period) ** fraction
+    angle = 2 * math.pi * time[:, None] / period
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_steps: int) -> SuffixWeightsTTNN:
+    """Return the weights of `SuffixEmbeddingTTNN` on the device."""
+
+    def double(name: str) -> tuple[Tensor, Tensor]:
+        return weights.tensor(f"{name}.weight").double(), weights.tensor(f"{name}.bias").double()
+
+    def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+        return weights.linear_of(weight.float(), None if bias is None else bias.float())
+
+    times = create_sinusoidal_pos_embedding_ttnn(config, num_steps)
+    action_weight, action_bias = double("action_in_proj")
+    out_weight, out_bias = double("action_out_proj")
+    action_out = linear(out_weight / -num_steps, out_bias / -num_steps)
+    if config.pi05:
+        (in_weight, in_bias), (mlp_weight, mlp_bias) = double("time_mlp_in"), double("time_mlp_out")
+        conditions = F.silu(F.linear(F.silu(F.linear(times, in_weight, in_bias)), mlp_weight, mlp_bias))
+        return SuffixWeightsTTNN(
+            action_in=linear(action_weight, action_bias),
+            action_out=action_out,
+            time_biases=[],
+            conditions=list(conditions.float()),
+        )
+    fuse_weight, fuse_bias = double("action_time_mlp_in")
+    on_actions, on_time = fuse_weight.chunk(2, dim=1)
+    biases = F.linear(times, on_time, fuse_bias + on_actions @ action_bias)
+    state_weight, state_bias = double("state_proj")
+    return SuffixWeightsTTNN(
+        action_in=linear(on_actions @ action_weight, None),
+        action_out=action_out,
+        time_biases=[to_device(bias[None].float(), weights.device) for bias in biases],
+        action_time_mlp_out=weights.linear("action_time_mlp_out"),
+        # A column for the bias, which only the row of the state is to get: there the input is 1.
+        state_proj=linear(torch.cat([state_weight, state_bias[:, None]], dim=1), None),
+    )
