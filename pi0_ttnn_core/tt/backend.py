@@ -49,7 +49,7 @@ class TTNNBackend:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
         batch, config = len(inputs.tokens), self.config
         device_inputs = upload(host_inputs(complete(inputs, config.num_cameras), config), self._device)
-        actions = ttnn.to_torch(self.model.sample_actions(device_inputs))
+        actions = ttnn.to_torch(self.model.sample_actions(device_inputs, self.model.allocate_cache(batch)))
         rows = actions.reshape(batch, suffix_length(config), -1)
         return rows[:, : config.horizon, : config.action_dim].contiguous().numpy()
 

@@ -1,4 +1,4 @@
-"""Gemma in TTNN, for the prefix and for the action expert. Compare `reference/gemma.py`.
+"""Gemma's decoder in TTNN, as the prefix has it. Compare `reference/gemma.py`; `expert.py` has the action expert's.
 
 The rows of a batch lie one after the other in one sequence, [1, 1, batch * tokens, width]: each has its own positions
 in the rotary tables, and the mask keeps them apart.
@@ -7,47 +7,41 @@ in the rotary tables, and the mask keeps them apart.
 from __future__ import annotations
 
 import ttnn
+from torch import Tensor as TorchTensor
 
 from pi0_ttnn_core.configs import GemmaConfig
-from pi0_ttnn_core.tt.common import KV, NORM_CONFIG, Rotary, Tensor, attention_config
-from pi0_ttnn_core.tt.weights import Weights, concatenated
-
-RMS_NORM_EPS = 1e-6
+from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, KV, RMS_NORM_EPS, Rotary, Tensor, attend, kernel_config
+from pi0_ttnn_core.tt.modulation import Modulations
+from pi0_ttnn_core.tt.weights import Weights, qkv_weight
 
 
 class GemmaRMSNormTTNN:
     """RMSNorm with a learned weight; what is stored is 1 + weight."""
 
     def __init__(self, weights: Weights) -> None:
-        self.weight = weights.vector(1.0 + weights.tensor("weight"))
+        self.weight = weights.vector("weight", lambda: 1.0 + weights.tensor("weight"))
 
-    def __call__(self, hidden: Tensor, step: int) -> tuple[Tensor, None]:
-        normed = ttnn.rms_norm(hidden, epsilon=RMS_NORM_EPS, weight=self.weight, compute_kernel_config=NORM_CONFIG)
-        return normed, None
+    def __call__(self, hidden: Tensor, step: int = 0) -> Tensor:
+        return ttnn.rms_norm(hidden, epsilon=RMS_NORM_EPS, weight=self.weight, compute_kernel_config=EXACT)
 
 
 class GemmaAdaptiveRMSNormTTNN:
-    """RMSNorm of PI0.5's expert. The condition depends on the Euler step only, so its modulations are constants."""
+    """RMSNorm of PI0.5's expert: x / rms(x) * scale + shift, with scale and shift of each Euler step."""
 
-    def __init__(self, weights: Weights, conditions: list) -> None:
+    def __init__(self, weights: Weights, conditions: list[TorchTensor]) -> None:
         """Take the condition of each step, torch [width]."""
-        dense, bias = weights.tensor("dense.weight"), weights.tensor("dense.bias")
-        self.modulations = []
-        for condition in conditions:
-            scale, shift, gate = (dense @ condition + bias).chunk(3)
-            self.modulations.append([weights.vector(values) for values in (1.0 + scale, shift, gate)])
+        modulations, steps = Modulations(weights, conditions), range(len(conditions))
+        self.scales = [weights.vector(f"scale.{step}", lambda step=step: modulations.scale(step)) for step in steps]
+        self.shifts = [weights.vector(f"shift.{step}", lambda step=step: modulations.shift(step)) for step in steps]
 
-    def __call__(self, hidden: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        scale, shift, gate = self.modulations[step]
-        normed = ttnn.rms_norm(
-            hidden, epsilon=RMS_NORM_EPS, weight=scale, bias=shift, compute_kernel_config=NORM_CONFIG
+    def __call__(self, hidden: Tensor, step: int) -> Tensor:
+        return ttnn.rms_norm(
+            hidden,
+            epsilon=RMS_NORM_EPS,
+            weight=self.scales[step],
+            bias=self.shifts[step],
+            compute_kernel_config=EXACT,
         )
-        return normed, gate
-
-
-def gated_residual(hidden: Tensor, branch: Tensor, gate: Tensor | None) -> Tensor:
-    """Return hidden + gate * branch; without a gate, their sum."""
-    return ttnn.add(hidden, branch) if gate is None else ttnn.addcmul(hidden, branch, gate)
 
 
 class GemmaRotaryEmbeddingTTNN:
@@ -56,7 +50,7 @@ class GemmaRotaryEmbeddingTTNN:
     @staticmethod
     def rotate(x: Tensor, rotary: Rotary) -> Tensor:
         """Rotate x [1, heads, tokens, head_dim]."""
-        return ttnn.experimental.rotary_embedding(x, *rotary, compute_kernel_config=NORM_CONFIG)
+        return ttnn.experimental.rotary_embedding(x, *rotary, compute_kernel_config=EXACT)
 
 
 class GemmaAttentionTTNN:
@@ -64,9 +58,9 @@ class GemmaAttentionTTNN:
 
     def __init__(self, config: GemmaConfig, weights: Weights) -> None:
         self.gemma = config
-        self.config = attention_config(weights.part)
-        names = ("q_proj", "k_proj", "v_proj")
-        self.qkv_proj = weights.linear_of(concatenated([weights.tensor(f"{name}.weight") for name in names]), None)
+        self.config = kernel_config(weights.part.attention)
+        # The scale of the logits is folded into the queries.
+        self.qkv_proj = weights.linear_of("qkv_proj", lambda: qkv_weight(weights, config))
         self.o_proj = weights.linear("o_proj", bias=False)
 
     def heads(self, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, KV]:
@@ -82,14 +76,7 @@ class GemmaAttentionTTNN:
 
     def attend(self, query: Tensor, kv: KV, mask: Tensor) -> Tensor:
         """Let queries attend to `kv` under the mask [1, 1, queries, keys]."""
-        attended = ttnn.transformer.scaled_dot_product_attention(
-            query,
-            *kv,
-            attn_mask=mask,
-            is_causal=False,
-            scale=self.gemma.head_dim**-0.5,
-            compute_kernel_config=self.config,
-        )
+        attended = attend(query, kv, self.config, scale=1.0, mask=mask)
         return self.o_proj(ttnn.experimental.nlp_concat_heads(attended))
 
 
@@ -97,7 +84,7 @@ class GemmaMLPTTNN:
     """GeGLU with tanh-GELU."""
 
     def __init__(self, weights: Weights) -> None:
-        self.gate_proj = weights.linear("gate_proj", activation="gelu_approx", bias=False)
+        self.gate_proj = weights.linear("gate_proj", activation=GELU_TANH, bias=False)
         self.up_proj = weights.linear("up_proj", bias=False)
         self.down_proj = weights.linear("down_proj", bias=False)
 
@@ -106,58 +93,42 @@ class GemmaMLPTTNN:
 
 
 class GemmaDecoderBlockTTNN:
-    """One pre-norm decoder block, with adaptive norms in PI0.5's expert."""
+    """One pre-norm decoder block of the prefix, which writes its keys and values into the cache."""
 
-    def __init__(self, config: GemmaConfig, weights: Weights, conditions: list | None = None) -> None:
-        self.input_layernorm = gemma_norm(weights.of("input_layernorm"), conditions)
+    def __init__(self, config: GemmaConfig, weights: Weights) -> None:
+        self.input_layernorm = GemmaRMSNormTTNN(weights.of("input_layernorm"))
         self.self_attn = GemmaAttentionTTNN(config, weights.of("self_attn"))
-        self.post_attention_layernorm = gemma_norm(weights.of("post_attention_layernorm"), conditions)
+        self.post_attention_layernorm = GemmaRMSNormTTNN(weights.of("post_attention_layernorm"))
         self.mlp = GemmaMLPTTNN(weights.of("mlp"))
 
     def key_value(self, hidden: Tensor, rotary: Rotary) -> KV:
-        normed, _ = self.input_layernorm(hidden, 0)
-        _, kv = self.self_attn.heads(normed, rotary)
+        _, kv = self.self_attn.heads(self.input_layernorm(hidden), rotary)
         return kv
 
-    def __call__(
-        self, hidden: Tensor, rotary: Rotary, mask: Tensor, past: KV | None = None, step: int = 0
-    ) -> tuple[Tensor, KV]:
-        """Return the block's output and its own keys and values.
+    def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> tuple[Tensor, KV]:
+        """Return the block's output and its own keys and values."""
+        query, kv = self.self_attn.heads(self.input_layernorm(hidden), rotary)
+        hidden = ttnn.add(hidden, self.self_attn.attend(query, kv, mask))
+        return ttnn.add(hidden, self.mlp(self.post_attention_layernorm(hidden))), kv
 
-        `past` is attended to as well, before the own; `step` is the Euler step that adaptive norms depend on.
+
+class GemmaPrefixTTNN:
+    """The prefix's stack of decoder blocks. Its final norm is left out: nothing uses it."""
+
+    def __init__(self, config: GemmaConfig, weights: Weights) -> None:
+        self.layers = [GemmaDecoderBlockTTNN(config, weights.of(f"layers.{layer}")) for layer in range(config.depth)]
+
+    def prefill(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: list[KV]) -> None:
+        """Fill the first rows of the cache with the keys and values of `hidden`.
+
+        Of the last layer only keys and values are computed.
         """
-        normed, gate = self.input_layernorm(hidden, step)
-        query, own = self.self_attn.heads(normed, rotary)
-        kv = own if past is None else (ttnn.concat([past[0], own[0]], dim=2), ttnn.concat([past[1], own[1]], dim=2))
-        hidden = gated_residual(hidden, self.self_attn.attend(query, kv, mask), gate)
-        normed, gate = self.post_attention_layernorm(hidden, step)
-        return gated_residual(hidden, self.mlp(normed), gate), own
-
-
-class GemmaModelTTNN:
-    """A stack of decoder blocks with a final norm."""
-
-    def __init__(self, config: GemmaConfig, weights: Weights, conditions: list | None = None) -> None:
-        self.layers = [
-            GemmaDecoderBlockTTNN(config, weights.of(f"layers.{layer}"), conditions) for layer in range(config.depth)
-        ]
-        self.norm = gemma_norm(weights.of("norm"), conditions)
-
-    def prefill(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> list[KV]:
-        """Return the KV cache of `hidden`. Of the last layer only keys and values are computed."""
-        cache = []
-        for layer in self.layers[:-1]:
+        for layer, kept in zip(self.layers[:-1], cache, strict=False):
             hidden, kv = layer(hidden, rotary, mask)
-            cache.append(kv)
-        return [*cache, self.layers[-1].key_value(hidden, rotary)]
-
-    def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: list[KV], step: int) -> Tensor:
-        """Return the normed output for `hidden`, which attends to `cache` and to itself."""
-        for layer, past in zip(self.layers, cache, strict=True):
-            hidden, _ = layer(hidden, rotary, mask, past, step)
-        normed, _ = self.norm(hidden, step)
-        return normed
+            _fill(kept, kv)
+        _fill(cache[-1], self.layers[-1].key_value(hidden, rotary))
 
 
-def gemma_norm(weights: Weights, conditions: list | None) -> GemmaRMSNormTTNN | GemmaAdaptiveRMSNormTTNN:
-    return GemmaRMSNormTTNN(weights) if conditions is None else GemmaAdaptiveRMSNormTTNN(weights, conditions)
+def _fill(cache: KV, kv: KV) -> None:
+    for kept, new in zip(cache, kv, strict=True):
+        ttnn.fill_cache(kept, new, 0)

@@ -25,7 +25,7 @@ def prefix_length(config: PI0Config) -> int:
 class HostInputs:
     """float32 unless said otherwise; `prefix` and `suffix` are the padded lengths, batch rows one after the other.
 
-    images: [batch * cameras, size, size, 3]
+    images: [batch * cameras, size, size / patch, patch * 3]: each row of pixels cut at the patches' edges
     tokens: int32 [batch, prefix - cameras * patches]
     state: [1, 1, batch * suffix, action_dim + 1], PI0's only: the state and a 1 in its row, zeros elsewhere
     action_rows: [1, 1, batch * suffix, width], PI0's only: 1 where a row is an action, zeros elsewhere
@@ -70,7 +70,7 @@ def host_inputs(inputs: ModelInputs, config: PI0Config) -> HostInputs:
     noise = torch.zeros(batch, suffix, config.action_dim)
     noise[:, :horizon] = torch.from_numpy(inputs.noise)
     return HostInputs(
-        images=torch.from_numpy(inputs.images).flatten(0, 1).permute(0, 2, 3, 1).contiguous(),
+        images=_pixel_rows(torch.from_numpy(inputs.images), config.vision.patch_size),
         tokens=torch.from_numpy(tokens),
         state=None if config.pi05 else _state_rows(torch.from_numpy(inputs.state), horizon, suffix),
         action_rows=None if config.pi05 else _action_rows(batch, config, suffix),
@@ -82,6 +82,11 @@ def host_inputs(inputs: ModelInputs, config: PI0Config) -> HostInputs:
         suffix_cos=suffix_cos,
         suffix_sin=suffix_sin,
     )
+
+
+def _pixel_rows(images: Tensor, patch_size: int) -> Tensor:
+    channels_last = images.flatten(0, 1).permute(0, 2, 3, 1)
+    return channels_last.unflatten(2, (-1, patch_size)).flatten(3).contiguous()
 
 
 def _rows(table: Tensor) -> Tensor:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ttnn
+
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.tt.common import KV, Tensor
 from pi0_ttnn_core.tt.denoise import denoise
-from pi0_ttnn_core.tt.gemma import GemmaModelTTNN
+from pi0_ttnn_core.tt.expert import GemmaExpertTTNN
+from pi0_ttnn_core.tt.gemma import GemmaPrefixTTNN
+from pi0_ttnn_core.tt.inputs import prefix_length
 from pi0_ttnn_core.tt.precision import Precision
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
+from pi0_ttnn_core.tt.suffix_weights import suffix_length
 from pi0_ttnn_core.tt.weights import Weights, WeightSource
 
 
@@ -39,18 +44,32 @@ class PI0ModelTTNN:
             return Weights(source, getattr(precision, part)).of(name)
 
         self.config = config
+        self.device = source.device
         self.num_steps = num_steps
         self.prefix_embedding = PrefixEmbeddingTTNN(
             config, weights("vision", "prefix_embedding"), weights("prefix", "prefix_embedding")
         )
-        self.prefix = GemmaModelTTNN(config.prefix, weights("prefix", "prefix"))
+        self.prefix = GemmaPrefixTTNN(config.prefix, weights("prefix", "prefix"))
         self.suffix_embedding = SuffixEmbeddingTTNN(config, weights("suffix", "suffix_embedding"), num_steps)
-        self.expert = GemmaModelTTNN(config.expert, weights("expert", "expert"), self.suffix_embedding.conditions)
+        self.expert = GemmaExpertTTNN(config.expert, weights("expert", "expert"), self.suffix_embedding.conditions)
 
-    def encode_prefix(self, inputs: DeviceInputs) -> list[KV]:
+    def allocate_cache(self, batch: int) -> list[KV]:
+        """Return the KV cache of a batch, a pair for each layer: all prefixes, then the rows of the running suffixes.
+
+        Every row is written before it is read, so nothing is filled in here.
+        """
+        prefix, rows = self.config.prefix, batch * (prefix_length(self.config) + suffix_length(self.config))
+        shape = ttnn.Shape((1, prefix.num_kv_heads, rows, prefix.head_dim))
+
+        def allocate() -> Tensor:
+            return ttnn.allocate_tensor_on_device(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, self.device)
+
+        return [(allocate(), allocate()) for _ in range(prefix.depth)]
+
+    def encode_prefix(self, inputs: DeviceInputs, cache: list[KV]) -> None:
         """Run vision tower and prefix: the KV cache of images and prompt."""
         embedded = self.prefix_embedding.embed_prefix(inputs.images, inputs.tokens)
-        return self.prefix.prefill(embedded, (inputs.prefix_cos, inputs.prefix_sin), inputs.prefix_mask)
+        self.prefix.prefill(embedded, (inputs.prefix_cos, inputs.prefix_sin), inputs.prefix_mask, cache)
 
     def displacement(
         self, cache: list[KV], state: Tensor | None, inputs: DeviceInputs, actions: Tensor, step: int
@@ -60,10 +79,14 @@ class PI0ModelTTNN:
         rotary = inputs.suffix_cos, inputs.suffix_sin
         return self.suffix_embedding.project_output(self.expert(embedded, rotary, inputs.suffix_mask, cache, step))
 
-    def sample_actions(self, inputs: DeviceInputs) -> Tensor:
-        """Return the actions, float32 [1, 1, batch * suffix, action_dim], in the rows that `HostInputs` gives them."""
-        cache = self.encode_prefix(inputs)
+    def denoise(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
+        """Return the actions that the flow leads to from the noise, given the prefix in the cache."""
         state = None if inputs.state is None else self.suffix_embedding.embed_state(inputs.state)
         return denoise(
             lambda actions, step: self.displacement(cache, state, inputs, actions, step), inputs.noise, self.num_steps
         )
+
+    def sample_actions(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
+        """Return the actions, float32 [1, 1, batch * suffix, action_dim], in the rows that `HostInputs` gives them."""
+        self.encode_prefix(inputs, cache)
+        return self.denoise(inputs, cache)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.tt.common import Tensor
+from pi0_ttnn_core.tt.common import Tensor, activation_memory
 from pi0_ttnn_core.tt.siglip import SigLIPVisionTowerTTNN
 from pi0_ttnn_core.tt.weights import Weights
 
@@ -18,13 +18,14 @@ class PrefixEmbeddingTTNN:
         self.vision_tower = SigLIPVisionTowerTTNN(config.vision, vision.of("vision_tower"))
         self.projector = vision.linear("projector")
         # Gemma's scaling by sqrt(width) is folded into the table.
-        table = prefix.tensor("embed_tokens.weight") * config.prefix.width**0.5
-        self.embed_tokens = ttnn.from_torch(
-            table, dtype=ttnn.bfloat16, layout=ttnn.ROW_MAJOR_LAYOUT, device=prefix.device
+        self.embed_tokens = prefix.place(
+            "embed_tokens",
+            lambda: prefix.tensor("embed_tokens.weight") * config.prefix.width**0.5,
+            layout=ttnn.ROW_MAJOR_LAYOUT,
         )
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Map images, bfloat16 [batch * cameras, size, size, 3], to [batch, 1, cameras * patches, width]."""
+        """Map images, bfloat16, as `embed_patches` takes them, to [batch, 1, cameras * patches, width]."""
         features = self.projector(self.vision_tower(images))
         cameras, patches = self.config.num_cameras, self.config.vision.num_patches
         return ttnn.reshape(features, (images.shape[0] // cameras, 1, cameras * patches, features.shape[-1]))
@@ -36,5 +37,7 @@ class PrefixEmbeddingTTNN:
 
     def embed_prefix(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return [1, 1, batch * prefix, width]: of each row of the batch its images, then its tokens."""
-        embedded = ttnn.concat([self.embed_images(images), self.embed_language(tokens)], dim=2)
+        parts = [self.embed_images(images), self.embed_language(tokens)]
+        shape = (parts[0].shape[0], parts[0].shape[2] + parts[1].shape[2], parts[0].shape[3])
+        embedded = ttnn.concat(parts, dim=2, memory_config=activation_memory(shape, images.device()))
         return ttnn.reshape(embedded, (1, 1, embedded.shape[0] * embedded.shape[2], embedded.shape[3]))

@@ -9,22 +9,23 @@ from __future__ import annotations
 import ttnn
 
 from pi0_ttnn_core.configs import VisionConfig
-from pi0_ttnn_core.tt.common import NORM_CONFIG, Tensor, attention_config
-from pi0_ttnn_core.tt.weights import Weights, concatenated, pad_heads, to_device
+from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, Tensor, activation_memory, attend, kernel_config
+from pi0_ttnn_core.tt.weights import Weights, concatenated, pad_heads
 
 LAYER_NORM_EPS = 1e-6
+PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 class LayerNormTTNN:
     """LayerNorm over the width."""
 
     def __init__(self, weights: Weights) -> None:
-        self.weight = weights.vector(weights.tensor("weight"))
-        self.bias = weights.vector(weights.tensor("bias"))
+        self.weight = weights.vector("weight", lambda: weights.tensor("weight"))
+        self.bias = weights.vector("bias", lambda: weights.tensor("bias"))
 
     def __call__(self, hidden: Tensor) -> Tensor:
         return ttnn.layer_norm(
-            hidden, epsilon=LAYER_NORM_EPS, weight=self.weight, bias=self.bias, compute_kernel_config=NORM_CONFIG
+            hidden, epsilon=LAYER_NORM_EPS, weight=self.weight, bias=self.bias, compute_kernel_config=EXACT
         )
 
 
@@ -32,37 +33,33 @@ class SigLIPAttentionTTNN:
     """Full self-attention of one block."""
 
     def __init__(self, config: VisionConfig, weights: Weights) -> None:
-        self.num_heads = config.num_heads
+        heads = config.num_heads
+        self.num_heads = heads
         self.scale = config.head_dim**-0.5
-        self.config = attention_config(weights.part)
-        padded = {
-            f"{name}.{kind}": pad_heads(weights.tensor(f"{name}.{kind}"), config.num_heads, axis=0)
-            for name in ("q_proj", "k_proj", "v_proj")
-            for kind in ("weight", "bias")
-        }
+        self.config = kernel_config(weights.part.attention)
         self.qkv_proj = weights.linear_of(
-            concatenated([padded[f"{name}.weight"] for name in ("q_proj", "k_proj", "v_proj")]),
-            concatenated([padded[f"{name}.bias"] for name in ("q_proj", "k_proj", "v_proj")]),
+            "qkv_proj",
+            lambda: concatenated([pad_heads(weights.tensor(f"{name}.weight"), heads, axis=0) for name in PROJECTIONS]),
+            lambda: concatenated([pad_heads(weights.tensor(f"{name}.bias"), heads, axis=0) for name in PROJECTIONS]),
         )
         self.out_proj = weights.linear_of(
-            pad_heads(weights.tensor("out_proj.weight"), config.num_heads, axis=1), weights.tensor("out_proj.bias")
+            "out_proj",
+            lambda: pad_heads(weights.tensor("out_proj.weight"), heads, axis=1),
+            lambda: weights.tensor("out_proj.bias"),
         )
 
     def __call__(self, hidden: Tensor) -> Tensor:
         q, k, v = ttnn.experimental.nlp_create_qkv_heads(
             self.qkv_proj(hidden), num_heads=self.num_heads, num_kv_heads=self.num_heads, transpose_k_heads=False
         )
-        attended = ttnn.transformer.scaled_dot_product_attention(
-            q, k, v, is_causal=False, scale=self.scale, compute_kernel_config=self.config
-        )
-        return self.out_proj(ttnn.experimental.nlp_concat_heads(attended))
+        return self.out_proj(ttnn.experimental.nlp_concat_heads(attend(q, (k, v), self.config, self.scale)))
 
 
 class SigLIPMLPTTNN:
     """Two linear layers with tanh-GELU between them."""
 
     def __init__(self, weights: Weights) -> None:
-        self.fc1 = weights.linear("fc1", activation="gelu_approx")
+        self.fc1 = weights.linear("fc1", activation=GELU_TANH)
         self.fc2 = weights.linear("fc2")
 
     def __call__(self, hidden: Tensor) -> Tensor:
@@ -89,19 +86,28 @@ class SigLIPVisionTowerTTNN:
     def __init__(self, config: VisionConfig, weights: Weights) -> None:
         self.config = config
         # The convolution's kernel as a linear layer on a patch whose pixels come row by row, channels last.
-        kernel = weights.tensor("patch_embedding.weight").permute(0, 2, 3, 1).flatten(1)
-        self.patch_embedding = weights.linear_of(kernel, weights.tensor("patch_embedding.bias"))
-        self.position_embedding = to_device(weights.tensor("position_embedding.weight")[None, None], weights.device)
+        self.patch_embedding = weights.linear_of(
+            "patch_embedding",
+            lambda: weights.tensor("patch_embedding.weight").permute(0, 2, 3, 1).flatten(1),
+            lambda: weights.tensor("patch_embedding.bias"),
+        )
+        self.position_embedding = weights.place(
+            "position_embedding", lambda: weights.tensor("position_embedding.weight")[None, None]
+        )
         self.layers = [SigLIPBlockTTNN(config, weights.of(f"layers.{layer}")) for layer in range(config.depth)]
         self.post_layernorm = LayerNormTTNN(weights.of("post_layernorm"))
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """Map images, bfloat16 [images, size, size, 3] in rows, to [images, 1, patches, width]."""
-        patch, patches = self.config.patch_size, self.config.num_patches
-        unfolded = ttnn.fold(images, patch, patch)
-        unfolded = ttnn.reshape(unfolded, (images.shape[0], 1, patches, 3 * patch * patch))
+        """Map images to [images, 1, patches, width].
+
+        Images are bfloat16 [images, size, size / patch, patch * 3]: each row of pixels cut at the patches' edges.
+        """
+        count, patch, patches = images.shape[0], self.config.patch_size, self.config.num_patches
+        unfolded = ttnn.reshape(ttnn.fold(images, patch, 1), (count, 1, patches, 3 * patch * patch))
         embedded = self.patch_embedding(ttnn.to_layout(unfolded, ttnn.TILE_LAYOUT))
-        return ttnn.add(embedded, self.position_embedding)
+        return ttnn.add(
+            embedded, self.position_embedding, memory_config=activation_memory(embedded.padded_shape, images.device())
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map images to features [images, 1, patches, width]."""

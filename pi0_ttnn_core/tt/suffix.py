@@ -10,7 +10,7 @@ from __future__ import annotations
 import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.tt.common import Linear, Tensor
+from pi0_ttnn_core.tt.common import SILU, Linear, Tensor
 from pi0_ttnn_core.tt.suffix_weights import (
     SuffixWeightsTTNN,
     convert_suffix_weights_to_ttnn,
@@ -49,7 +49,7 @@ class SuffixEmbeddingTTNN:
     def fuse_action_time(self, actions: Tensor, step: int) -> Tensor:
         """Fuse noisy actions with the time of a step: action_in_proj and the first layer of the MLP are one product."""
         fuse = self.weights.action_in
-        hidden = Linear(fuse.weight, self.embed_timestep(step), fuse.config, "silu")(actions)
+        hidden = Linear(fuse.weight, self.embed_timestep(step), fuse.config, SILU)(actions)
         assert self.weights.action_time_mlp_out is not None
         return self.weights.action_time_mlp_out(hidden)
 

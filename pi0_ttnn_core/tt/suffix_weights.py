@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.tt.common import Linear, tiles
-from pi0_ttnn_core.tt.weights import Weights, to_device
+from pi0_ttnn_core.tt.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_step
     def double(name: str) -> tuple[Tensor, Tensor]:
         return weights.tensor(f"{name}.weight").double(), weights.tensor(f"{name}.bias").double()
 
-    def linear(weight: Tensor, bias: Tensor | None) -> Linear:
-        return weights.linear_of(weight.float(), None if bias is None else bias.float())
+    def linear(name: str, weight: Tensor, bias: Tensor | None) -> Linear:
+        return weights.linear_of(name, weight.float, None if bias is None else bias.float)
 
     times = create_sinusoidal_pos_embedding_ttnn(config, num_steps)
     action_weight, action_bias = double("action_in_proj")
     out_weight, out_bias = double("action_out_proj")
-    action_out = linear(out_weight / -num_steps, out_bias / -num_steps)
+    action_out = linear("action_out", out_weight / -num_steps, out_bias / -num_steps)
     if config.pi05:
         (in_weight, in_bias), (mlp_weight, mlp_bias) = double("time_mlp_in"), double("time_mlp_out")
         conditions = F.silu(F.linear(F.silu(F.linear(times, in_weight, in_bias)), mlp_weight, mlp_bias))
         return SuffixWeightsTTNN(
-            action_in=linear(action_weight, action_bias),
+            action_in=linear("action_in", action_weight, action_bias),
             action_out=action_out,
             time_biases=[],
             conditions=list(conditions.float()),
@@ -72,10 +72,10 @@ def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_step
     biases = F.linear(times, on_time, fuse_bias + on_actions @ action_bias)
     state_weight, state_bias = double("state_proj")
     return SuffixWeightsTTNN(
-        action_in=linear(on_actions @ action_weight, None),
+        action_in=linear("action_in", on_actions @ action_weight, None),
         action_out=action_out,
-        time_biases=[to_device(bias[None].float(), weights.device) for bias in biases],
+        time_biases=[weights.place(f"time_bias.{step}", bias[None].float) for step, bias in enumerate(biases)],
         action_time_mlp_out=weights.linear("action_time_mlp_out"),
         # A column for the bias, which only the row of the state is to get: there the input is 1.
-        state_proj=linear(torch.cat([state_weight, state_bias[:, None]], dim=1), None),
+        state_proj=linear("state", torch.cat([state_weight, state_bias[:, None]], dim=1), None),
     )

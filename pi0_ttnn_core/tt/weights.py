@@ -9,16 +9,26 @@ import torch
 import ttnn
 from torch import Tensor
 
-from pi0_ttnn_core.tt.common import Linear, kernel_config, tiles
+from pi0_ttnn_core.configs import GemmaConfig
+from pi0_ttnn_core.tt.common import TILE, Linear, kernel_config, tiles
+from pi0_ttnn_core.tt.expert_linear import ExpertLinear
 from pi0_ttnn_core.tt.precision import PartPrecision
+from pi0_ttnn_core.tt.weight_cache import WeightCache
+
+Build = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Where weights come from and go to. `read` returns a tensor by our full name, in the stored dtype."""
+    """Where weights come from and go to.
+
+    read: returns a tensor by our full name, in the stored dtype; a meta tensor gives the device's memory for it alone
+    cache: of converted weights, or None to convert them anew
+    """
 
     read: Callable[[str], Tensor]
     device: ttnn.MeshDevice
+    cache: WeightCache | None = None
 
 
 @dataclass(frozen=True)
@@ -41,27 +51,76 @@ class Weights:
         """Return a weight in torch, float32."""
         return self.source.read(self.prefix + name).float()
 
-    def linear(self, name: str, activation: str | None = None, bias: bool = True) -> Linear:
-        """Return a linear layer as it is stored."""
-        return self.linear_of(self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias") if bias else None, activation)
+    def place(
+        self,
+        name: str,
+        build: Build,
+        dtype: ttnn.DataType = ttnn.bfloat16,
+        layout: ttnn.Layout = ttnn.TILE_LAYOUT,
+    ) -> ttnn.Tensor:
+        """Return what `build` gives, in the device's DRAM; from the cache if it is there."""
 
-    def linear_of(self, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Linear:
+        def convert() -> ttnn.Tensor:
+            return ttnn.from_torch(build().contiguous(), dtype=dtype, layout=layout)
+
+        if self.source.cache is not None:
+            host = self.source.cache.get(f"{self.prefix}{name}.{dtype.name}", convert)
+            return ttnn.to_device(host, self.device)
+        values = build()
+        if values.is_meta:
+            return ttnn.allocate_tensor_on_device(ttnn.Shape(values.shape), dtype, layout, self.device)
+        return ttnn.from_torch(values.contiguous(), dtype=dtype, layout=layout, device=self.device)
+
+    def linear(self, name: str, activation: ttnn.UnaryWithParam | None = None, bias: bool = True) -> Linear:
+        """Return a linear layer as it is stored."""
+        return self.linear_of(
+            name,
+            lambda: self.tensor(f"{name}.weight"),
+            (lambda: self.tensor(f"{name}.bias")) if bias else None,
+            activation,
+        )
+
+    def linear_of(
+        self, name: str, weight: Build, bias: Build | None = None, activation: ttnn.UnaryWithParam | None = None
+    ) -> Linear:
         """Return a linear layer of weight [outputs, inputs] and bias [outputs]."""
         return Linear(
-            to_device(weight.T, self.device, getattr(ttnn, self.part.weights)),
-            None if bias is None else to_device(bias[None], self.device),
+            self.place(f"{name}.weight", lambda: weight().T, getattr(ttnn, self.part.weights)),
+            None if bias is None else self.place(f"{name}.bias", lambda: bias()[None]),
             kernel_config(self.part.fidelity),
             activation,
         )
 
-    def vector(self, values: Tensor) -> ttnn.Tensor:
+    def expert_linear(self, name: str, weight: Build) -> ExpertLinear:
+        """Return a linear layer of the expert of weight [outputs, inputs]."""
+        return ExpertLinear(
+            self.place(f"{name}.weight", lambda: weight().T, getattr(ttnn, self.part.weights)),
+            getattr(ttnn.MathFidelity, self.part.fidelity),
+        )
+
+    def vector(self, name: str, build: Build) -> ttnn.Tensor:
         """Return [width] on the device as [1, 1, 1, width]."""
-        return to_device(values[None, None, None], self.device)
+        return self.place(name, lambda: build()[None, None, None])
+
+    def rows(self, name: str, build: Build) -> ttnn.Tensor:
+        """Return [width] on the device as [1, 1, 32, width], each row the same."""
+        return self.place(name, lambda: build().expand(1, 1, TILE, -1))
 
 
-def to_device(values: Tensor, device: ttnn.MeshDevice, dtype: ttnn.DataType = ttnn.bfloat16) -> ttnn.Tensor:
-    """Return a tensor in tiles in the device's DRAM."""
-    return ttnn.from_torch(values.contiguous(), dtype=dtype, layout=ttnn.TILE_LAYOUT, device=device)
+def qkv_weight(attention: Weights, config: GemmaConfig) -> Tensor:
+    """Return queries', keys' and values' projections as one; the scale of the logits is folded into the queries."""
+    query, key, value = (attention.tensor(f"{name}_proj.weight") for name in "qkv")
+    return concatenated([query * config.head_dim**-0.5, key, value])
+
+
+def gate_up_weight(mlp: Weights) -> Tensor:
+    """Return the MLP's two projections as one, each padded with zeros to whole tiles."""
+    return concatenated([pad_rows(mlp.tensor(f"{name}_proj.weight")) for name in ("gate", "up")])
+
+
+def pad_rows(weight: Tensor) -> Tensor:
+    """Pad outputs with zeros to whole tiles."""
+    return torch.nn.functional.pad(weight, (0, 0, 0, tiles(weight.shape[0]) - weight.shape[0]))
 
 
 def pad_heads(weight: Tensor, heads: int, axis: int) -> Tensor:

@@ -1,0 +1,98 @@
+"""The action expert in TTNN: Gemma's decoder with each product fused with what surrounds it, see `expert_linear.py`.
+
+Compare `reference/gemma.py`: there the expert is the same decoder as the prefix. Rows lie as in `gemma.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor as TorchTensor
+
+from pi0_ttnn_core.configs import GemmaConfig
+from pi0_ttnn_core.tt.common import KV, Rotary, Tensor, attend, kernel_config
+from pi0_ttnn_core.tt.expert_linear import Modulation
+from pi0_ttnn_core.tt.gemma import GemmaAdaptiveRMSNormTTNN, GemmaRMSNormTTNN
+from pi0_ttnn_core.tt.modulation import Modulations
+from pi0_ttnn_core.tt.weights import Weights, gate_up_weight, qkv_weight
+
+Conditions = list[TorchTensor] | None
+
+
+class NormedLinear:
+    """A norm and the product after it: PI0's is folded into the weight, PI0.5's is modulated at every Euler step."""
+
+    def __init__(
+        self, name: str, weights: Weights, norm: Weights, weight: Callable[[], TorchTensor], conditions: Conditions
+    ) -> None:
+        if conditions is None:
+            self.linear = weights.expert_linear(name, lambda: weight() * (1.0 + norm.tensor("weight")))
+            self.modulations: list[Modulation | None] = []
+            self.gates: list[Tensor | None] = []
+            return
+        modulations = Modulations(norm, conditions)
+        self.linear = weights.expert_linear(name, weight)
+        self.modulations = [
+            Modulation(
+                norm.rows(f"scale.{step}", lambda step=step: modulations.scale(step)),
+                weights.rows(f"{name}.bias.{step}", lambda step=step: weight() @ modulations.shift(step)),
+            )
+            for step in range(len(conditions))
+        ]
+        self.gates = [
+            norm.rows(f"gate.{step}", lambda step=step: modulations.gate(step)) for step in range(len(conditions))
+        ]
+
+    def at(self, step: int) -> tuple[Modulation | None, Tensor | None]:
+        """Return the modulation of Euler step `step`, and the gate of the branch that it begins."""
+        return (self.modulations[step], self.gates[step]) if self.modulations else (None, None)
+
+
+class ExpertDecoderBlockTTNN:
+    """One pre-norm decoder block of the action expert, in five operations."""
+
+    def __init__(self, config: GemmaConfig, weights: Weights, conditions: Conditions) -> None:
+        attention, mlp = weights.of("self_attn"), weights.of("mlp")
+        self.config = kernel_config(weights.part.attention)
+        self.qkv_proj = NormedLinear(
+            "qkv_proj", attention, weights.of("input_layernorm"), lambda: qkv_weight(attention, config), conditions
+        )
+        self.o_proj = attention.expert_linear("o_proj", lambda: attention.tensor("o_proj.weight"))
+        self.gate_up_proj = NormedLinear(
+            "gate_up_proj", mlp, weights.of("post_attention_layernorm"), lambda: gate_up_weight(mlp), conditions
+        )
+        self.down_proj = mlp.expert_linear("down_proj", lambda: mlp.tensor("down_proj.weight"))
+
+    def attention(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: KV, step: int) -> Tensor:
+        """Add attention to `hidden`; its own keys and values become the last rows of the cache."""
+        modulation, gate = self.qkv_proj.at(step)
+        query = self.qkv_proj.linear.rotary(hidden, rotary, cache, modulation)
+        return self.o_proj.residual(attend(query, cache, self.config, scale=1.0, mask=mask), hidden, gate)
+
+    def mlp(self, hidden: Tensor, step: int) -> Tensor:
+        """Add the MLP to `hidden`."""
+        modulation, gate = self.gate_up_proj.at(step)
+        return self.down_proj.residual(self.gate_up_proj.linear.geglu(hidden, modulation), hidden, gate)
+
+    def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: KV, step: int) -> Tensor:
+        """Return the block's output for `hidden` [1, 1, rows, width]; `step` is what adaptive norms depend on."""
+        return self.mlp(self.attention(hidden, rotary, mask, cache, step), step)
+
+
+class GemmaExpertTTNN:
+    """The expert's stack of decoder blocks with its final norm."""
+
+    def __init__(self, config: GemmaConfig, weights: Weights, conditions: Conditions) -> None:
+        self.layers = [
+            ExpertDecoderBlockTTNN(config, weights.of(f"layers.{layer}"), conditions) for layer in range(config.depth)
+        ]
+        norm = weights.of("norm")
+        self.norm: GemmaRMSNormTTNN | GemmaAdaptiveRMSNormTTNN = (
+            GemmaRMSNormTTNN(norm) if conditions is None else GemmaAdaptiveRMSNormTTNN(norm, conditions)
+        )
+
+    def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: list[KV], step: int) -> Tensor:
+        """Return the normed output for `hidden`, which attends to the prefix in `cache` and to itself."""
+        for layer, kv in zip(self.layers, cache, strict=True):
+            hidden = layer(hidden, rotary, mask, kv, step)
+        return self.norm(hidden, step)
