@@ -8,6 +8,7 @@ setup(
     description="PI0-style vision-language-action policies on the robot, on Tenstorrent Wormhole cards",
     license="Apache-2.0",
     packages=find_packages(include=["pi0_ttnn_core", "pi0_ttnn_core.*"]),
+    package_data={"pi0_ttnn_core.tt": ["kernels/*.cpp"]},
     python_requires=">=3.10,<3.13",
     install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.3"],
     extras_require={

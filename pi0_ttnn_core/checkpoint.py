@@ -5,6 +5,7 @@ Two layouts, told apart by their content: LeRobot's (config.json has a "type") a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pi0_ttnn_core.checkpoint_files import (
     WEIGHT_DTYPES,
     CheckpointError,
     StoredTensor,
+    file_digest,
     read_json,
     stored_tensors,
 )
@@ -59,6 +61,13 @@ class Checkpoint:
     def dtypes(self) -> list[str]:
         """Names of the dtypes that the weights are stored in."""
         return sorted({stored.dtype for stored in self.tensors.values()})
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the weights' files: what a checkpoint is, wherever it lies."""
+        digest = hashlib.sha256()
+        for file in sorted({stored.file for stored in self.tensors.values()}):
+            digest.update(file_digest(file).encode())
+        return digest.hexdigest()
 
     def read_tensor(self, name: str) -> Tensor:
         """Return the tensor of our name `name`, in the stored dtype.

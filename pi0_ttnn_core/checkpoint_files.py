@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,15 @@ def read_vector(stored: StoredTensor) -> np.ndarray:
         raise CheckpointError(f"{stored.file}: {stored.name} is {stored.dtype}; statistics must be float32")
     with safe_open(stored.file, framework="np") as archive:
         return np.asarray(archive.get_tensor(stored.name), np.float32)
+
+
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _weight_files(folder: Path) -> list[str]:

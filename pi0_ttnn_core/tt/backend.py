@@ -1,29 +1,21 @@
-"""The TTNN model as a backend: uploads what changed, runs the model, downloads the actions."""
+"""The TTNN model as a backend of the policy."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
-import torch
 import ttnn
 
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.tt.device import open_device
-from pi0_ttnn_core.tt.inputs import HostInputs, host_inputs
-from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
+from pi0_ttnn_core.tt.device import can_trace, open_device
+from pi0_ttnn_core.tt.inputs import host_inputs
+from pi0_ttnn_core.tt.model import PI0ModelTTNN
 from pi0_ttnn_core.tt.precision import PRESETS
+from pi0_ttnn_core.tt.session import Session
 from pi0_ttnn_core.tt.suffix_weights import suffix_length
+from pi0_ttnn_core.tt.weight_cache import WeightCache, cache_key, cache_root
 from pi0_ttnn_core.tt.weights import WeightSource
-
-# dtype and layout on the device, where they are not bfloat16 in tiles.
-FORMATS = {
-    "images": (ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT),
-    "tokens": (ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT),
-    "noise": (ttnn.float32, ttnn.TILE_LAYOUT),
-}
 
 
 class TTNNBackend:
@@ -31,14 +23,27 @@ class TTNNBackend:
 
     name = "ttnn"
 
-    def __init__(self, checkpoint: Checkpoint, device_name: str, precision: str, num_steps: int) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device_name: str, precision: str, num_steps: int, traced: bool = True
+    ) -> None:
+        """Load the weights; `traced` captures an inference and replays it, else operations run one by one."""
         self.config = checkpoint.config
-        self._device = open_device()
-        grid = self._device.compute_with_storage_grid_size()
-        self.device = f"{device_name}, {grid.x}x{grid.y} cores"
-        self.model = PI0ModelTTNN(
-            self.config, WeightSource(checkpoint.read_tensor, self._device), PRESETS[precision], num_steps
-        )
+        self._traced = traced and can_trace()
+        self._session: Session | None = None
+        self._batch = 0
+        self._device = open_device(self.config, num_steps)
+        try:
+            grid = self._device.compute_with_storage_grid_size()
+            self.device = f"{device_name}, {grid.x}x{grid.y} cores"
+            cache = WeightCache(
+                cache_root() / cache_key(checkpoint.digest(), self.config, PRESETS[precision], num_steps)
+            )
+            source = WeightSource(checkpoint.read_tensor, self._device, cache)
+            self.model = PI0ModelTTNN(self.config, source, PRESETS[precision], num_steps)
+            cache.close()
+        except BaseException:
+            ttnn.close_device(self._device)
+            raise
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int) -> np.ndarray:
         if inputs.tokens.shape[1] > self.config.num_tokens:
@@ -47,16 +52,35 @@ class TTNNBackend:
             )
         if num_steps != self.model.num_steps:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
-        batch, config = len(inputs.tokens), self.config
-        device_inputs = upload(host_inputs(complete(inputs, config.num_cameras), config), self._device)
-        actions = ttnn.to_torch(self.model.sample_actions(device_inputs, self.model.allocate_cache(batch)))
-        rows = actions.reshape(batch, suffix_length(config), -1)
-        return rows[:, : config.horizon, : config.action_dim].contiguous().numpy()
+        self.upload(inputs)
+        assert self._session is not None
+        try:
+            actions = self._session.run()
+        except RuntimeError as error:
+            self._end_session()
+            raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
+        rows = actions.reshape(self._batch, suffix_length(self.config), -1)
+        return rows[:, : self.config.horizon, : self.config.action_dim].contiguous().numpy()
+
+    def upload(self, inputs: ModelInputs) -> None:
+        """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""
+        batch, laid_out = len(inputs.tokens), host_inputs(complete(inputs, self.config.num_cameras), self.config)
+        if self._session is None or self._batch != batch:
+            # A trace owns the memory of its activations: there is one at a time.
+            self._end_session()
+            self._session, self._batch = Session(self.model, laid_out, self._traced), batch
+        self._session.upload(laid_out)
 
     def close(self) -> None:
         """Free weights and device; the backend is of no use after."""
+        self._end_session()
         del self.model
         ttnn.close_device(self._device)
+
+    def _end_session(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
 
 def complete(inputs: ModelInputs, num_cameras: int) -> ModelInputs:
@@ -67,15 +91,3 @@ def complete(inputs: ModelInputs, num_cameras: int) -> ModelInputs:
     image_masks = np.zeros((batch, num_cameras), np.bool_)
     image_masks[:, :cameras] = inputs.image_masks
     return ModelInputs(**{**vars(inputs), "images": images, "image_masks": image_masks})
-
-
-def upload(inputs: HostInputs, device: ttnn.MeshDevice) -> DeviceInputs:
-    """Return the inputs on the device."""
-    tensors: dict[str, ttnn.Tensor | None] = {}
-    for field in fields(HostInputs):
-        values: torch.Tensor | None = getattr(inputs, field.name)
-        dtype, layout = FORMATS.get(field.name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
-        tensors[field.name] = (
-            None if values is None else ttnn.from_torch(values, dtype=dtype, layout=layout, device=device)
-        )
-    return DeviceInputs(**tensors)

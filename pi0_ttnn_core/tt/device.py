@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import ttnn
 
 from pi0_ttnn_core.backends import BackendError
+from pi0_ttnn_core.configs import PI0Config
 
 SFPI_PLACES = (Path(ttnn.__file__).parent / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi"))
-# Bytes of DRAM for the captured trace of one inference.
-TRACE_REGION = 64 * 2**20
+# What ttnn this was made for, and run with on the simulator: its experimental operations change between releases.
+TTNN_VERSION = "0.81.1"
+# Bytes that one operation takes in a captured trace, at most: its commands for every core.
+TRACE_BYTES = 64 * 1024
 
 
-def open_device() -> ttnn.MeshDevice:
-    """Open the first Wormhole.
+def open_device(config: PI0Config, num_steps: int) -> ttnn.MeshDevice:
+    """Open the first Wormhole, with room for the trace of one inference and a second queue for uploads.
 
     Raises:
         BackendError: it cannot be opened, or is no Wormhole; the message says what is missing.
     """
+    if version("ttnn") != TTNN_VERSION:
+        raise BackendError(
+            f"ttnn is {version('ttnn')}, but the backend is made for {TTNN_VERSION}: pip install ttnn=={TTNN_VERSION}"
+        )
     if not any((place / "compiler" / "bin" / "riscv-tt-elf-g++").exists() for place in SFPI_PLACES):
         raise BackendError(
             f"SFPI, the compiler of the card's kernels, is neither in {SFPI_PLACES[0]} nor in {SFPI_PLACES[1]}: "
             "install it from Tenstorrent's release page, or with scripts/setup"
         )
     try:
-        device = ttnn.open_device(device_id=0, trace_region_size=TRACE_REGION, num_command_queues=1)
+        device = ttnn.open_device(
+            device_id=0,
+            trace_region_size=TRACE_BYTES * operations(config, num_steps) if can_trace() else 0,
+            num_command_queues=2 if can_trace() else 1,
+        )
     except RuntimeError as error:
         raise BackendError(
             f"the Wormhole cannot be opened ({str(error).splitlines()[0]}): is another process using it, is the kernel "
@@ -36,6 +48,11 @@ def open_device() -> ttnn.MeshDevice:
         ttnn.close_device(device)
         raise BackendError("the first Tenstorrent card is no Wormhole, for which this backend is made")
     return device
+
+
+def operations(config: PI0Config, num_steps: int) -> int:
+    """Return a bound of the number of operations in one inference."""
+    return 16 * (1 + config.vision.depth + config.prefix.depth) + num_steps * (5 * config.expert.depth + 10)
 
 
 def can_trace() -> bool:

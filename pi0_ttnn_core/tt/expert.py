@@ -6,6 +6,7 @@ Compare `reference/gemma.py`: there the expert is the same decoder as the prefix
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor as TorchTensor
 
@@ -34,18 +35,20 @@ class NormedLinear:
         self.linear = weights.expert_linear(name, weight)
         self.modulations = [
             Modulation(
-                norm.rows(f"scale.{step}", lambda step=step: modulations.scale(step)),
-                weights.rows(f"{name}.bias.{step}", lambda step=step: weight() @ modulations.shift(step)),
+                norm.rows(f"scale.{step}", partial(modulations.scale, step)),
+                weights.rows(f"{name}.bias.{step}", partial(_shifted, weight, modulations, step)),
             )
             for step in range(len(conditions))
         ]
-        self.gates = [
-            norm.rows(f"gate.{step}", lambda step=step: modulations.gate(step)) for step in range(len(conditions))
-        ]
+        self.gates = [norm.rows(f"gate.{step}", partial(modulations.gate, step)) for step in range(len(conditions))]
 
     def at(self, step: int) -> tuple[Modulation | None, Tensor | None]:
         """Return the modulation of Euler step `step`, and the gate of the branch that it begins."""
         return (self.modulations[step], self.gates[step]) if self.modulations else (None, None)
+
+
+def _shifted(weight: Callable[[], TorchTensor], modulations: Modulations, step: int) -> TorchTensor:
+    return weight() @ modulations.shift(step)
 
 
 class ExpertDecoderBlockTTNN:

@@ -1,9 +1,9 @@
 """The expert's linear layers with what stands before and after them, each one kernel on the device.
 
-The expert runs once per Euler step over few rows: its time is the time to read its weights, and every operation between
-two products is a launch more and a reading less. So a product is one program with the norm before it and the rotary
-embedding, the GeGLU or the residual after it. The columns of the weight are spread over the cores; products are summed in
-float32 over the whole width, and what follows is computed in float32 too.
+The expert runs once per Euler step over few rows: its time is the time to read its weights, and each operation between
+two products would keep the memory waiting. So a product is one program with the norm before it and the rotary
+embedding, the GeGLU or the residual after it. The columns of the weight are spread over the cores; products are summed
+in float32 over the whole width, and what follows is computed in float32 too.
 
 A vector that all rows share is [1, 1, 32, width], each row the same: a row of tiles that needs no broadcast.
 """
@@ -161,7 +161,9 @@ def _program(
         compute_args[core.x][core.y] = span
         first += span[1]
 
-    def kernel(source: str, tensors: tuple[Tensor | None, ...], runtime_args: ttnn.RuntimeArgs, config: object):
+    def kernel(
+        source: str, tensors: tuple[Tensor | None, ...], runtime_args: ttnn.RuntimeArgs, config: object
+    ) -> ttnn.KernelDescriptor:
         accessors = [
             value
             for tensor in tensors

@@ -6,6 +6,8 @@ in the rotary tables, and the mask keeps them apart.
 
 from __future__ import annotations
 
+from functools import partial
+
 import ttnn
 from torch import Tensor as TorchTensor
 
@@ -31,8 +33,8 @@ class GemmaAdaptiveRMSNormTTNN:
     def __init__(self, weights: Weights, conditions: list[TorchTensor]) -> None:
         """Take the condition of each step, torch [width]."""
         modulations, steps = Modulations(weights, conditions), range(len(conditions))
-        self.scales = [weights.vector(f"scale.{step}", lambda step=step: modulations.scale(step)) for step in steps]
-        self.shifts = [weights.vector(f"shift.{step}", lambda step=step: modulations.shift(step)) for step in steps]
+        self.scales = [weights.vector(f"scale.{step}", partial(modulations.scale, step)) for step in steps]
+        self.shifts = [weights.vector(f"shift.{step}", partial(modulations.shift, step)) for step in steps]
 
     def __call__(self, hidden: Tensor, step: int) -> Tensor:
         return ttnn.rms_norm(

@@ -9,9 +9,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import ttnn
+
+from pi0_ttnn_core.checkpoint_files import file_digest
 
 LOGGER = logging.getLogger(__name__)
 # To be raised when the way that weights are converted changes.
@@ -29,7 +32,7 @@ def cache_root() -> Path:
 
 def cache_key(*parts: object) -> str:
     """Return the name of the cache for what these parts describe: checkpoint, sizes, precision, steps."""
-    return hashlib.sha256(repr((FORMAT, ttnn.__version__, *parts)).encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((FORMAT, version("ttnn"), *parts)).encode()).hexdigest()[:32]
 
 
 class WeightCache:
@@ -81,15 +84,6 @@ class WeightCache:
             shutil.rmtree(self.folder, ignore_errors=True)
             return {}
         return digests if isinstance(digests, dict) else {}
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

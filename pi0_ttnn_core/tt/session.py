@@ -1,0 +1,112 @@
+"""One batch size on the device: its inputs, its KV cache and the trace of one whole inference.
+
+Inputs come over the second command queue into a staging copy, while an inference may still be running on the first; the
+first moves them to where the trace reads them. Only what has changed is uploaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+import ttnn
+
+from pi0_ttnn_core.tt.common import Tensor
+from pi0_ttnn_core.tt.inputs import HostInputs
+from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
+
+COMPUTE_QUEUE, UPLOAD_QUEUE = 0, 1
+# dtype and layout on the device, where they are not bfloat16 in tiles.
+FORMATS = {
+    "images": (ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT),
+    "tokens": (ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT),
+    "noise": (ttnn.float32, ttnn.TILE_LAYOUT),
+}
+
+
+class Session:
+    """Runs the model on inputs of fixed shapes."""
+
+    def __init__(self, model: PI0ModelTTNN, inputs: HostInputs, traced: bool) -> None:
+        """Take the first inputs, which give the shapes; without a trace the same operations run one by one."""
+        self._model = model
+        self._device = model.device
+        self._upload_queue = UPLOAD_QUEUE if traced else COMPUTE_QUEUE
+        self._uploaded: dict[str, torch.Tensor] = {}
+        self._staging = {name: _allocate(name, values, self._device) for name, values in present(inputs).items()}
+        self._inputs = {name: _allocate(name, values, self._device) for name, values in present(inputs).items()}
+        self._staged: set[str] = set()
+        self._moved: ttnn.MeshEvent | None = None
+        self._arrived: ttnn.MeshEvent | None = None
+        self._cache = model.allocate_cache(len(inputs.tokens))
+        self._trace: ttnn.MeshTraceId | None = None
+        self._actions: Tensor | None = None
+        self.upload(inputs)
+        if traced:
+            self._capture()
+
+    def upload(self, inputs: HostInputs) -> None:
+        """Begin to upload what differs from what was uploaded last; an inference under way is not disturbed."""
+        changed = {
+            name: values
+            for name, values in present(inputs).items()
+            if name not in self._uploaded or not torch.equal(values, self._uploaded[name])
+        }
+        if not changed:
+            return
+        if self._moved is not None:
+            ttnn.wait_for_event(self._upload_queue, self._moved)
+        for name, values in changed.items():
+            dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+            host = ttnn.from_torch(values, dtype=dtype, layout=layout)
+            ttnn.copy_host_to_device_tensor(host, self._staging[name], cq_id=self._upload_queue)
+        self._uploaded |= changed
+        self._staged |= set(changed)
+        if self._upload_queue != COMPUTE_QUEUE:
+            self._arrived = ttnn.record_event(self._device, self._upload_queue)
+
+    def run(self) -> torch.Tensor:
+        """Return the actions for the inputs uploaded last, float32 [1, 1, batch * suffix, action_dim]."""
+        self._move_inputs()
+        if self._trace is None:
+            return ttnn.to_torch(self._run_model())
+        ttnn.execute_trace(self._device, self._trace, cq_id=COMPUTE_QUEUE, blocking=False)
+        return ttnn.to_torch(self._actions, cq_id=COMPUTE_QUEUE)
+
+    def close(self) -> None:
+        """Free the trace; the session is of no use after."""
+        if self._trace is not None:
+            ttnn.release_trace(self._device, self._trace)
+
+    def _move_inputs(self) -> None:
+        if not self._staged:
+            return
+        if self._arrived is not None:
+            ttnn.wait_for_event(COMPUTE_QUEUE, self._arrived)
+        for name in self._staged:
+            ttnn.copy(self._staging[name], self._inputs[name])
+        self._staged.clear()
+        if self._upload_queue != COMPUTE_QUEUE:
+            self._moved = ttnn.record_event(self._device, COMPUTE_QUEUE)
+
+    def _run_model(self) -> Tensor:
+        names = [field.name for field in fields(DeviceInputs)]
+        return self._model.sample_actions(DeviceInputs(**{name: self._inputs.get(name) for name in names}), self._cache)
+
+    def _capture(self) -> None:
+        """Run once, which compiles the kernels, then capture."""
+        self._move_inputs()
+        self._run_model()
+        self._trace = ttnn.begin_trace_capture(self._device, cq_id=COMPUTE_QUEUE)
+        self._actions = self._run_model()
+        ttnn.end_trace_capture(self._device, self._trace, cq_id=COMPUTE_QUEUE)
+
+
+def present(inputs: HostInputs) -> dict[str, torch.Tensor]:
+    """Return the inputs that the model has, by name."""
+    return {name: values for name, values in vars(inputs).items() if values is not None}
+
+
+def _allocate(name: str, values: torch.Tensor, device: ttnn.MeshDevice) -> Tensor:
+    dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+    return ttnn.allocate_tensor_on_device(ttnn.Shape(values.shape), dtype, layout, device)
