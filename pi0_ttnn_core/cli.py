@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +20,10 @@ from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError, l
 from pi0_ttnn_core.bench_model import bench_model
 from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
 from pi0_ttnn_core.configs import CONFIGS
+from pi0_ttnn_core.graph import read_graph
+from pi0_ttnn_core.graph_report import cost, page
 from pi0_ttnn_core.inspection import inspect
+from pi0_ttnn_core.mock_wormhole import HARVESTED_ROWS, select_mock_wormhole
 from pi0_ttnn_core.model_inputs import InputError, model_inputs
 from pi0_ttnn_core.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.robot import RobotError, robot_from_yaml
@@ -66,6 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("checkpoint", type=Path, metavar="DIR")
     look.add_argument("--robot", type=Path, metavar="YAML", help="the robot's parameter file")
     look.set_defaults(run=_inspect)
+
+    graph = commands.add_parser(
+        "graph", help="count what one inference does on a Wormhole, and model its time; needs no card"
+    )
+    graph.add_argument("--config", choices=CONFIGS, default="pi0", help="sizes of the model (default pi0)")
+    graph.add_argument("--precision", choices=PRECISIONS, default="default", help="preset of dtypes and fidelities")
+    graph.add_argument("--grid", choices=HARVESTED_ROWS, default="8x8", help="compute cores of the card (default 8x8)")
+    graph.add_argument("--json", action="store_true", help="print numbers instead of a page of Markdown")
+    graph.add_argument("--out", type=Path, metavar="MD", help="write the page here")
+    graph.set_defaults(run=_graph)
 
     bench = commands.add_parser("bench", help="measure")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
@@ -119,6 +137,39 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
             return dict(archive)
     except (ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is no .npz file of arrays ({error})") from error
+
+
+def _graph(arguments: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder, _log_to_stderr():
+        select_mock_wormhole(arguments.grid, Path(folder))
+        try:
+            from pi0_ttnn_core.graph_capture import capture_inference
+        except ImportError as error:
+            raise BackendError(f"graph needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'") from error
+        captured = capture_inference(CONFIGS[arguments.config], arguments.precision)
+    graph = read_graph(captured.nodes)
+    total = cost(graph, captured.resident, captured.l1)
+    command = f"pi0-ttnn graph --config {arguments.config} --precision {arguments.precision} --grid {arguments.grid}"
+    if arguments.out:
+        arguments.out.write_text(page(command, graph, total), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(asdict(total), indent=2))
+    elif not arguments.out:
+        print(page(command, graph, total))
+    return 0
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Send to stderr what libraries write to stdout, which is for the result."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _bench_model(arguments: argparse.Namespace) -> int:

@@ -14,9 +14,10 @@ RMS_NORM_EPS = 1e-6
 # As good as minus infinity where logits are added in bfloat16, and far from its end.
 MASKED_LOGIT = -1e9
 # Bytes of an activation per core up to which it stays in the cores' L1, beside the buffers of the kernels.
-L1_SHARE = 400 * 1024
-# Tiles that one core multiplies at once: enough to hide the reading, few enough to fit.
-MATMUL_BLOCK = 8
+L1_SHARE = 440 * 1024
+# Tiles of a product that one core makes at once, at most, and of the inner dimension that it reads for them: enough to
+# hide the reading, few enough to fit beside what lies in L1.
+OUTER_BLOCK, INNER_BLOCK = 8, 4
 # Queries or keys that attention takes at once.
 CHUNKS = (32, 64, 128, 256)
 
@@ -45,9 +46,7 @@ def kernel_config(fidelity: str) -> ttnn.WormholeComputeKernelConfig:
 
 
 # Norms and rotations are a small part of the time and where rounding hurts.
-EXACT = ttnn.WormholeComputeKernelConfig(
-    math_fidelity=ttnn.MathFidelity.HiFi4, math_approx_mode=False, fp32_dest_acc_en=False, packer_l1_acc=True
-)
+EXACT = kernel_config("HiFi4")
 
 
 def activation_memory(shape: Sequence[int], device: ttnn.MeshDevice) -> ttnn.MemoryConfig:
@@ -60,14 +59,14 @@ def activation_memory(shape: Sequence[int], device: ttnn.MeshDevice) -> ttnn.Mem
 def matmul_config(rows: int, columns: int, grid: ttnn.CoreCoord) -> ttnn.MinimalMatmulConfig:
     """Return the blocks of a product of so many row and column tiles, each spread over one axis of the grid."""
     across_rows, across_columns = (grid.x, grid.y) if rows > columns else (grid.y, grid.x)
-    row_block = min(-(-rows // across_rows), MATMUL_BLOCK)
-    column_block = min(-(-columns // across_columns), MATMUL_BLOCK)
+    row_block = min(-(-rows // across_rows), OUTER_BLOCK)
+    column_block = min(-(-columns // across_columns), OUTER_BLOCK)
     # Four tiles in float32 are what the registers hold.
     height = next(size for size in (2, 1) if row_block % size == 0)
     width = next(size for size in (4 // height, 2, 1) if column_block % size == 0)
     return ttnn.MinimalMatmulConfig(
         M_block_size=row_block,
-        K_block_size=MATMUL_BLOCK,
+        K_block_size=INNER_BLOCK,
         N_block_size=column_block,
         subblock_h=height,
         subblock_w=width,

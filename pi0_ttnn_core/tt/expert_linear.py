@@ -138,7 +138,8 @@ class ExpertLinear:
             inputs=(x, scale, out, key, value),
             weights=(self.weight, bias, cos, sin, gate, residual),
         )
-        tensors = [t for t in (x, scale, key, value, self.weight, bias, cos, sin, gate, residual) if t is not None]
+        # The cache is not among them: a few of its rows are written in place.
+        tensors = [tensor for tensor in (x, self.weight, scale, bias, cos, sin, gate, residual) if tensor is not None]
         ttnn.generic_op([*tensors, out], program)
 
 

@@ -91,7 +91,8 @@ class GemmaMLPTTNN:
         self.down_proj = weights.linear("down_proj", bias=False)
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(ttnn.mul(self.gate_proj(hidden), self.up_proj(hidden)))
+        gate = self.gate_proj(hidden)
+        return self.down_proj(ttnn.mul(gate, self.up_proj(hidden), output_tensor=gate))
 
 
 class GemmaDecoderBlockTTNN:

@@ -36,9 +36,9 @@ class Precision:
 PRESETS = {
     "accuracy": Precision(*[PartPrecision("bfloat16", "HiFi4", "HiFi4")] * 4),
     "default": Precision(
-        vision=PartPrecision("bfloat8_b", "HiFi2", "HiFi4"),
-        prefix=PartPrecision("bfloat8_b", "HiFi2", "HiFi4"),
-        expert=PartPrecision("bfloat8_b", "HiFi4", "HiFi4"),
+        vision=PartPrecision("bfloat8_b", "HiFi2", "HiFi2"),
+        prefix=PartPrecision("bfloat8_b", "HiFi2", "HiFi2"),
+        expert=PartPrecision("bfloat8_b", "HiFi4", "HiFi2"),
         suffix=PartPrecision("bfloat16", "HiFi4", "HiFi4"),
     ),
     "fast": Precision(

@@ -6,8 +6,6 @@ first moves them to where the trace reads them. Only what has changed is uploade
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 import ttnn
 
@@ -33,8 +31,8 @@ class Session:
         self._device = model.device
         self._upload_queue = UPLOAD_QUEUE if traced else COMPUTE_QUEUE
         self._uploaded: dict[str, torch.Tensor] = {}
-        self._staging = {name: _allocate(name, values, self._device) for name, values in present(inputs).items()}
-        self._inputs = {name: _allocate(name, values, self._device) for name, values in present(inputs).items()}
+        self._staging = device_inputs(inputs, self._device)
+        self._inputs = device_inputs(inputs, self._device)
         self._staged: set[str] = set()
         self._moved: ttnn.MeshEvent | None = None
         self._arrived: ttnn.MeshEvent | None = None
@@ -59,7 +57,7 @@ class Session:
         for name, values in changed.items():
             dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
             host = ttnn.from_torch(values, dtype=dtype, layout=layout)
-            ttnn.copy_host_to_device_tensor(host, self._staging[name], cq_id=self._upload_queue)
+            ttnn.copy_host_to_device_tensor(host, getattr(self._staging, name), cq_id=self._upload_queue)
         self._uploaded |= changed
         self._staged |= set(changed)
         if self._upload_queue != COMPUTE_QUEUE:
@@ -84,14 +82,13 @@ class Session:
         if self._arrived is not None:
             ttnn.wait_for_event(COMPUTE_QUEUE, self._arrived)
         for name in self._staged:
-            ttnn.copy(self._staging[name], self._inputs[name])
+            ttnn.copy(getattr(self._staging, name), getattr(self._inputs, name))
         self._staged.clear()
         if self._upload_queue != COMPUTE_QUEUE:
             self._moved = ttnn.record_event(self._device, COMPUTE_QUEUE)
 
     def _run_model(self) -> Tensor:
-        names = [field.name for field in fields(DeviceInputs)]
-        return self._model.sample_actions(DeviceInputs(**{name: self._inputs.get(name) for name in names}), self._cache)
+        return self._model.sample_actions(self._inputs, self._cache)
 
     def _capture(self) -> None:
         """Run once, which compiles the kernels, then capture."""
@@ -107,6 +104,10 @@ def present(inputs: HostInputs) -> dict[str, torch.Tensor]:
     return {name: values for name, values in vars(inputs).items() if values is not None}
 
 
-def _allocate(name: str, values: torch.Tensor, device: ttnn.MeshDevice) -> Tensor:
-    dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
-    return ttnn.allocate_tensor_on_device(ttnn.Shape(values.shape), dtype, layout, device)
+def device_inputs(inputs: HostInputs, device: ttnn.MeshDevice) -> DeviceInputs:
+    """Return memory for such inputs on the device."""
+    tensors: dict[str, Tensor | None] = dict.fromkeys(vars(inputs))
+    for name, values in present(inputs).items():
+        dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+        tensors[name] = ttnn.allocate_tensor_on_device(ttnn.Shape(values.shape), dtype, layout, device)
+    return DeviceInputs(**tensors)

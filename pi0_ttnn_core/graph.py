@@ -1,0 +1,178 @@
+"""The captured graph of one inference, read: what the device runs, on how many cores, with which tensors.
+
+TTNN captures a list of nodes. A function that starts a program on the device has a program factory; between its start
+and its end lie its inputs, the outputs that it allocates, and its buffers in the cores' L1, with their cores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+Node = dict[str, Any]
+Core = tuple[int, int]
+
+STAGES = ("vision", "prefill", "denoise")
+# The name of a stage in the graph, where the model enters it; what lies in no other stage is denoising.
+STAGE_MARK = "stage "
+BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate", "scratchpad_allocate")
+# Functions that copy between host and device. ttnn.zeros, full and arange are copies from the host, too.
+TRANSFERS = ("Tensor::to_device", "Tensor::cpu", "tt::tt_metal::copy_to_device", "tt::tt_metal::copy_to_host")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of an op; `size` is in bytes, of whole tiles."""
+
+    shape: tuple[int, ...]
+    size: int
+    in_dram: bool
+
+    @property
+    def dram_size(self) -> int:
+        return self.size if self.in_dram else 0
+
+
+@dataclass
+class DeviceOp:
+    """One program on the device.
+
+    name: of the device operation
+    function: what was called in TTNN
+    attributes: of the operation, as TTNN prints them
+    outputs: those that the op allocates; without any, it writes into one of its inputs
+    buffers: bytes of its own buffers in the L1 of each core
+    tensors_in_l1: bytes that live tensors take in the L1 of a core meanwhile, at most
+    """
+
+    name: str
+    function: str
+    stage: str
+    attributes: str
+    inputs: list[TensorInfo]
+    outputs: list[TensorInfo] = field(default_factory=list)
+    buffers: Counter[Core] = field(default_factory=Counter)
+    tensors_in_l1: int = 0
+
+    @property
+    def l1(self) -> int:
+        """Bytes of L1 that the fullest core needs."""
+        return self.tensors_in_l1 + max(self.buffers.values(), default=0)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Columns and rows of the cores that have buffers."""
+        return len({x for x, _ in self.buffers}), len({y for _, y in self.buffers})
+
+    @property
+    def fidelity(self) -> str:
+        found = re.search(r"math_fidelity=(\w+)", self.attributes)
+        return found.group(1) if found else ""
+
+
+@dataclass
+class Graph:
+    """transfers: the stage of each copy between host and device. activations: peak bytes of DRAM allocated inside."""
+
+    ops: list[DeviceOp]
+    transfers: list[str]
+    activations: int
+
+
+def read_graph(nodes: Iterable[Node]) -> Graph:
+    """Return the device's programs in the order in which they run."""
+    return _Reader(list(nodes)).read()
+
+
+class _Reader:
+    def __init__(self, nodes: list[Node]) -> None:
+        self.nodes = nodes
+        self.tensors = {node["counter"]: node["params"] for node in nodes if node["node_type"] == "tensor"}
+        self.buffers: dict[int, Node] = {}
+        for node in nodes:
+            if node["node_type"] == "buffer":
+                self.buffers.update(dict.fromkeys(node["connections"], node["params"]))
+        self.graph = Graph([], [], 0)
+        self.functions: list[str] = []
+        self.running: list[DeviceOp] = []
+        self.live = {"DRAM": 0, "L1": 0}
+
+    def read(self) -> Graph:
+        for node in self.nodes:
+            kind = node["node_type"]
+            if kind == "function_start":
+                self._start(node)
+            elif kind == "function_end":
+                self._end()
+            elif kind == "buffer_allocate":
+                self._allocate(node["params"])
+            elif kind == "buffer_deallocate":
+                self.live[_place(node["params"])] -= _on_the_device(node["params"])
+            elif kind in BUFFERS and self.running:
+                self._add_buffer(node["params"])
+        return self.graph
+
+    @property
+    def stage(self) -> str:
+        marks = [name for name in self.functions if name.startswith(STAGE_MARK)]
+        return marks[-1].removeprefix(STAGE_MARK) if marks else STAGES[-1]
+
+    def _start(self, node: Node) -> None:
+        name = node["params"]["name"]
+        if name in TRANSFERS and not any(function in TRANSFERS for function in self.functions):
+            self.graph.transfers.append(self.stage)
+        if "program_factory_type" in node["params"]:
+            called = [function for function in self.functions if function.startswith("ttnn.")]
+            inputs = [self._tensor(counter) for counter in node["input_tensors"]]
+            op = DeviceOp(name, called[0] if called else "", self.stage, node["arguments"][0], inputs)
+            op.tensors_in_l1 = self.live["L1"]
+            self.graph.ops.append(op)
+            self.running.append(op)
+        self.functions.append(name)
+
+    def _end(self) -> None:
+        if self.running and self.running[-1].name == self.functions[-1]:
+            self.running.pop()
+        self.functions.pop()
+
+    def _allocate(self, buffer: Node) -> None:
+        self.live[_place(buffer)] += _on_the_device(buffer)
+        self.graph.activations = max(self.graph.activations, self.live["DRAM"])
+        if self.running:
+            self.running[-1].outputs.append(TensorInfo((), buffer["size"], buffer["type"] == "DRAM"))
+            self.running[-1].tensors_in_l1 = max(self.running[-1].tensors_in_l1, self.live["L1"])
+
+    def _add_buffer(self, buffer: Node) -> None:
+        borrowed = "1" in (buffer.get("globally_allocated"), buffer.get("borrows_memory"))
+        for core in cores(buffer["core_range_set"]):
+            self.running[-1].buffers[core] += 0 if borrowed else buffer["size"]
+
+    def _tensor(self, counter: int) -> TensorInfo:
+        tensor, buffer = self.tensors[counter], self.buffers.get(counter)
+        shape = tuple(int(size) for size in re.findall(r"\d+", tensor["shape"]))
+        if buffer is None:
+            return TensorInfo(shape, int(tensor["size"]), tensor["buffer_type"] == 0)
+        return TensorInfo(shape, buffer["size"], buffer["type"] == "DRAM")
+
+
+@cache
+def cores(ranges: str) -> frozenset[Core]:
+    """Return the cores of a set of ranges as TTNN prints it: {[0-0 - 7-1], [0-2 - 1-2]}."""
+    corners = [map(int, found) for found in re.findall(r"\[(\d+)-(\d+) - (\d+)-(\d+)\]", ranges)]
+    return frozenset((x, y) for x0, y0, x1, y1 in corners for x in range(x0, x1 + 1) for y in range(y0, y1 + 1))
+
+
+DRAM_BANKS = 12
+
+
+def _place(buffer: Node) -> str:
+    return "DRAM" if buffer["type"] == "DRAM" else "L1"
+
+
+def _on_the_device(buffer: Node) -> int:
+    """Return the bytes of all DRAM banks, or of one core's L1."""
+    return buffer["max_size_per_bank"] * (DRAM_BANKS if _place(buffer) == "DRAM" else 1)

@@ -1,0 +1,88 @@
+"""One inference on a mock Wormhole, captured: no weights, no card, no numbers.
+
+`select_mock_wormhole` comes first: TTNN chooses its device when it is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import ttnn
+
+from pi0_ttnn_core.bench_model import bench_inputs
+from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.graph import STAGE_MARK, Node
+from pi0_ttnn_core.tensors import expected_shapes
+from pi0_ttnn_core.tt.device import open_device
+from pi0_ttnn_core.tt.inputs import host_inputs
+from pi0_ttnn_core.tt.model import PI0ModelTTNN
+from pi0_ttnn_core.tt.precision import PRESETS
+from pi0_ttnn_core.tt.session import device_inputs
+from pi0_ttnn_core.tt.weights import WeightSource
+
+
+@dataclass(frozen=True)
+class Capture:
+    """nodes: of TTNN's graph
+    resident: bytes in DRAM before the inference: weights, inputs and KV cache
+    l1: bytes of L1 that tensors and circular buffers of one core can have
+    """
+
+    nodes: list[Node]
+    resident: int
+    l1: int
+
+
+def capture_inference(config: PI0Config, precision: str) -> Capture:
+    """Capture `PI0ModelTTNN.sample_actions` with all camera slots.
+
+    Raises:
+        RuntimeError: TTNN refuses an op: its shapes, its program or its circular buffers.
+    """
+    device = open_device(config, config.num_steps)
+    try:
+        model = _model_without_weights(config, precision, device)
+        inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config), device)
+        cache = model.allocate_cache(batch=1)
+        _mark(model.prefix_embedding, "embed_images", "vision")
+        _mark(model, "encode_prefix", "prefill")
+        dram, l1 = (ttnn.get_memory_view(device, kind) for kind in (ttnn.BufferType.DRAM, ttnn.BufferType.L1))
+        resident = dram.total_bytes_allocated_per_bank * dram.num_banks
+        nodes = capture(lambda: model.sample_actions(inputs, cache))
+        return Capture(nodes, resident, l1.total_bytes_per_bank)
+    finally:
+        ttnn.close_device(device)
+
+
+def capture(run: Callable[[], Any]) -> list[Node]:
+    """Return the graph of what `run` does; nothing is dispatched."""
+    ttnn.graph.begin_graph_capture(ttnn.graph.RunMode.NO_DISPATCH)
+    try:
+        run()
+    finally:
+        nodes = ttnn.graph.end_graph_capture()
+    return nodes
+
+
+def _model_without_weights(config: PI0Config, precision: str, device: ttnn.MeshDevice) -> PI0ModelTTNN:
+    shapes = expected_shapes(config)
+    with torch.device("meta"):
+        source = WeightSource(lambda name: torch.empty(shapes[name]), device)
+        return PI0ModelTTNN(config, source, PRESETS[precision], config.num_steps)
+
+
+def _mark(part: Any, method: str, stage: str) -> None:
+    """Have calls of a method appear in the graph as a stage."""
+    unmarked = getattr(part, method)
+
+    def marked(*arguments: Any) -> Any:
+        ttnn.graph.track_function_start(STAGE_MARK + stage)
+        try:
+            return unmarked(*arguments)
+        finally:
+            ttnn.graph.track_function_end()
+
+    setattr(part, method, marked)

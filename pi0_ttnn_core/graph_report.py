@@ -1,0 +1,137 @@
+"""What a captured inference costs, stage by stage: as numbers and as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+
+from pi0_ttnn_core.graph import STAGES, DeviceOp, Graph
+from pi0_ttnn_core.roofline import busy_cores, compute_time, dram_bytes, flops, roofline
+
+# Kinds of op that the page lists of each stage.
+LISTED = 15
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """Of one stage, or of all.
+
+    device_ops: programs that the device runs
+    transfers_inside: copies between host and device
+    flops: of matrix products and attention, in whole tiles
+    bytes: from and to DRAM
+    roofline_ms: a model, see roofline.py
+    """
+
+    device_ops: int
+    transfers_inside: int
+    flops: int
+    bytes: int
+    roofline_ms: float
+
+
+@dataclass(frozen=True)
+class GraphCost(StageCost):
+    """Of one inference.
+
+    dram_bytes: the most that is allocated in DRAM at once: weights, inputs, KV cache and activations
+    weights_bytes: of these, weights and inputs
+    l1_bytes: the most that tensors and circular buffers take in the L1 of one core
+    l1_limit_bytes: what a core has for them
+    """
+
+    dram_bytes: int
+    weights_bytes: int
+    l1_bytes: int
+    l1_limit_bytes: int
+    stages: dict[str, StageCost]
+
+
+def cost(graph: Graph, resident: int, l1: int) -> GraphCost:
+    """Sum up a graph; `resident` bytes lie in DRAM before it starts, a core has `l1` bytes of L1."""
+    stages = {stage: _stage_cost(graph, (stage,)) for stage in STAGES}
+    return GraphCost(
+        **asdict(_stage_cost(graph, STAGES)),
+        dram_bytes=resident + graph.activations,
+        weights_bytes=resident,
+        l1_bytes=max((op.l1 for op in graph.ops), default=0),
+        l1_limit_bytes=l1,
+        stages=stages,
+    )
+
+
+def _stage_cost(graph: Graph, stages: tuple[str, ...]) -> StageCost:
+    ops = [op for op in graph.ops if op.stage in stages]
+    return StageCost(
+        device_ops=len(ops),
+        transfers_inside=sum(stage in stages for stage in graph.transfers),
+        flops=sum(map(flops, ops)),
+        bytes=sum(map(dram_bytes, ops)),
+        roofline_ms=1e3 * sum(map(roofline, ops)),
+    )
+
+
+def page(title: str, graph: Graph, total: GraphCost) -> str:
+    """Return a page of Markdown on the inference that `title` names."""
+    return "\n".join([*_summary(title, total), *(line for stage in STAGES for line in _stage_lines(graph, stage))])
+
+
+def _summary(title: str, total: GraphCost) -> list[str]:
+    rows = [*total.stages.items(), ("total", total)]
+    return [
+        f"## {title}",
+        "",
+        "| stage | device ops | transfers inside | TFLOP | DRAM, GB | roofline (model, not measurement), ms |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {part.device_ops} | {part.transfers_inside} | {part.flops / 1e12:.3f} | "
+            f"{part.bytes / 1e9:.3f} | {part.roofline_ms:.2f} |"
+            for name, part in rows
+        ),
+        "",
+        f"DRAM allocated: {total.dram_bytes / 2**30:.2f} GiB, of which weights and inputs "
+        f"{total.weights_bytes / 2**30:.2f} GiB. L1 of the fullest core: {total.l1_bytes / 2**10:.0f} of "
+        f"{total.l1_limit_bytes / 2**10:.0f} KiB.",
+        "",
+    ]
+
+
+def _stage_lines(graph: Graph, stage: str) -> list[str]:
+    ops = [op for op in graph.ops if op.stage == stage]
+    kinds: dict[tuple[str, ...], list[DeviceOp]] = defaultdict(list)
+    for op in ops:
+        kinds[_kind(op)].append(op)
+    costly = sorted(kinds.items(), key=lambda kind: -sum(map(roofline, kind[1])))[:LISTED]
+    histogram = Counter(_short(op.name) for op in ops).most_common()
+    return [
+        f"### {title_of(stage)}",
+        "",
+        ", ".join(f"{count} {name}" for name, count in histogram) + ".",
+        "",
+        "| op | inputs | fidelity | cores | times | GFLOP | DRAM, MB | computing, ms | roofline (model), ms |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(kind, members) for kind, members in costly),
+        "",
+    ]
+
+
+def title_of(stage: str) -> str:
+    return stage.capitalize()
+
+
+def _kind(op: DeviceOp) -> tuple[str, ...]:
+    shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in op.inputs[:2])
+    return _short(op.name), shapes, op.fidelity, str(busy_cores(op))
+
+
+def _short(name: str) -> str:
+    return name.removesuffix("DeviceOperation").removesuffix("Operation")
+
+
+def _row(kind: tuple[str, ...], ops: list[DeviceOp]) -> str:
+    name, shapes, fidelity, cores = kind
+    return (
+        f"| {name} | {shapes} | {fidelity} | {cores} | {len(ops)} | {sum(map(flops, ops)) / 1e9:.1f} | "
+        f"{sum(map(dram_bytes, ops)) / 1e6:.1f} | {1e3 * sum(map(compute_time, ops)):.2f} | "
+        f"{1e3 * sum(map(roofline, ops)):.2f} |"
+    )
