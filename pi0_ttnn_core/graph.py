@@ -26,11 +26,12 @@ TRANSFERS = ("Tensor::to_device", "Tensor::cpu", "tt::tt_metal::copy_to_device",
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of an op; `size` is in bytes, of whole tiles."""
+    """A tensor of an op; `size` is in bytes, of whole tiles; `buffer` tells whether two are the same memory."""
 
     shape: tuple[int, ...]
     size: int
     in_dram: bool
+    buffer: int
 
     @property
     def dram_size(self) -> int:
@@ -44,7 +45,7 @@ class DeviceOp:
     name: of the device operation
     function: what was called in TTNN
     attributes: of the operation, as TTNN prints them
-    outputs: those that the op allocates; without any, it writes into one of its inputs
+    outputs: those that the op allocates; without any, it writes into the last of its inputs
     buffers: bytes of its own buffers in the L1 of each core
     tensors_in_l1: bytes that live tensors take in the L1 of a core meanwhile, at most
     """
@@ -95,7 +96,7 @@ class _Reader:
         self.buffers: dict[int, Node] = {}
         for node in nodes:
             if node["node_type"] == "buffer":
-                self.buffers.update(dict.fromkeys(node["connections"], node["params"]))
+                self.buffers.update(dict.fromkeys(node["connections"], node))
         self.graph = Graph([], [], 0)
         self.functions: list[str] = []
         self.running: list[DeviceOp] = []
@@ -109,7 +110,7 @@ class _Reader:
             elif kind == "function_end":
                 self._end()
             elif kind == "buffer_allocate":
-                self._allocate(node["params"])
+                self._allocate(node)
             elif kind == "buffer_deallocate":
                 self.live[_place(node["params"])] -= _on_the_device(node["params"])
             elif kind in BUFFERS and self.running:
@@ -139,11 +140,12 @@ class _Reader:
             self.running.pop()
         self.functions.pop()
 
-    def _allocate(self, buffer: Node) -> None:
+    def _allocate(self, node: Node) -> None:
+        buffer = node["params"]
         self.live[_place(buffer)] += _on_the_device(buffer)
         self.graph.activations = max(self.graph.activations, self.live["DRAM"])
         if self.running:
-            self.running[-1].outputs.append(TensorInfo((), buffer["size"], buffer["type"] == "DRAM"))
+            self.running[-1].outputs.append(TensorInfo((), buffer["size"], _is_dram(buffer), *node["connections"]))
             self.running[-1].tensors_in_l1 = max(self.running[-1].tensors_in_l1, self.live["L1"])
 
     def _add_buffer(self, buffer: Node) -> None:
@@ -152,11 +154,11 @@ class _Reader:
             self.running[-1].buffers[core] += 0 if borrowed else buffer["size"]
 
     def _tensor(self, counter: int) -> TensorInfo:
-        tensor, buffer = self.tensors[counter], self.buffers.get(counter)
+        # A reshaped tensor is a view, which has no buffer of its own in the graph.
+        tensor = self.tensors[counter]
+        buffer = self.buffers.get(counter, {"counter": counter, "params": tensor})
         shape = tuple(int(size) for size in re.findall(r"\d+", tensor["shape"]))
-        if buffer is None:
-            return TensorInfo(shape, int(tensor["size"]), tensor["buffer_type"] == 0)
-        return TensorInfo(shape, buffer["size"], buffer["type"] == "DRAM")
+        return TensorInfo(shape, int(buffer["params"]["size"]), _is_dram(buffer["params"]), buffer["counter"])
 
 
 @cache
@@ -169,10 +171,15 @@ def cores(ranges: str) -> frozenset[Core]:
 DRAM_BANKS = 12
 
 
+def _is_dram(buffer: Node) -> bool:
+    # ttnn.BufferType.DRAM.
+    return buffer["buffer_type"] == 0
+
+
 def _place(buffer: Node) -> str:
-    return "DRAM" if buffer["type"] == "DRAM" else "L1"
+    return "DRAM" if _is_dram(buffer) else "L1"
 
 
 def _on_the_device(buffer: Node) -> int:
     """Return the bytes of all DRAM banks, or of one core's L1."""
-    return buffer["max_size_per_bank"] * (DRAM_BANKS if _place(buffer) == "DRAM" else 1)
+    return buffer["max_size_per_bank"] * (DRAM_BANKS if _is_dram(buffer) else 1)

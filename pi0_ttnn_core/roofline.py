@@ -21,6 +21,15 @@ OWN = "GenericOpDeviceOperation"
 OWN_FIDELITY = "HiFi4"
 MATMULS = ("MatmulDeviceOperation", "MinimalMatmulDeviceOperation", OWN)
 ATTENTION = "SDPAOperation"
+# Ops that touch a part of a tensor only -> which of their inputs and outputs has the size of the part, which is whole.
+PARTIAL = {
+    "EmbeddingsDeviceOperation": (-1, 1),
+    "SliceDeviceOperation": (-1, 0),
+    "UpdateKVCacheOperation": (1, 0),
+    "SliceWriteDeviceOperation": (0, 1),
+}
+# Ops that do not read the tensor that they write, where it is given.
+WRITES_LAST = ("CopyDeviceOperation", "GenericOpDeviceOperation")
 # Rows of queries that a core takes at a time where the op is not told.
 DEFAULT_QUERY_CHUNK = 32
 
@@ -39,26 +48,24 @@ def flops(op: DeviceOp) -> int:
 
 def dram_bytes(op: DeviceOp) -> int:
     """Return the bytes from and to DRAM, each tensor once. Tensors in L1 cost nothing."""
-    inputs, written = op.inputs, sum(output.dram_size for output in op.outputs)
-    if op.name == "EmbeddingsDeviceOperation":
-        # Of the table only the rows that are looked up.
-        rows = sum(output.size for output in op.outputs)
-        return inputs[0].dram_size + min(inputs[1].dram_size, rows) + written
-    if op.name == "SliceDeviceOperation":
-        return min(inputs[0].dram_size, sum(output.size for output in op.outputs)) + written
-    if op.name == "UpdateKVCacheOperation":
-        cache, values = inputs
-        return values.dram_size + min(cache.dram_size, values.size)
-    if op.name == "SliceWriteDeviceOperation":
-        values, target = inputs
-        return values.dram_size + min(target.dram_size, values.size)
-    if op.name in ("CopyDeviceOperation", "GenericOpDeviceOperation") and not op.outputs:
-        # The last tensor is written, not read.
-        return sum(tensor.dram_size for tensor in inputs)
-    if not op.outputs:
-        # In place: the first tensor is both read and written.
-        return sum(tensor.dram_size for tensor in inputs) + inputs[0].dram_size
-    return sum(tensor.dram_size for tensor in inputs) + written
+    if op.name in PARTIAL:
+        return _partial_bytes(op)
+    written = op.outputs or op.inputs[-1:]
+    read = op.inputs if op.outputs else op.inputs[:-1] or op.inputs
+    if op.name in WRITES_LAST and not op.outputs:
+        read = [tensor for tensor in read if tensor.buffer != op.inputs[-1].buffer]
+    return sum(tensor.dram_size for tensor in {tensor.buffer: tensor for tensor in read}.values()) + sum(
+        tensor.dram_size for tensor in written
+    )
+
+
+def _partial_bytes(op: DeviceOp) -> int:
+    """Return the bytes of an op that reads or writes only as much of its large tensor as its small one holds."""
+    small, large = PARTIAL[op.name]
+    tensors = [*op.inputs, *op.outputs]
+    part = tensors[small]
+    indices = sum(tensor.dram_size for tensor in op.inputs if tensor not in (part, tensors[large]))
+    return indices + part.dram_size + (min(part.size, tensors[large].size) if tensors[large].in_dram else 0)
 
 
 def busy_cores(op: DeviceOp) -> int:

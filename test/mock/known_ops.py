@@ -1,0 +1,114 @@
+"""Captures ops of known cost on a mock Wormhole and prints what the graph says of each, as JSON.
+
+A program of its own: TTNN chooses its device when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from pi0_ttnn_core.graph import read_graph
+from pi0_ttnn_core.graph_report import cost
+from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
+from pi0_ttnn_core.roofline import busy_cores
+
+folder = tempfile.TemporaryDirectory()
+select_mock_wormhole("8x8", Path(folder.name))
+
+import ttnn
+
+from pi0_ttnn_core.graph_capture import capture
+from pi0_ttnn_core.tt.common import kernel_config
+from pi0_ttnn_core.tt.device import open_device
+
+device = open_device()
+DRAM, L1 = ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG
+HIFI4 = kernel_config("HiFi4")
+
+
+def empty(*shape, dtype=ttnn.bfloat16, layout=ttnn.TILE_LAYOUT, place=DRAM):
+    return ttnn.empty(shape, dtype=dtype, layout=layout, device=device, memory_config=place)
+
+
+rows, weight = empty(1, 1, 64, 1024), empty(1024, 2048, dtype=ttnn.bfloat8_b)
+rows_in_l1 = empty(1, 1, 64, 1024, place=L1)
+long, wide = empty(1, 1, 832, 2048), empty(2048, 16384, dtype=ttnn.bfloat8_b)
+queries, keys, mask = empty(1, 8, 64, 256), empty(1, 1, 896, 256), empty(1, 1, 64, 896)
+tokens = empty(1, 64, dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT)
+table = empty(4096, 256, layout=ttnn.ROW_MAJOR_LAYOUT)
+
+
+def custom():
+    out = empty(1, 1, 64, 1024)
+    cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(1, 1))])
+    pages = ttnn.CBFormatDescriptor(buffer_index=0, data_format=ttnn.bfloat16, page_size=2048)
+    kernel = ttnn.KernelDescriptor(
+        kernel_source="void kernel_main() {}\n",
+        source_type=ttnn.KernelDescriptor.SourceType.SOURCE_CODE,
+        core_ranges=cores,
+        config=ttnn.ReaderConfigDescriptor(),
+    )
+    buffers = ttnn.CBDescriptor(total_size=4096, core_ranges=cores, format_descriptors=[pages])
+    ttnn.generic_op([rows, out], ttnn.ProgramDescriptor(kernels=[kernel], semaphores=[], cbs=[buffers]))
+
+
+def attend():
+    ttnn.transformer.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask, is_causal=False, scale=1.0)
+
+
+def too_large_buffers():
+    program = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=(8, 8),
+        in0_block_w=64,
+        out_subblock_h=1,
+        out_subblock_w=1,
+        per_core_M=4,
+        per_core_N=64,
+        transpose_mcast=False,
+        fused_activation=None,
+    )
+    ttnn.matmul(long, wide, program_config=program)
+
+
+CASES = {
+    "linear": lambda: ttnn.linear(rows, weight, dtype=ttnn.bfloat16, compute_kernel_config=HIFI4),
+    "linear, activations in L1": lambda: ttnn.linear(rows_in_l1, weight, memory_config=L1),
+    "linear with activation": lambda: ttnn.linear(rows, weight, activation="silu"),
+    "compute-bound linear": lambda: ttnn.linear(long, wide, compute_kernel_config=HIFI4),
+    "minimal_matmul": lambda: ttnn.experimental.minimal_matmul(rows, weight, compute_kernel_config=HIFI4),
+    "attention": attend,
+    "embedding": lambda: ttnn.embedding(tokens, table, layout=ttnn.TILE_LAYOUT),
+    "fill_cache": lambda: ttnn.fill_cache(keys, empty(1, 1, 64, 256), batch_idx=0, update_idx=832),
+    "in place": lambda: ttnn.add_(rows, rows_in_l1),
+    "generic_op": custom,
+    "transfers": lambda: (ttnn.zeros((32, 32), device=device, layout=ttnn.TILE_LAYOUT), ttnn.to_torch(rows)),
+    "too much in L1": lambda: ttnn.to_memory_config(empty(1, 1, 8192, 8192), L1),
+    "too large buffers": too_large_buffers,
+}
+
+
+def measure(run):
+    try:
+        graph = read_graph(capture(run))
+    except RuntimeError as error:
+        return {"refused": str(error)}
+    total = cost(graph, 0, ttnn.get_memory_view(device, ttnn.BufferType.L1).total_bytes_per_bank)
+    return {
+        "ops": [op.name for op in graph.ops],
+        "cores": [busy_cores(op) for op in graph.ops],
+        "transfers": total.transfers_inside,
+        "flops": total.flops,
+        "bytes": total.bytes,
+        "ms": total.roofline_ms,
+        "l1": total.l1_bytes,
+        "l1_limit": total.l1_limit_bytes,
+        "activations": total.dram_bytes,
+    }
+
+
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    json.dump({name: measure(run) for name, run in CASES.items()}, file)
+ttnn.close_device(device)
