@@ -19,6 +19,7 @@ Core = tuple[int, int]
 STAGES = ("vision", "prefill", "denoise")
 # The name of a stage in the graph, where the model enters it; what lies in no other stage is denoising.
 STAGE_MARK = "stage "
+DRAM_BANKS = 12
 BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate", "scratchpad_allocate")
 # Functions that copy between host and device. ttnn.zeros, full and arange are copies from the host, too.
 TRANSFERS = ("Tensor::to_device", "Tensor::cpu", "tt::tt_metal::copy_to_device", "tt::tt_metal::copy_to_host")
@@ -43,15 +44,13 @@ class DeviceOp:
     """One program on the device.
 
     name: of the device operation
-    function: what was called in TTNN
     attributes: of the operation, as TTNN prints them
     outputs: those that the op allocates; without any, it writes into the last of its inputs
     buffers: bytes of its own buffers in the L1 of each core
-    tensors_in_l1: bytes that live tensors take in the L1 of a core meanwhile, at most
+    tensors_in_l1: bytes that tensors of the inference take in the L1 of one core meanwhile, at most
     """
 
     name: str
-    function: str
     stage: str
     attributes: str
     inputs: list[TensorInfo]
@@ -127,10 +126,8 @@ class _Reader:
         if name in TRANSFERS and not any(function in TRANSFERS for function in self.functions):
             self.graph.transfers.append(self.stage)
         if "program_factory_type" in node["params"]:
-            called = [function for function in self.functions if function.startswith("ttnn.")]
             inputs = [self._tensor(counter) for counter in node["input_tensors"]]
-            op = DeviceOp(name, called[0] if called else "", self.stage, node["arguments"][0], inputs)
-            op.tensors_in_l1 = self.live["L1"]
+            op = DeviceOp(name, self.stage, node["arguments"][0], inputs, tensors_in_l1=self.live["L1"])
             self.graph.ops.append(op)
             self.running.append(op)
         self.functions.append(name)
@@ -166,9 +163,6 @@ def cores(ranges: str) -> frozenset[Core]:
     """Return the cores of a set of ranges as TTNN prints it: {[0-0 - 7-1], [0-2 - 1-2]}."""
     corners = [map(int, found) for found in re.findall(r"\[(\d+)-(\d+) - (\d+)-(\d+)\]", ranges)]
     return frozenset((x, y) for x0, y0, x1, y1 in corners for x in range(x0, x1 + 1) for y in range(y0, y1 + 1))
-
-
-DRAM_BANKS = 12
 
 
 def _is_dram(buffer: Node) -> bool:

@@ -28,7 +28,7 @@ from pi0_ttnn_core.tt.weights import WeightSource
 class Capture:
     """nodes: of TTNN's graph
     resident: bytes in DRAM before the inference: weights, inputs and KV cache
-    l1: bytes of L1 that tensors and circular buffers of one core can have
+    l1: bytes of one core's L1 that are free for tensors and circular buffers of the inference
     """
 
     nodes: list[Node]
@@ -51,8 +51,9 @@ def capture_inference(config: PI0Config, precision: str) -> Capture:
         _mark(model, "encode_prefix", "prefill")
         dram, l1 = (ttnn.get_memory_view(device, kind) for kind in (ttnn.BufferType.DRAM, ttnn.BufferType.L1))
         resident = dram.total_bytes_allocated_per_bank * dram.num_banks
+        l1_free = l1.total_bytes_free_per_bank
         nodes = capture(lambda: model.sample_actions(inputs, cache))
-        return Capture(nodes, resident, l1.total_bytes_per_bank)
+        return Capture(nodes, resident, l1_free)
     finally:
         ttnn.close_device(device)
 

@@ -37,7 +37,7 @@ class GraphCost(StageCost):
     dram_bytes: the most that is allocated in DRAM at once: weights, inputs, KV cache and activations
     weights_bytes: of these, weights and inputs
     l1_bytes: the most that tensors and circular buffers take in the L1 of one core
-    l1_limit_bytes: what a core has for them
+    l1_limit_bytes: what is free for them there
     """
 
     dram_bytes: int
@@ -48,7 +48,7 @@ class GraphCost(StageCost):
 
 
 def cost(graph: Graph, resident: int, l1: int) -> GraphCost:
-    """Sum up a graph; `resident` bytes lie in DRAM before it starts, a core has `l1` bytes of L1."""
+    """Sum up a graph; `resident` bytes lie in DRAM before it starts, a core has `l1` bytes of L1 left."""
     stages = {stage: _stage_cost(graph, (stage,)) for stage in STAGES}
     return GraphCost(
         **asdict(_stage_cost(graph, STAGES)),
@@ -71,17 +71,22 @@ def _stage_cost(graph: Graph, stages: tuple[str, ...]) -> StageCost:
     )
 
 
-def page(title: str, graph: Graph, total: GraphCost) -> str:
-    """Return a page of Markdown on the inference that `title` names."""
-    return "\n".join([*_summary(title, total), *(line for stage in STAGES for line in _stage_lines(graph, stage))])
+def page(command: str, graph: Graph, total: GraphCost) -> str:
+    """Return a page of Markdown on the inference that `command` captured."""
+    return "\n".join([*_summary(command, total), *(line for stage in STAGES for line in _stage_lines(graph, stage))])
 
 
-def _summary(title: str, total: GraphCost) -> list[str]:
+def _summary(command: str, total: GraphCost) -> list[str]:
     rows = [*total.stages.items(), ("total", total)]
     return [
-        f"## {title}",
+        "# What one inference does on a Wormhole n150",
         "",
-        "| stage | device ops | transfers inside | TFLOP | DRAM, GB | roofline (model, not measurement), ms |",
+        f"Written by `{command}`, which captures it on a mock card: nothing here is measured.",
+        "The roofline is a **model, not a measurement**: each op at the larger of its computing time and its DRAM",
+        "time, at the peaks of the card for its math fidelity and for the cores that have work. Launches, latencies",
+        "and imperfect kernels come on top.",
+        "",
+        "| stage | device ops | transfers inside | TFLOP | DRAM traffic, GB | roofline (model), ms |",
         "|---|---|---|---|---|---|",
         *(
             f"| {name} | {part.device_ops} | {part.transfers_inside} | {part.flops / 1e12:.3f} | "
@@ -104,19 +109,17 @@ def _stage_lines(graph: Graph, stage: str) -> list[str]:
     costly = sorted(kinds.items(), key=lambda kind: -sum(map(roofline, kind[1])))[:LISTED]
     histogram = Counter(_short(op.name) for op in ops).most_common()
     return [
-        f"### {title_of(stage)}",
+        f"## {stage.capitalize()}",
         "",
-        ", ".join(f"{count} {name}" for name, count in histogram) + ".",
+        "Device ops: "
+        + ", ".join(f"{count} {name}" for name, count in histogram)
+        + f". The {len(costly)} costliest kinds:",
         "",
-        "| op | inputs | fidelity | cores | times | GFLOP | DRAM, MB | computing, ms | roofline (model), ms |",
+        "| op | inputs | fidelity | busy cores | times | GFLOP | DRAM, MB | computing, ms | roofline (model), ms |",
         "|---|---|---|---|---|---|---|---|---|",
         *(_row(kind, members) for kind, members in costly),
         "",
     ]
-
-
-def title_of(stage: str) -> str:
-    return stage.capitalize()
 
 
 def _kind(op: DeviceOp) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ def measure(run):
         graph = read_graph(capture(run))
     except RuntimeError as error:
         return {"refused": str(error)}
-    total = cost(graph, 0, ttnn.get_memory_view(device, ttnn.BufferType.L1).total_bytes_per_bank)
+    total = cost(graph, 0, ttnn.get_memory_view(device, ttnn.BufferType.L1).total_bytes_free_per_bank)
     return {
         "ops": [op.name for op in graph.ops],
         "cores": [busy_cores(op) for op in graph.ops],
