@@ -1,6 +1,7 @@
 """A model of an op's time on a Wormhole n150: the larger of computing at peak and moving its tensors at peak.
 
-It knows no latency, no launch and no imperfect kernel, so a card is slower. Elementwise ops compute for nothing.
+It knows no latency, no launch and no imperfect kernel, so a card is slower. Elementwise ops compute for nothing, and so
+do custom kernels (ttnn.generic_op), of which the graph tells only the tensors.
 """
 
 from __future__ import annotations
