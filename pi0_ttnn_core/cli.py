@@ -28,6 +28,7 @@ from pi0_ttnn_core.model_inputs import InputError, model_inputs
 from pi0_ttnn_core.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.robot import RobotError, robot_from_yaml
 from pi0_ttnn_core.tokenizer import TokenizerError
+from pi0_ttnn_core.validation import Validation, validate
 
 USER_ERRORS = (CheckpointError, RobotError, TokenizerError, BackendError, InputError, OSError)
 
@@ -85,6 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     graph.add_argument("--out", type=Path, metavar="MD", help="write the page here")
     graph.set_defaults(run=_graph)
 
+    check = commands.add_parser("validate", help="compare every component on the device with the float32 reference")
+    check.add_argument("--backend", choices=("ttnn",), default="ttnn")
+    which = check.add_mutually_exclusive_group()
+    which.add_argument("--config", choices=CONFIGS, default="tiny", help="sizes of the random model (default tiny)")
+    which.add_argument("--checkpoint", type=Path, metavar="DIR", help="take this one instead of a random one")
+    check.add_argument("--component", action="append", default=[], metavar="NAME", help="only this; may be repeated")
+    check.add_argument("--precision", choices=PRECISIONS, default="default", help="preset of dtypes and fidelities")
+    check.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check.set_defaults(run=_validate)
+
     bench = commands.add_parser("bench", help="measure")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
@@ -129,6 +140,11 @@ def _infer(arguments: argparse.Namespace) -> int:
     with arguments.out.open("wb") as file:
         np.save(file, actions if has_batch else actions[0])
     return 0
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    validation = Validation(arguments.config, arguments.checkpoint, arguments.component, arguments.precision)
+    return 0 if validate(validation, arguments.json) else 1
 
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:

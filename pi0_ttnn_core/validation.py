@@ -1,0 +1,267 @@
+"""pi0-ttnn validate: every component on the device against the float32 reference.
+
+The device is used in a process of its own: where it takes that process down, the component that did it has failed, and
+the others go on in a new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pi0_ttnn_core.backends import BackendError
+from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.configs import CONFIGS, PI0Config
+from pi0_ttnn_core.random_checkpoint import random_weight
+from pi0_ttnn_core.tensors import expected_shapes
+from pi0_ttnn_core.wormhole import select_wormhole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pi0_ttnn_core.validation_components import Pair
+
+SEED = 0
+# A simulator computes some 170 MFLOP/s: a model of more weights is run there in parts.
+SIMULATED_WEIGHTS = 20_000_000
+
+# The lowest PCC that passes.
+THRESHOLDS = {"accuracy": 0.9995, "default": 0.999, "fast": 0.995}
+ACTIONS = {"accuracy": 0.9995, "default": 0.998, "fast": 0.98}
+EXACT = 0.9999
+EXACT_COMPONENTS = ("prefix_embedding", "prefix_rms_norm", "expert_rms_norm", "expert_adaptive_rms_norm")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What is to be validated: a checkpoint's model, or one of random weights; all its components, or those named."""
+
+    config: str
+    checkpoint: Path | None
+    components: Sequence[str]
+    precision: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One component's result.
+
+    shape: of what was compared
+    pcc: Pearson's correlation with the reference, of the result or of what it adds to its input, whichever is lower
+    max_error: largest absolute difference
+    skipped: why it was not run
+    error: why it has no result
+    """
+
+    component: str
+    threshold: float
+    shape: Sequence[int] = ()
+    pcc: float | None = None
+    max_error: float | None = None
+    skipped: str = ""
+    error: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.pcc is not None and self.pcc >= self.threshold
+
+    def __str__(self) -> str:
+        name = f"{self.component:26}"
+        if self.skipped or self.error:
+            return name + (f"skipped: {self.skipped}" if self.skipped else f"FAILED: {self.error}")
+        shape = "x".join(map(str, self.shape))
+        verdict = "pass" if self.passed else "FAILED"
+        return f"{name}{shape:14} {self.pcc:9.6f} {self.max_error:10.4f} {self.threshold:10.4f}  {verdict}"
+
+
+HEADER = f"{'component':26}{'compared':14} {'PCC':>9} {'max error':>10} {'threshold':>10}"
+
+
+def validate(validation: Validation, as_json: bool) -> bool:
+    """Compare, print a table, and return whether all that was compared passed.
+
+    Raises:
+        BackendError: there is no device, or a component is unknown.
+        CheckpointError: of `open_checkpoint`.
+    """
+    config = open_checkpoint(validation.checkpoint).config if validation.checkpoint else CONFIGS[validation.config]
+    weights = str(validation.checkpoint) if validation.checkpoint else f"random weights of {validation.config}"
+    model = f"{config.family}, {weights}, precision {validation.precision}"
+    comparisons, device = [], ""
+    for report in _reports(validation):
+        if "device" in report:
+            if not device and not as_json:
+                print(f"{report['device']}; {model}\n{HEADER}", flush=True)
+            device = report["device"]
+            continue
+        comparisons.append(Comparison(**report))
+        if not as_json:
+            print(comparisons[-1], flush=True)
+    passed = all(comparison.passed for comparison in comparisons if not comparison.skipped)
+    if as_json:
+        rows = [{**asdict(comparison), "passed": comparison.passed} for comparison in comparisons]
+        print(json.dumps({"device": device, "model": model, "passed": passed, "components": rows}, indent=2))
+    return passed
+
+
+def threshold(component: str, precision: str) -> float:
+    """Return the lowest PCC with which a component passes."""
+    if component in EXACT_COMPONENTS and precision != "fast":
+        return EXACT
+    return (ACTIONS if component == "actions" else THRESHOLDS)[precision]
+
+
+def pcc(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Return Pearson's correlation coefficient; NaN where a value is not finite or all are the same."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.corrcoef(expected.ravel(), actual.ravel())[0, 1])
+
+
+def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
+    """Yield the device's name, again for each process that was needed, and what a Comparison is made of."""
+    wormhole = select_wormhole()
+    if isinstance(wormhole, str):
+        raise BackendError(f"validate: {wormhole}")
+    done: list[str] = []
+    while True:
+        options = {
+            **asdict(validation),
+            "checkpoint": validation.checkpoint and str(validation.checkpoint),
+            "done": done,
+            "device": wormhole.name,
+            "simulated": wormhole.simulated,
+        }
+        running = None
+        with tempfile.TemporaryFile() as log:
+            for report in _run(options, log.fileno()):
+                if "finished" in report:
+                    return
+                if "refused" in report:
+                    raise BackendError(report["refused"])
+                if "running" in report:
+                    running = report["running"]
+                    continue
+                yield report
+                if "component" in report:
+                    done.append(report["component"])
+                    running = None
+            log.seek(0)
+            last_words = (log.read().decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        if running is None:
+            raise BackendError(f"validate: the device's process ended: {last_words}")
+        done.append(running)
+        yield asdict(
+            Comparison(running, threshold(running, validation.precision), error=f"the process ended: {last_words}")
+        )
+
+
+def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
+    """Run `main` in a new process, its output into `log`, and yield what it reports until it ends."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "pi0_ttnn_core.validation", json.dumps(options), str(writer)]
+    process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[writer])
+    os.close(writer)
+    with os.fdopen(reader) as lines:
+        for line in lines:
+            yield json.loads(line)
+    process.wait()
+
+
+def main() -> None:
+    """Compare on the device: options as JSON, then the descriptor of the pipe to report into."""
+    options = json.loads(sys.argv[1])
+    with os.fdopen(int(sys.argv[2]), "w") as pipe:
+
+        def report(**content: Any) -> None:
+            pipe.write(json.dumps(content) + "\n")
+            pipe.flush()
+
+        try:
+            _measure(options, report)
+            report(finished=True)
+        except BackendError as error:
+            report(refused=str(error))
+
+
+def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
+    # Reads the environment that the parent has set.
+    import torch
+    import ttnn
+
+    from pi0_ttnn_core.tt.device import open_device
+    from pi0_ttnn_core.tt.precision import PRESETS
+    from pi0_ttnn_core.validation_components import Bench, components, shortened
+
+    checkpoint = open_checkpoint(options["checkpoint"]) if options["checkpoint"] else None
+    config = checkpoint.config if checkpoint else CONFIGS[options["config"]]
+    every, named, precision = components(config), options["components"], options["precision"]
+    unknown = [name for name in named if name not in every]
+    if unknown:
+        raise BackendError(f"validate: unknown components {unknown}: choose from {list(every)}")
+    weights = sum(int(np.prod(shape)) for shape in expected_shapes(config).values())
+    in_parts: bool = options["simulated"] and weights > SIMULATED_WEIGHTS
+    device = open_device()
+    grid = device.compute_with_storage_grid_size()
+    report(device=f"{options['device']}, {grid.x}x{grid.y} cores")
+    stored = checkpoint.read_tensor if checkpoint else None
+    benches = {
+        short: Bench(sizes, weight_reader(sizes, stored), device, PRESETS[precision])
+        for short, sizes in ((False, config), (True, shortened(config)))
+    }
+    for name, component in every.items():
+        if name in options["done"] or (named and name not in named):
+            continue
+        lowest = threshold(name, precision)
+        if in_parts and component.all_layers and not named:
+            reason = f"hours on a simulator at this size; --component {name} runs it"
+            report(**asdict(Comparison(name, lowest, skipped=reason)))
+            continue
+        report(running=name)
+        bench = benches[in_parts and not component.of_vision and not component.all_layers]
+        try:
+            with torch.inference_mode():
+                result = compare(name, lowest, component.compare(bench))
+        except RuntimeError as error:
+            result = Comparison(name, lowest, error=str(error).strip().splitlines()[0])
+        report(**asdict(result))
+    ttnn.close_device(device)
+
+
+def weight_reader(config: PI0Config, stored: Callable[[str], Tensor] | None) -> Callable[[str], Tensor]:
+    """Return what reads one tensor of a model by our full name: a stored one, or a random one.
+
+    Of tables that are longer than the model's, it has the first rows.
+    """
+    import torch
+
+    shapes = expected_shapes(config)
+    if stored is None:
+        return lambda name: torch.from_numpy(random_weight(name, shapes[name], SEED))
+    return lambda name: stored(name)[: shapes[name][0]]
+
+
+def compare(name: str, lowest: float, pair: Pair) -> Comparison:
+    """Return how well the device's result agrees with the reference's."""
+    expected, actual = pair.expected.double().numpy(), pair.actual.double().numpy()
+    if expected.shape != actual.shape or not np.isfinite(actual).all():
+        return Comparison(name, lowest, expected.shape, error=f"not finite, or of shape {actual.shape}")
+    lower = pcc(expected, actual)
+    if pair.base is not None:
+        base = pair.base.double().numpy()
+        lower = min(lower, pcc(expected - base, actual - base))
+    if not np.isfinite(lower):
+        return Comparison(name, lowest, expected.shape, error="the result is the same everywhere")
+    return Comparison(name, lowest, expected.shape, lower, float(np.abs(expected - actual).max()))
+
+
+if __name__ == "__main__":
+    main()
