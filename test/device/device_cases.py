@@ -1,0 +1,73 @@
+"""What the tests on a Wormhole share: where they can run, models of odd sizes, and requests in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi0_ttnn_core.configs import PI0, GemmaConfig, PI0Config, VisionConfig
+from pi0_ttnn_core.wormhole import find_wormhole
+
+WORMHOLE = find_wormhole()
+needs_wormhole = [
+    pytest.mark.device,
+    pytest.mark.skipif(isinstance(WORMHOLE, str), reason=f"no Wormhole: {WORMHOLE}"),
+]
+
+# No size is a whole number of tiles that need not be one; horizon and prompt are not the usual ones.
+ODD = replace(
+    PI0,
+    vision=VisionConfig(width=288, depth=2, mlp_dim=272, num_heads=4, patch_size=28, image_size=224),
+    prefix=GemmaConfig(width=256, depth=2, mlp_dim=528, num_heads=4, num_kv_heads=1, head_dim=64),
+    expert=GemmaConfig(width=160, depth=2, mlp_dim=272, num_heads=4, num_kv_heads=1, head_dim=64),
+    vocab_size=300,
+    horizon=20,
+    num_tokens=23,
+)
+ODD_PI05 = replace(ODD, pi05=True, num_tokens=41)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The arrays of ModelInputs, and how many Euler steps are asked for."""
+
+    arrays: dict[str, np.ndarray]
+    num_steps: int
+
+
+def answers(checkpoint: Path, requests: list[Request], folder: Path) -> list[np.ndarray | str]:
+    """Send requests to one backend, one after the other; return the actions, or the message of the refusal.
+
+    In a process of its own: the simulator ends the process where it meets what it does not know.
+    """
+    for number, request in enumerate(requests):
+        np.savez(folder / f"{number}.npz", **request.arrays, num_steps=request.num_steps)
+    script = Path(__file__).with_name("run_requests.py")
+    command = [sys.executable, script, checkpoint, folder, str(len(requests))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
+    return [_answer(folder, number) for number in range(len(requests))]
+
+
+def _answer(folder: Path, number: int) -> np.ndarray | str:
+    refusal = folder / f"{number}.txt"
+    return refusal.read_text(encoding="utf-8") if refusal.exists() else np.load(folder / f"{number}.npy")
+
+
+def random_arrays(config: PI0Config, cameras: list[list[bool]], tokens: list[int]) -> dict[str, np.ndarray]:
+    """Return a batch: which cameras are there and how long the prompt is, row by row."""
+    random = np.random.default_rng([len(cameras), *tokens])
+    batch, length, size = len(tokens), max(tokens), config.vision.image_size
+    return {
+        "images": random.uniform(-1, 1, (batch, len(cameras[0]), 3, size, size)).astype(np.float32),
+        "image_masks": np.array(cameras),
+        "tokens": random.integers(3, config.vocab_size, (batch, length)).astype(np.int32),
+        "token_mask": np.arange(length) < np.array(tokens)[:, None],
+        "state": random.standard_normal((batch, config.action_dim)).astype(np.float32),
+        "noise": random.standard_normal((batch, config.horizon, config.action_dim)).astype(np.float32),
+    }

@@ -1,0 +1,63 @@
+"""pi0-ttnn validate, as a user runs it: each component against the float32 reference, small and at full width."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+
+from device_cases import WORMHOLE, needs_wormhole
+
+pytestmark = needs_wormhole
+
+VISION = ["patch_embedding", "siglip_attention", "siglip_mlp", "siglip_block", "siglip_tower", "projector"]
+PREFIX = ["prefix_embedding", *(f"prefix_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
+EXPERT = ["suffix_embedding", *(f"expert_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
+WHOLE = ["expert_step", "output_projection", "actions"]
+PI0 = [*VISION, *PREFIX, *EXPERT, *WHOLE]
+# What PI0.5 has different.
+PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions"]
+# Blocks hold the attention and the MLP; a simulator computes some 170 MFLOP/s.
+FULL_WIDTH = [
+    *("patch_embedding", "siglip_block", "projector", "prefix_embedding", "prefix_rms_norm", "prefix_rope"),
+    *("prefix_block", "suffix_embedding", "expert_rms_norm", "expert_rope", "expert_block", "output_projection"),
+]
+RUNS = {"tiny": PI0, "tiny_pi05": PI05, "pi0": FULL_WIDTH, "pi05": ["expert_adaptive_rms_norm"]}
+
+
+def validate(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pi0_ttnn_core.cli", "validate", "--backend", "ttnn", "--json", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@cache
+def validated(config: str) -> subprocess.CompletedProcess[str]:
+    """Compare all that is to be compared of one model, in one go."""
+    return validate("--config", config, *(option for name in RUNS[config] for option in ("--component", name)))
+
+
+def report(config: str) -> dict:
+    run = validated(config)
+    assert run.stdout, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in RUNS.items() for name in names])
+def test_component_is_the_references(config, name):
+    (row,) = [row for row in report(config)["components"] if row["component"] == name]
+    assert row["passed"], row
+
+
+@pytest.mark.parametrize("config", RUNS)
+def test_report_names_the_device_and_the_exit_code_is_the_verdict(config):
+    assert WORMHOLE.name in report(config)["device"]
+    assert validated(config).returncode == (0 if report(config)["passed"] else 1)
+
+
+def test_unknown_component_is_refused_with_the_known_ones():
+    run = validate("--component", "flux_capacitor")
+    assert run.returncode == 2 and not run.stdout
+    assert "flux_capacitor" in run.stderr and "siglip_block" in run.stderr

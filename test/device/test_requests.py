@@ -1,0 +1,84 @@
+"""The TTNN backend answers requests of all kinds as the reference does, the same every time, and refuses bad ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from device_cases import ODD, ODD_PI05, Request, answers, needs_wormhole, random_arrays
+from pi0_ttnn_core.backends import load_backend
+from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.model_inputs import model_inputs
+from pi0_ttnn_core.random_checkpoint import write_checkpoint
+
+pytestmark = needs_wormhole
+
+PCC = 0.998
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Requests by name, what the device answered, and what the reference does to those that are not refused."""
+
+    requests: dict[str, Request]
+    device: dict[str, np.ndarray | str]
+    reference: dict[str, np.ndarray]
+
+
+def requests_to(config) -> dict[str, Request]:
+    three_cameras = Request(random_arrays(config, [[True, True, True]], [9]), STEPS)
+    return {
+        "three cameras": three_cameras,
+        "batch of two, masked cameras, prompts of two lengths": Request(
+            random_arrays(config, [[True, False, True], [False, True, False]], [5, config.num_tokens]), STEPS
+        ),
+        "too many tokens": Request(random_arrays(config, [[True]], [config.num_tokens + 1]), STEPS),
+        "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
+        "one camera alone": Request(random_arrays(config, [[True]], [1]), STEPS),
+        "three cameras again": three_cameras,
+    }
+
+
+REFUSED = {"too many tokens", "other number of steps"}
+ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
+
+
+@pytest.fixture(scope="module", params=[ODD, ODD_PI05], ids=["pi0", "pi05"])
+def answered(request, tmp_path_factory) -> Answered:
+    config, folder = request.param, tmp_path_factory.mktemp("requests")
+    write_checkpoint(config, folder / "checkpoint", seed=0, dtype="float32")
+    requests = requests_to(config)
+    device = answers(folder / "checkpoint", list(requests.values()), folder)
+    reference = load_backend("torch", open_checkpoint(folder / "checkpoint"))
+    expected = {
+        name: reference.sample_actions(model_inputs(requests[name].arrays, config)[0], STEPS) for name in ANSWERED
+    }
+    return Answered(requests, dict(zip(requests, device, strict=True)), expected)
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_actions_are_the_references(answered, name):
+    actions, expected, noise = answered.device[name], answered.reference[name], answered.requests[name].arrays["noise"]
+    assert actions.shape == expected.shape and np.isfinite(actions).all()
+    for row in range(len(actions)):
+        assert np.corrcoef(actions[row].ravel(), expected[row].ravel())[0, 1] >= PCC
+        # The noise alone would correlate.
+        moved = [(values[row] - noise[row]).ravel() for values in (actions, expected)]
+        assert np.corrcoef(*moved)[0, 1] >= PCC
+
+
+def test_the_same_request_gets_the_same_bytes_after_others(answered):
+    assert answered.device["three cameras"].tobytes() == answered.device["three cameras again"].tobytes()
+
+
+def test_more_tokens_than_the_device_is_set_up_for_are_refused(answered):
+    tokens = answered.requests["too many tokens"].arrays["tokens"].shape[1]
+    assert answered.device["too many tokens"] == f"{tokens} tokens, but the device is set up for {tokens - 1}"
+
+
+def test_another_number_of_steps_is_refused(answered):
+    refusal = answered.device["other number of steps"]
+    assert refusal == f"loaded for {STEPS} Euler steps, asked for {STEPS - 1}"
