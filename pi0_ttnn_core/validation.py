@@ -28,8 +28,6 @@ from pi0_ttnn_core.wormhole import select_wormhole
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pi0_ttnn_core.validation_components import Pair
-
 SEED = 0
 # A simulator computes some 170 MFLOP/s: a model of more weights is run there in parts.
 SIMULATED_WEIGHTS = 20_000_000
@@ -49,6 +47,15 @@ class Validation:
     checkpoint: Path | None
     components: Sequence[str]
     precision: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A component's results, float32. `base` is what the component adds to: it alone would correlate."""
+
+    expected: Tensor
+    actual: Tensor
+    base: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +197,8 @@ def main() -> None:
             report(finished=True)
         except BackendError as error:
             report(refused=str(error))
+        except ImportError as error:
+            report(refused=f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'")
 
 
 def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:

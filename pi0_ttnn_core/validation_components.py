@@ -39,6 +39,7 @@ from pi0_ttnn_core.tt.siglip import SigLIPAttentionTTNN, SigLIPBlockTTNN, SigLIP
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
 from pi0_ttnn_core.tt.suffix_weights import suffix_length
 from pi0_ttnn_core.tt.weights import Weights, WeightSource
+from pi0_ttnn_core.validation import Pair
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -46,15 +47,6 @@ TOWER = "prefix_embedding.vision_tower"
 # The Euler step at which what depends on the time is compared.
 STEP = 3
 PROMPT_TOKENS = 17
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A component's results, float32. `base` is what the component adds to: it alone would correlate."""
-
-    expected: Tensor
-    actual: Tensor
-    base: Tensor | None = None
 
 
 @dataclass(frozen=True)
