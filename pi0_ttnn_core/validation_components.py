@@ -24,12 +24,14 @@ from pi0_ttnn_core.reference.model import PI0ModelTorch
 from pi0_ttnn_core.reference.prefix import PrefixEmbeddingTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
 from pi0_ttnn_core.tt.backend import upload
+from pi0_ttnn_core.tt.expert import ExpertDecoderBlockTTNN
 from pi0_ttnn_core.tt.gemma import (
+    GemmaAdaptiveRMSNormTTNN,
     GemmaAttentionTTNN,
     GemmaDecoderBlockTTNN,
     GemmaMLPTTNN,
+    GemmaRMSNormTTNN,
     GemmaRotaryEmbeddingTTNN,
-    gemma_norm,
 )
 from pi0_ttnn_core.tt.inputs import host_inputs, prefix_length
 from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
@@ -231,11 +233,19 @@ class GemmaCase:
         return self.bench.upload(_placed(rows, self.place, self.length))
 
     @property
-    def device_past(self) -> tuple[ttnn.Tensor, ttnn.Tensor] | None:
-        if self.past is None:
-            return None
-        prefix = prefix_length(self.bench.config)
-        key, value = (_placed(x[0], torch.arange(x.shape[2]), prefix) for x in self.past)
+    def reference_block(self) -> gemma.GemmaDecoderBlockTorch:
+        return self.reference(lambda: gemma.GemmaDecoderBlockTorch(self.config, self.adaptive), "")
+
+    @property
+    def device_block(self) -> ExpertDecoderBlockTTNN:
+        return ExpertDecoderBlockTTNN(self.config, self.weights(""), self.conditions)
+
+    @property
+    def device_cache(self) -> tuple[ttnn.Tensor, ttnn.Tensor]:
+        """The prefix's keys and values, and rows for the expert's own."""
+        assert self.past is not None
+        rows = prefix_length(self.bench.config) + self.length
+        key, value = (_placed(x[0], torch.arange(x.shape[2]), rows) for x in self.past)
         return self.bench.upload(key), self.bench.upload(value)
 
     def pair(self, expected: Tensor, actual: ttnn.Tensor, base: Tensor | None = None) -> Pair:
@@ -299,44 +309,88 @@ def _expert(bench: Bench) -> GemmaCase:
 GemmaComponent = Callable[[GemmaCase], Pair]
 
 
-def _rms_norm(case: GemmaCase) -> Pair:
+def _prefix_rms_norm(case: GemmaCase) -> Pair:
     # As large as a residual stream becomes.
     hidden, width, name = 8.0 * case.hidden, case.config.width, ".input_layernorm"
-    norm = gemma.GemmaAdaptiveRMSNormTorch if case.adaptive else gemma.GemmaRMSNormTorch
-    expected, _ = case.reference(lambda: norm(width), name)(hidden[None], case.condition)
-    actual, _ = gemma_norm(case.weights(name), case.conditions)(case.upload(hidden), 0)
-    return case.pair(expected, actual)
+    expected, _ = case.reference(lambda: gemma.GemmaRMSNormTorch(width), name)(hidden[None])
+    return case.pair(expected, GemmaRMSNormTTNN(case.weights(name))(case.upload(hidden)))
 
 
-def _rotary_embedding(case: GemmaCase) -> Pair:
+def _prefix_rope(case: GemmaCase) -> Pair:
     heads = normal(case.config.num_heads, len(case.hidden), case.config.head_dim)
     expected = gemma.GemmaRotaryEmbeddingTorch.rotate(heads[None], case.rotary)
     return case.pair(expected, GemmaRotaryEmbeddingTTNN.rotate(case.upload(heads), case.device_rotary))
 
 
-def _attention(case: GemmaCase) -> Pair:
+def _prefix_attention(case: GemmaCase) -> Pair:
     reference = case.reference(lambda: gemma.GemmaAttentionTorch(case.config), ".self_attn")
-    own, past = reference.key_value(case.hidden[None], case.rotary), case.past
-    kv = own if past is None else (torch.cat([past[0], own[0]], dim=2), torch.cat([past[1], own[1]], dim=2))
-    expected = reference.attend(case.hidden[None], kv, case.rotary, case.mask)
-
-    device, device_past = GemmaAttentionTTNN(case.config, case.weights(".self_attn")), case.device_past
-    query, device_kv = device.heads(case.upload(case.hidden), case.device_rotary)
-    if device_past is not None:
-        device_kv = tuple(ttnn.concat(list(pair), dim=2) for pair in zip(device_past, device_kv, strict=True))
-    return case.pair(expected, device.attend(query, device_kv, case.device_mask))
+    hidden = case.hidden[None]
+    expected = reference.attend(hidden, reference.key_value(hidden, case.rotary), case.rotary, case.mask)
+    device = GemmaAttentionTTNN(case.config, case.weights(".self_attn"))
+    query, kv = device.heads(case.upload(case.hidden), case.device_rotary)
+    return case.pair(expected, device.attend(query, kv, case.device_mask))
 
 
-def _mlp(case: GemmaCase) -> Pair:
+def _prefix_mlp(case: GemmaCase) -> Pair:
     expected = case.reference(lambda: gemma.GemmaMLPTorch(case.config), ".mlp")(case.hidden[None])
     return case.pair(expected, GemmaMLPTTNN(case.weights(".mlp"))(case.upload(case.hidden)))
 
 
-def _block(case: GemmaCase) -> Pair:
-    reference = case.reference(lambda: gemma.GemmaDecoderBlockTorch(case.config, case.adaptive), "")
-    expected, _ = reference(case.hidden[None], case.rotary, case.mask, case.past, case.condition)
-    device = GemmaDecoderBlockTTNN(case.config, case.weights(""), case.conditions)
-    actual, _ = device(case.upload(case.hidden), case.device_rotary, case.device_mask, case.device_past, 0)
+def _prefix_block(case: GemmaCase) -> Pair:
+    expected, _ = case.reference_block(case.hidden[None], case.rotary, case.mask)
+    device = GemmaDecoderBlockTTNN(case.config, case.weights(""))
+    actual, _ = device(case.upload(case.hidden), case.device_rotary, case.device_mask)
+    return case.pair(expected, actual, case.hidden)
+
+
+def _expert_rms_norm(case: GemmaCase) -> Pair:
+    """Compare the final norm: the others are part of the product after them."""
+    hidden, width = 8.0 * case.hidden, case.config.width
+    norm = gemma.GemmaAdaptiveRMSNormTorch if case.adaptive else gemma.GemmaRMSNormTorch
+    expected, _ = case.bench.reference(lambda: norm(width), "expert.norm.")(hidden[None], case.condition)
+    weights, conditions = case.bench.weights("expert", "expert.norm"), case.conditions
+    device = GemmaRMSNormTTNN(weights) if conditions is None else GemmaAdaptiveRMSNormTTNN(weights, conditions)
+    return case.pair(expected, device(case.upload(hidden), 0))
+
+
+def _expert_rope(case: GemmaCase) -> Pair:
+    """Compare the keys that attention leaves in the cache."""
+    _, (expected, _) = _reference_attention(case)
+    cache = case.device_cache
+    case.device_block.attention(case.upload(case.hidden), case.device_rotary, case.device_mask, cache, 0)
+    own = ttnn.slice(cache[0], [0, 0, cache[0].shape[2] - case.length, 0], list(cache[0].shape))
+    return case.pair(expected, own)
+
+
+def _expert_attention(case: GemmaCase) -> Pair:
+    expected, _ = _reference_attention(case)
+    actual = case.device_block.attention(
+        case.upload(case.hidden), case.device_rotary, case.device_mask, case.device_cache, 0
+    )
+    return case.pair(expected, actual, case.hidden)
+
+
+def _reference_attention(case: GemmaCase) -> tuple[Tensor, gemma.KV]:
+    """Return hidden + gate * attention(norm(hidden)), and the own keys and values."""
+    block, hidden, past = case.reference_block, case.hidden[None], case.past
+    normed, gate = block.input_layernorm(hidden, case.condition)
+    own = block.self_attn.key_value(normed, case.rotary)
+    kv = own if past is None else (torch.cat([past[0], own[0]], dim=2), torch.cat([past[1], own[1]], dim=2))
+    attended = block.self_attn.attend(normed, kv, case.rotary, case.mask)
+    return gemma.gated_residual(hidden, attended, gate), own
+
+
+def _expert_mlp(case: GemmaCase) -> Pair:
+    """Compare hidden + gate * mlp(norm(hidden)): the device has it in one."""
+    block, hidden = case.reference_block, case.hidden[None]
+    normed, gate = block.post_attention_layernorm(hidden, case.condition)
+    expected = gemma.gated_residual(hidden, block.mlp(normed), gate)
+    return case.pair(expected, case.device_block.mlp(case.upload(case.hidden), 0), case.hidden)
+
+
+def _expert_block(case: GemmaCase) -> Pair:
+    expected, _ = case.reference_block(case.hidden[None], case.rotary, case.mask, case.past, case.condition)
+    actual = case.device_block(case.upload(case.hidden), case.device_rotary, case.device_mask, case.device_cache, 0)
     return case.pair(expected, actual, case.hidden)
 
 
@@ -367,7 +421,7 @@ def _expert_step(bench: Bench) -> Pair:
     prefix = reference.encode_prefix(*(tensors[name] for name in ("images", "image_masks", "tokens", "token_mask")))
     expected = reference.velocity(prefix, tensors["state"], tensors["noise"], bench.time) / -config.num_steps
     # The reference leaves padding out.
-    place, length = bench.pad_mask[0].nonzero()[:, 0], prefix_length(config)
+    place, length = bench.pad_mask[0].nonzero()[:, 0], prefix_length(config) + suffix_length(config)
     cache = [tuple(bench.upload(_placed(x[0], place, length)) for x in kv) for kv in prefix.cache]
     state = None if on_device.state is None else device.suffix_embedding.embed_state(on_device.state)
     actual = download(device.displacement(cache, state, on_device, on_device.noise, STEP))
@@ -379,7 +433,7 @@ def _actions(bench: Bench) -> Pair:
     reference, device = bench.models
     tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
     expected = reference.sample_actions(**tensors, num_steps=config.num_steps)
-    actual = download(device.sample_actions(bench.device_inputs))
+    actual = download(device.sample_actions(bench.device_inputs, device.allocate_cache(batch=1)))
     return Pair(expected[0], actual[0, 0, : config.horizon], tensors["noise"][0])
 
 
@@ -425,17 +479,17 @@ def components(config: PI0Config) -> dict[str, Component]:
         "siglip_tower": Component(_siglip_tower, of_vision=True, all_layers=True),
         "projector": Component(_projector, of_vision=True),
         "prefix_embedding": Component(_prefix_embedding),
-        "prefix_rms_norm": _of(_prefix, _rms_norm),
-        "prefix_rope": _of(_prefix, _rotary_embedding),
-        "prefix_attention": _of(_prefix, _attention),
-        "prefix_mlp": _of(_prefix, _mlp),
-        "prefix_block": _of(_prefix, _block),
+        "prefix_rms_norm": _of(_prefix, _prefix_rms_norm),
+        "prefix_rope": _of(_prefix, _prefix_rope),
+        "prefix_attention": _of(_prefix, _prefix_attention),
+        "prefix_mlp": _of(_prefix, _prefix_mlp),
+        "prefix_block": _of(_prefix, _prefix_block),
         "suffix_embedding": Component(_suffix_embedding),
-        f"expert_{norm}": _of(_expert, _rms_norm),
-        "expert_rope": _of(_expert, _rotary_embedding),
-        "expert_attention": _of(_expert, _attention),
-        "expert_mlp": _of(_expert, _mlp),
-        "expert_block": _of(_expert, _block),
+        f"expert_{norm}": _of(_expert, _expert_rms_norm),
+        "expert_rope": _of(_expert, _expert_rope),
+        "expert_attention": _of(_expert, _expert_attention),
+        "expert_mlp": _of(_expert, _expert_mlp),
+        "expert_block": _of(_expert, _expert_block),
         "expert_step": Component(_expert_step),
         "output_projection": Component(_output_projection),
         "actions": Component(_actions, all_layers=True),
