@@ -218,7 +218,7 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
         raise BackendError(f"validate: unknown components {unknown}: choose from {list(every)}")
     weights = sum(int(np.prod(shape)) for shape in expected_shapes(config).values())
     in_parts: bool = options["simulated"] and weights > SIMULATED_WEIGHTS
-    device = open_device()
+    device = open_device(config, config.num_steps)
     grid = device.compute_with_storage_grid_size()
     report(device=f"{options['device']}, {grid.x}x{grid.y} cores")
     stored = checkpoint.read_tensor if checkpoint else None

@@ -23,7 +23,6 @@ from pi0_ttnn_core.reference import gemma, siglip
 from pi0_ttnn_core.reference.model import PI0ModelTorch
 from pi0_ttnn_core.reference.prefix import PrefixEmbeddingTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
-from pi0_ttnn_core.tt.backend import upload
 from pi0_ttnn_core.tt.expert import ExpertDecoderBlockTTNN
 from pi0_ttnn_core.tt.gemma import (
     GemmaAdaptiveRMSNormTTNN,
@@ -37,6 +36,7 @@ from pi0_ttnn_core.tt.inputs import host_inputs, prefix_length
 from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
 from pi0_ttnn_core.tt.precision import Precision
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
+from pi0_ttnn_core.tt.session import FORMATS
 from pi0_ttnn_core.tt.siglip import SigLIPAttentionTTNN, SigLIPBlockTTNN, SigLIPMLPTTNN, SigLIPVisionTowerTTNN
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
 from pi0_ttnn_core.tt.suffix_weights import suffix_length
@@ -93,7 +93,13 @@ class Bench:
 
     @cached_property
     def device_inputs(self) -> DeviceInputs:
-        return upload(host_inputs(self.inputs, self.config), self.device)
+        tensors: dict[str, ttnn.Tensor | None] = {}
+        for name, values in vars(host_inputs(self.inputs, self.config)).items():
+            dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+            tensors[name] = (
+                None if values is None else ttnn.from_torch(values, dtype=dtype, layout=layout, device=self.device)
+            )
+        return DeviceInputs(**tensors)
 
     @property
     def pad_mask(self) -> Tensor:

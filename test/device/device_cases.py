@@ -40,15 +40,16 @@ class Request:
     num_steps: int
 
 
-def answers(checkpoint: Path, requests: list[Request], folder: Path) -> list[np.ndarray | str]:
+def answers(checkpoint: Path, requests: list[Request], folder: Path, traced: bool) -> list[np.ndarray | str]:
     """Send requests to one backend, one after the other; return the actions, or the message of the refusal.
 
     In a process of its own: the simulator ends the process where it meets what it does not know.
     """
+    folder.mkdir()
     for number, request in enumerate(requests):
         np.savez(folder / f"{number}.npz", **request.arrays, num_steps=request.num_steps)
     script = Path(__file__).with_name("run_requests.py")
-    command = [sys.executable, script, checkpoint, folder, str(len(requests))]
+    command = [sys.executable, script, checkpoint, folder, "traced" if traced else "op by op"]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return [_answer(folder, number) for number in range(len(requests))]

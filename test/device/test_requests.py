@@ -10,35 +10,41 @@ import pytest
 from device_cases import ODD, ODD_PI05, Request, answers, needs_wormhole, random_arrays
 from pi0_ttnn_core.backends import load_backend
 from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import model_inputs
 from pi0_ttnn_core.random_checkpoint import write_checkpoint
 
 pytestmark = needs_wormhole
 
 PCC = 0.998
-STEPS = 10
+STEPS = 4
+FIRST, AGAIN = "three cameras", "three cameras again"
 
 
 @dataclass(frozen=True)
 class Answered:
-    """Requests by name, what the device answered, and what the reference does to those that are not refused."""
+    """Requests by name, what the device answered, and what the reference does to those that are not refused.
+
+    op_by_op: what the device answered to the first without a trace.
+    """
 
     requests: dict[str, Request]
     device: dict[str, np.ndarray | str]
+    op_by_op: np.ndarray | str
     reference: dict[str, np.ndarray]
 
 
-def requests_to(config) -> dict[str, Request]:
-    three_cameras = Request(random_arrays(config, [[True, True, True]], [9]), STEPS)
+def requests_to(config: PI0Config) -> dict[str, Request]:
+    first = Request(random_arrays(config, [[True, True, True]], [9]), STEPS)
     return {
-        "three cameras": three_cameras,
+        FIRST: first,
+        "one camera alone": Request(random_arrays(config, [[True]], [1]), STEPS),
+        "too many tokens": Request(random_arrays(config, [[True]], [config.num_tokens + 1]), STEPS),
+        "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
+        AGAIN: first,
         "batch of two, masked cameras, prompts of two lengths": Request(
             random_arrays(config, [[True, False, True], [False, True, False]], [5, config.num_tokens]), STEPS
         ),
-        "too many tokens": Request(random_arrays(config, [[True]], [config.num_tokens + 1]), STEPS),
-        "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
-        "one camera alone": Request(random_arrays(config, [[True]], [1]), STEPS),
-        "three cameras again": three_cameras,
     }
 
 
@@ -47,16 +53,18 @@ ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
 
 
 @pytest.fixture(scope="module", params=[ODD, ODD_PI05], ids=["pi0", "pi05"])
-def answered(request, tmp_path_factory) -> Answered:
+def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answered:
     config, folder = request.param, tmp_path_factory.mktemp("requests")
-    write_checkpoint(config, folder / "checkpoint", seed=0, dtype="float32")
+    checkpoint = folder / "checkpoint"
+    write_checkpoint(config, checkpoint, seed=0, dtype="float32")
     requests = requests_to(config)
-    device = answers(folder / "checkpoint", list(requests.values()), folder)
-    reference = load_backend("torch", open_checkpoint(folder / "checkpoint"))
+    device = answers(checkpoint, list(requests.values()), folder / "traced", traced=True)
+    (op_by_op,) = answers(checkpoint, [requests[FIRST]], folder / "op_by_op", traced=False)
+    reference = load_backend("torch", open_checkpoint(checkpoint))
     expected = {
         name: reference.sample_actions(model_inputs(requests[name].arrays, config)[0], STEPS) for name in ANSWERED
     }
-    return Answered(requests, dict(zip(requests, device, strict=True)), expected)
+    return Answered(requests, dict(zip(requests, device, strict=True)), op_by_op, expected)
 
 
 @pytest.mark.parametrize("name", ANSWERED)
@@ -71,7 +79,11 @@ def test_actions_are_the_references(answered, name):
 
 
 def test_the_same_request_gets_the_same_bytes_after_others(answered):
-    assert answered.device["three cameras"].tobytes() == answered.device["three cameras again"].tobytes()
+    assert answered.device[FIRST].tobytes() == answered.device[AGAIN].tobytes()
+
+
+def test_op_by_op_gives_the_bytes_of_the_trace(answered):
+    assert answered.op_by_op.tobytes() == answered.device[FIRST].tobytes()
 
 
 def test_more_tokens_than_the_device_is_set_up_for_are_refused(answered):
