@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -48,9 +49,11 @@ def answers(checkpoint: Path, requests: list[Request], folder: Path, traced: boo
     folder.mkdir()
     for number, request in enumerate(requests):
         np.savez(folder / f"{number}.npz", **request.arrays, num_steps=request.num_steps)
+    # The user's cache of converted weights is left alone.
+    environment = {**os.environ, "PI0_TTNN_CACHE": str(checkpoint.parent / "cache")}
     script = Path(__file__).with_name("run_requests.py")
     command = [sys.executable, script, checkpoint, folder, "traced" if traced else "op by op"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return [_answer(folder, number) for number in range(len(requests))]
 

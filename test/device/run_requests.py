@@ -1,7 +1,7 @@
 """Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op"`.
 
-FOLDER/0.npz and so on hold the arrays and `num_steps`; 0.npy will hold the actions, or 0.txt the refusal. The backend is
-loaded for the number of steps of the first.
+FOLDER/0.npz and so on hold the arrays and `num_steps`; 0.npy will hold the actions, or 0.txt the refusal. The backend
+is loaded for the number of steps of the first.
 """
 
 from __future__ import annotations
