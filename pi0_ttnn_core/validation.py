@@ -177,10 +177,13 @@ def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
     command = [sys.executable, "-m", "pi0_ttnn_core.validation", json.dumps(options), str(writer)]
     process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[writer])
     os.close(writer)
-    with os.fdopen(reader) as lines:
-        for line in lines:
-            yield json.loads(line)
-    process.wait()
+    try:
+        with os.fdopen(reader) as lines:
+            for line in lines:
+                yield json.loads(line)
+    finally:
+        # The device is free only then.
+        process.wait()
 
 
 def main() -> None:
