@@ -23,7 +23,7 @@ needs_wormhole = [
 # No size is a whole number of tiles that need not be one; horizon and prompt are not the usual ones.
 ODD = replace(
     PI0,
-    vision=VisionConfig(width=288, depth=2, mlp_dim=272, num_heads=4, patch_size=28, image_size=224),
+    vision=VisionConfig(width=288, depth=2, mlp_dim=272, num_heads=4, patch_size=28, image_size=112),
     prefix=GemmaConfig(width=256, depth=2, mlp_dim=528, num_heads=4, num_kv_heads=1, head_dim=64),
     expert=GemmaConfig(width=160, depth=2, mlp_dim=272, num_heads=4, num_kv_heads=1, head_dim=64),
     vocab_size=300,
