@@ -147,7 +147,7 @@ def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
             "device": wormhole.name,
             "simulated": wormhole.simulated,
         }
-        running = None
+        running, status = None, 0
         with tempfile.TemporaryFile() as log:
             for report in _run(options, log.fileno()):
                 if "finished" in report:
@@ -156,23 +156,24 @@ def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
                     raise BackendError(report["refused"])
                 if "running" in report:
                     running = report["running"]
-                    continue
-                yield report
+                elif "status" in report:
+                    status = report["status"]
+                else:
+                    yield report
                 if "component" in report:
                     done.append(report["component"])
                     running = None
             log.seek(0)
             last_words = (log.read().decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        ended = f"the device's process ended with status {status}: {last_words.strip()}"
         if running is None:
-            raise BackendError(f"validate: the device's process ended: {last_words}")
+            raise BackendError(f"validate: {ended}")
         done.append(running)
-        yield asdict(
-            Comparison(running, threshold(running, validation.precision), error=f"the process ended: {last_words}")
-        )
+        yield asdict(Comparison(running, threshold(running, validation.precision), error=ended))
 
 
 def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
-    """Run `main` in a new process, its output into `log`, and yield what it reports until it ends."""
+    """Run `main` in a new process, its output into `log`; yield what it reports, and its exit status at the end."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "pi0_ttnn_core.validation", json.dumps(options), str(writer)]
     process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[writer])
@@ -184,6 +185,7 @@ def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
     finally:
         # The device is free only then.
         process.wait()
+    yield {"status": process.returncode}
 
 
 def main() -> None:
