@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
-from pi0_ttnn_core.random_checkpoint import make_checkpoint
+# The models here are tiny: where the cores are busy, a second thread is waited for longer than it helps. Before torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A loaded machine may take any time for an example, and a run must not differ from the one before.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of the tiny config. Read only: copy it to change it."""
+    from pi0_ttnn_core.random_checkpoint import make_checkpoint
+
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     make_checkpoint("tiny", folder, seed=0)
     return folder

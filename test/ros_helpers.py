@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -52,6 +53,7 @@ class Listener:
         self.node = Node(name, namespace=namespace, context=context)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
+        self._clients: dict[str, Client] = {}
 
     def hear(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
         """Return the list into which the messages of `topic` go."""
@@ -68,11 +70,12 @@ class Listener:
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""
-        client = self.node.create_client(service_type, name)
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(service_type, name)
+        client = self._clients[name]
         self.spin_until(client.service_is_ready, what=f"service {name}")
         future = client.call_async(request)
         self.spin_until(future.done, what=f"response of {name}")
-        self.node.destroy_client(client)
         return future.result()
 
     def close(self) -> None:
