@@ -88,8 +88,12 @@ def measure(name: str, infer: Callable[[int], np.ndarray], repeats: int, out: Pa
         start = time.perf_counter()
         actions = infer(10)
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    np.savez(out, name=name, seconds=seconds, peak_memory=peak, actions=actions)
+    np.savez(out, name=name, seconds=seconds, peak_memory=peak_memory(), actions=actions)
+
+
+def peak_memory() -> int:
+    """Return the most memory, in bytes, that was resident in this process at any time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _run(command: list[str]) -> Result:
@@ -106,13 +110,17 @@ def _run(command: list[str]) -> Result:
 
 
 def main() -> None:
-    """Measure our side: options as JSON, then the file to write."""
-    from pi0_ttnn_core.backends import load_backend
+    """Measure our side: options as JSON, then the file to write. Prints what loading took."""
     from pi0_ttnn_core.checkpoint import open_checkpoint
+    from pi0_ttnn_core.reference.backend import TorchBackend
 
     options = json.loads(sys.argv[1])
     checkpoint = open_checkpoint(options["checkpoint"])
-    backend = load_backend("torch", checkpoint, options["dtype"])
+    backend = TorchBackend(checkpoint, options["dtype"])
+    weights = sum(weight.nbytes for weight in backend.model.parameters())
+    print(
+        f"loading: peak memory {peak_memory() / 2**30:.2f} GiB, {peak_memory() / weights:.2f} x the weights", flush=True
+    )
     inputs = bench_inputs(checkpoint.config, options["cameras"])
     measure(
         f"torch backend on {backend.device}",

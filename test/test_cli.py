@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -93,6 +94,13 @@ def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
     (tmp_path / "in.npz").write_bytes(b"not a zip")
     run = pi0_ttnn("infer", "--checkpoint", tiny_checkpoint, "--inputs", tmp_path / "in.npz", "--out", tmp_path / "a")
     assert run.returncode == 2 and "in.npz is no .npz file" in run.stderr
+
+
+def test_bench_model_tells_time_and_memory():
+    run = pi0_ttnn("bench", "model", "--config", "tiny", "--repeats", "1")
+    assert run.returncode == 0, run.stderr
+    for line in (r"loading: peak memory [\d.]+ GiB, [\d.]+ x the weights", r"torch backend on CPU .*: [\d.]+ s .* GiB"):
+        assert re.search(line, run.stdout), run.stdout
 
 
 def test_inspect_says_what_is_done_with_an_observation(tiny_checkpoint):
