@@ -28,7 +28,7 @@ from pi0_ttnn_core.random_checkpoint import make_checkpoint
 from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
 
 INSTRUCTION = "transfer the red cube to the other arm"
-START_TIMEOUT = 60.0  # seconds for a process or a transition
+START_TIMEOUT = 60.0  # seconds for a process, a transition or the first chunk
 STOP_TIMEOUT = 2.0  # seconds for each of the two processes to end by itself
 PARAMETERS = Path("config") / "demo.yaml"
 
@@ -78,9 +78,9 @@ class Demo:
         if not self._spin(condition, timeout):
             raise DemoError(f"waited {timeout:g} s in vain for {what}")
 
-    def spin_for(self, seconds: float) -> None:
-        """Spin for a while; raises like `spin_until`."""
-        self._spin(lambda: False, seconds)
+    def spin_for(self, seconds: float, or_until: Callable[[], bool] = lambda: False) -> None:
+        """Spin for a while, or until `or_until` holds; raises like `spin_until`."""
+        self._spin(or_until, seconds)
 
     def _spin(self, condition: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
@@ -145,6 +145,8 @@ def run(demo: Demo, checkpoint: Path, seconds: float) -> None:
     demo.recorder.start()
     demo.change_state(Transition.TRANSITION_ACTIVATE, "activate")
     demo.say(f"the policy acts for {seconds:g} s: {INSTRUCTION!r}")
+    # Where the cores are busy the first chunks may come too late to be executed.
+    demo.spin_for(START_TIMEOUT, or_until=lambda: bool(demo.recorder.recording.sequences))
     deadline = time.monotonic() + seconds
     while (remaining := deadline - time.monotonic()) > 0:
         demo.spin_for(min(2.0, remaining))
