@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # The models here are tiny: where the cores are busy, a second thread is waited for longer than it helps. Before torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A loaded machine may take any time for an example, and a run must not differ from the one before.
-settings.register_profile("suite", deadline=None, derandomize=True)
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("suite")
 
 
