@@ -29,7 +29,7 @@ from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
 
 INSTRUCTION = "transfer the red cube to the other arm"
 START_TIMEOUT = 60.0  # seconds for a process, a transition or the first chunk
-STOP_TIMEOUT = 2.0  # seconds for each of the two processes to end by itself
+STOP_TIMEOUT = 3.0  # seconds for the processes to end by themselves
 PARAMETERS = Path("config") / "demo.yaml"
 
 
@@ -55,7 +55,6 @@ class Demo:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.recorder)
         self._change_state = self.recorder.create_client(ChangeState, "pi0_policy/change_state")
-        # In the order of starting; they are ended in the reverse one, so that the last hold still finds the robot.
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def say(self, text: str) -> None:
@@ -113,15 +112,17 @@ class Demo:
             raise DemoError(f"the policy node could not {what}{self._log_of('policy_node')}")
 
     def close(self) -> None:
-        """End all processes, the last first."""
-        for process in reversed(self._processes.values()):
+        """End all processes, together: one after the other could take longer than a user waits for a Ctrl-C."""
+        deadline = time.monotonic() + STOP_TIMEOUT
+        for process in self._processes.values():
             process.send_signal(signal.SIGINT)
+        self.recorder.stop()
+        for process in self._processes.values():
             try:
-                process.wait(STOP_TIMEOUT)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        self.recorder.stop()
         self._executor.shutdown()
         self.recorder.destroy_node()
         rclpy.shutdown()
