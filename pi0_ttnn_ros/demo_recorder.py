@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_ros.conversions import image_from_message, nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from pi0_ttnn_ros.sim_robot import JOINT_NAMES, JOINT_STATE_RATE, START_POSE, trajectory_from_message
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryError, TrajectoryFollower
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend must be chosen first
@@ -89,7 +90,9 @@ class DemoRecorder(Node):
     def start(self) -> None:
         film = imageio.get_writer(self._film_file, fps=FILM_RATE, macro_block_size=1)
         # The first image starts the encoder, which takes a second: before anything is to be recorded.
-        film.append_data(self._views())
+        views = self._views()
+        film.append_data(views)
+        self.recording.stills.append((self.get_clock().now().nanoseconds, views))
         self._film = film
 
     def stop(self) -> None:
@@ -121,7 +124,9 @@ class DemoRecorder(Node):
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         now = self.get_clock().now().nanoseconds
-        self._follower.replace(trajectory_from_message(message, now), now)
+        # What comes too late the robot refuses as well, and says so.
+        with suppress(TrajectoryError):
+            self._follower.replace(trajectory_from_message(message, now), now)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         if self._film is not None:
