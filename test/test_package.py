@@ -33,6 +33,14 @@ def test_the_manifest_is_valid_and_names_only_what_rosdep_can_install():
     assert not {name for name in names if name.endswith("-pip") or name in ("torch", "ttnn")}
 
 
+def test_the_manifest_names_every_ros_package_that_is_imported():
+    manifest = (ROOT / "package.xml").read_text()
+    ros = re.compile(r"\w+_(?:msgs|interfaces)|rclpy|launch|launch_ros|ament_index_python")
+    for file in [*(ROOT / "pi0_ttnn_ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+        for name in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.MULTILINE):
+            assert not ros.fullmatch(name) or f"depend>{name}</" in manifest, (file, name)
+
+
 def test_setup_py_and_package_xml_agree():
     setup, manifest = (ROOT / "setup.py").read_text(), (ROOT / "package.xml").read_text()
     version = re.search(r'version="([\d.]+)",', setup)
