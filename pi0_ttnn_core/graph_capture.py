@@ -44,7 +44,7 @@ def capture_inference(config: PI0Config, precision: str) -> Capture:
     """
     device = open_device(config, config.num_steps)
     try:
-        model = _model_without_weights(config, precision, device)
+        model = model_without_weights(config, precision, device)
         inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config), device)
         cache = model.allocate_cache(batch=1)
         _mark(model.prefix_embedding, "embed_images", "vision")
@@ -68,7 +68,8 @@ def capture(run: Callable[[], Any]) -> list[Node]:
     return nodes
 
 
-def _model_without_weights(config: PI0Config, precision: str, device: ttnn.MeshDevice) -> PI0ModelTTNN:
+def model_without_weights(config: PI0Config, precision: str, device: ttnn.MeshDevice) -> PI0ModelTTNN:
+    """Return the model with memory for weights in place of weights."""
     shapes = expected_shapes(config)
     with torch.device("meta"):
         source = WeightSource(lambda name: torch.empty(shapes[name]), device)

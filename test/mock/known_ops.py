@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from pi0_ttnn_core.configs import CONFIGS
 from pi0_ttnn_core.graph import read_graph
 from pi0_ttnn_core.graph_report import cost
 from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
@@ -23,8 +24,9 @@ import ttnn
 from pi0_ttnn_core.graph_capture import capture
 from pi0_ttnn_core.tt.common import kernel_config
 from pi0_ttnn_core.tt.device import open_device
+from pi0_ttnn_core.tt.expert_linear import ExpertLinear
 
-device = open_device()
+device = open_device(CONFIGS["tiny"], num_steps=10)
 DRAM, L1 = ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG
 HIFI4 = kernel_config("HiFi4")
 
@@ -41,18 +43,9 @@ tokens = empty(1, 64, dtype=ttnn.uint32, layout=ttnn.ROW_MAJOR_LAYOUT)
 table = empty(4096, 256, layout=ttnn.ROW_MAJOR_LAYOUT)
 
 
-def custom():
-    out = empty(1, 1, 64, 1024)
-    cores = ttnn.CoreRangeSet([ttnn.CoreRange(ttnn.CoreCoord(0, 0), ttnn.CoreCoord(1, 1))])
-    pages = ttnn.CBFormatDescriptor(buffer_index=0, data_format=ttnn.bfloat16, page_size=2048)
-    kernel = ttnn.KernelDescriptor(
-        kernel_source="void kernel_main() {}\n",
-        source_type=ttnn.KernelDescriptor.SourceType.SOURCE_CODE,
-        core_ranges=cores,
-        config=ttnn.ReaderConfigDescriptor(),
-    )
-    buffers = ttnn.CBDescriptor(total_size=4096, core_ranges=cores, format_descriptors=[pages])
-    ttnn.generic_op([rows, out], ttnn.ProgramDescriptor(kernels=[kernel], semaphores=[], cbs=[buffers]))
+def project_heads():
+    heads, weight = empty(1, 8, 64, 256), empty(2048, 1024, dtype=ttnn.bfloat8_b)
+    ExpertLinear(weight, ttnn.MathFidelity.HiFi4).residual(heads, rows)
 
 
 def attend():
@@ -83,7 +76,7 @@ CASES = {
     "embedding": lambda: ttnn.embedding(tokens, table, layout=ttnn.TILE_LAYOUT),
     "fill_cache": lambda: ttnn.fill_cache(keys, empty(1, 1, 64, 256), batch_idx=0, update_idx=832),
     "in place": lambda: ttnn.add_(rows, rows_in_l1),
-    "generic_op": custom,
+    "our own kernel": project_heads,
     "transfers": lambda: (ttnn.zeros((32, 32), device=device, layout=ttnn.TILE_LAYOUT), ttnn.to_torch(rows)),
     "too much in L1": lambda: ttnn.to_memory_config(empty(1, 1, 8192, 8192), L1),
     "too large buffers": too_large_buffers,
