@@ -1,6 +1,6 @@
 """The main job on a simulated robot, in one command: robot, policy node and recorder.
 
-    python -m pi0_ttnn_ros.demo [--seconds 30] [--out demo_output] [--checkpoint DIR]
+    python -m pi0_ttnn_ros.demo [--seconds 30] [--out demo_output] [--checkpoint DIR] [--backend torch|ttnn]
 
 Works without ROS's launch package, which is not to be had as a wheel; launch/demo.launch.py is the same with it.
 """
@@ -24,13 +24,18 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from pi0_ttnn_core.backends import BACKENDS
 from pi0_ttnn_core.random_checkpoint import make_checkpoint
+from pi0_ttnn_core.wormhole import find_wormhole
 from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
 
 INSTRUCTION = "transfer the red cube to the other arm"
 START_TIMEOUT = 60.0  # seconds for a process, a transition or the first chunk
 STOP_TIMEOUT = 3.0  # seconds for the processes to end by themselves
 PARAMETERS = Path("config") / "demo.yaml"
+# Where the card is simulated, an inference takes half a minute, and the robot waits for it in time of its own.
+SIMULATED_CARD_FACTOR = 0.01
+SIMULATED_CARD_START = 3600.0  # seconds to compile kernels and to warm up
 
 
 class DemoError(RuntimeError):
@@ -44,14 +49,18 @@ class StopRequested(Exception):
 class Demo:
     """The processes, and a node that watches them."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, card_is_simulated: bool) -> None:
+        """Write into `out`; next to a simulated card the robot is slowed down."""
         self._out = out
+        self.factor = SIMULATED_CARD_FACTOR if card_is_simulated else 1.0
+        self.start_timeout = SIMULATED_CARD_START if card_is_simulated else START_TIMEOUT
+        self.robot_time = ["-p", f"use_sim_time:={str(card_is_simulated).lower()}"]
         self._start = time.monotonic()
         self._stopping = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stopping.set())
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        self.recorder = DemoRecorder(out / "demo.mp4")
+        self.recorder = DemoRecorder(out / "demo.mp4", self.robot_time)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.recorder)
         self._change_state = self.recorder.create_client(ChangeState, "pi0_policy/change_state")
@@ -105,9 +114,9 @@ class Demo:
 
     def change_state(self, transition: int, what: str) -> None:
         """Ask the policy node for a transition and wait for it."""
-        self.spin_until(self._change_state.service_is_ready, START_TIMEOUT, "the policy node")
+        self.spin_until(self._change_state.service_is_ready, self.start_timeout, "the policy node")
         future = self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        self.spin_until(future.done, START_TIMEOUT, f"the policy node to {what}")
+        self.spin_until(future.done, self.start_timeout, f"the policy node to {what}")
         if not future.result().success:
             raise DemoError(f"the policy node could not {what}{self._log_of('policy_node')}")
 
@@ -128,18 +137,20 @@ class Demo:
         rclpy.shutdown()
 
 
-def run(demo: Demo, checkpoint: Path, seconds: float) -> None:
-    """Start everything and let the policy act for `seconds`."""
-    demo.say("starting the simulated robot")
-    demo.start_process("sim_robot")
-    demo.spin_until(lambda: demo.recorder.sees_robot, START_TIMEOUT, "images of the robot")
+def run(demo: Demo, checkpoint: Path, backend: str, seconds: float) -> None:
+    """Start everything and let the policy act for `seconds` of the robot's time."""
+    slowed = f", at {demo.factor:g} of real time: the card is simulated, too" if demo.factor < 1.0 else ""
+    demo.say(f"starting the simulated robot{slowed}")
+    demo.start_process("sim_robot", "--ros-args", "-p", f"real_time_factor:={demo.factor}")
+    demo.spin_until(lambda: demo.recorder.sees_robot, demo.start_timeout, "images of the robot")
     demo.say(f"starting the policy node with {checkpoint}")
     parameters = Path(__file__).resolve().parent.parent / PARAMETERS
     if not parameters.exists():
         from ament_index_python.packages import get_package_share_directory
 
         parameters = Path(get_package_share_directory("pi0_ttnn_ros")) / PARAMETERS
-    demo.start_process("policy_node", "--ros-args", "--params-file", str(parameters), "-p", f"checkpoint:={checkpoint}")
+    options = ["-p", f"checkpoint:={checkpoint}", "-p", f"backend:={backend}", *demo.robot_time]
+    demo.start_process("policy_node", "--ros-args", "--params-file", str(parameters), *options)
     demo.change_state(Transition.TRANSITION_CONFIGURE, "configure")
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     demo.recorder.create_publisher(String, "pi0_policy/instruction", latched).publish(String(data=INSTRUCTION))
@@ -147,10 +158,10 @@ def run(demo: Demo, checkpoint: Path, seconds: float) -> None:
     demo.change_state(Transition.TRANSITION_ACTIVATE, "activate")
     demo.say(f"the policy acts for {seconds:g} s: {INSTRUCTION!r}")
     # Where the cores are busy the first chunks may come too late to be executed.
-    demo.spin_for(START_TIMEOUT, or_until=lambda: bool(demo.recorder.recording.sequences))
-    deadline = time.monotonic() + seconds
+    demo.spin_for(demo.start_timeout, or_until=lambda: bool(demo.recorder.recording.sequences))
+    deadline = time.monotonic() + seconds / demo.factor
     while (remaining := deadline - time.monotonic()) > 0:
-        demo.spin_for(min(2.0, remaining))
+        demo.spin_for(min(2.0 / demo.factor**0.5, remaining))
         status = demo.recorder.status
         if status is not None:
             stale = f", stale: {', '.join(status.stale_inputs)}" if status.stale_inputs else ""
@@ -187,12 +198,18 @@ def report(demo: Demo, out: Path) -> str:
 def main() -> None:
     """Run the demo: status 0 when the policy moved the robot, 1 when it did not, 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the policy acts (default 30)")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="how long the policy acts, in the robot's time (default 30)"
+    )
     parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for film, pictures and logs")
     parser.add_argument("--checkpoint", type=Path, metavar="DIR", help="default: random weights of a tiny model")
+    parser.add_argument("--backend", choices=BACKENDS, default="torch", help="what runs the model (default torch)")
     arguments = parser.parse_args()
+    wormhole = find_wormhole() if arguments.backend == "ttnn" else None
+    if isinstance(wormhole, str):
+        sys.exit(f"demo: backend ttnn: {wormhole}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    demo = Demo(arguments.out)
+    demo = Demo(arguments.out, card_is_simulated=wormhole is not None and wormhole.simulated)
     summary, problem = "", ""
     try:
         checkpoint = arguments.checkpoint
@@ -200,7 +217,7 @@ def main() -> None:
             checkpoint = arguments.out / "checkpoint"
             demo.say(f"writing a tiny checkpoint of random weights to {checkpoint}")
             make_checkpoint("tiny", checkpoint, seed=0)
-        run(demo, checkpoint, arguments.seconds)
+        run(demo, checkpoint, arguments.backend, arguments.seconds)
         summary = report(demo, arguments.out)
     except DemoError as error:
         problem = str(error)

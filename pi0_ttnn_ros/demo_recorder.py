@@ -64,8 +64,8 @@ class Recording:
 class DemoRecorder(Node):
     """Listens to the robot and to the policy. Records between `start` and `stop`."""
 
-    def __init__(self, film: Path) -> None:
-        super().__init__("demo_recorder")
+    def __init__(self, film: Path, ros_arguments: list[str]) -> None:
+        super().__init__("demo_recorder", cli_args=["--ros-args", *ros_arguments])
         self.status: PolicyStatus | None = None
         self.recording = Recording()
         self._film_file = film

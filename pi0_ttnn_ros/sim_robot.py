@@ -1,7 +1,8 @@
 """A simulated bimanual ALOHA robot (gym-aloha's MuJoCo model) as ROS topics, for the demo and the tests.
 
 Publishes `joint_states` and `camera_NAME/image_raw`; follows `joint_trajectory_controller/joint_trajectory` as a joint
-trajectory controller does. Arm joints in rad, grippers from 0 (closed) to 1 (open). Runs in real time.
+trajectory controller does. Arm joints in rad, grippers from 0 (closed) to 1 (open). Runs in real time, or slower, for a
+policy that a simulated card computes: then its time is published on `/clock`, for nodes with `use_sim_time`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
@@ -89,6 +91,9 @@ class SimRobot(Node):
         self._declare_parameters()
         self._simulation = AlohaSimulation()
         self._lock = threading.Lock()
+        self._factor = self._value("real_time_factor")
+        self._start = self._wall_time()
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 1) if self._factor < 1.0 else None
         self._stamp = self._now()
         self._follower = TrajectoryFollower(START_POSE)
         self._stopping = threading.Event()
@@ -126,12 +131,18 @@ class SimRobot(Node):
         declare("image_height", 240, "Pixels.", integer_range=pixels)
         rates = [FloatingPointRange(from_value=0.1, to_value=60.0)]
         declare("camera_rate", 15.0, "Images per second of each camera, Hz.", floating_point_range=rates)
+        factors = [FloatingPointRange(from_value=0.001, to_value=1.0)]
+        declare("real_time_factor", 1.0, "Robot's seconds per second; below 1 on /clock.", floating_point_range=factors)
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _now(self) -> int:
+    def _wall_time(self) -> int:
         return self.get_clock().now().nanoseconds
+
+    def _now(self) -> int:
+        """Return the robot's time, nanoseconds."""
+        return self._start + round((self._wall_time() - self._start) * self._factor)
 
     def _follow(self, message: JointTrajectoryMessage) -> None:
         now = self._now()
@@ -146,11 +157,13 @@ class SimRobot(Node):
         period = 1.0 / JOINT_STATE_RATE
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            due += period
+            due += period / self._factor
             if time.monotonic() - due > 1.0:
                 self.get_logger().warning("the simulation is slower than real time", throttle_duration_sec=5.0)
                 due = time.monotonic()
             now = self._now()
+            if self._clock_publisher is not None:
+                self._clock_publisher.publish(Clock(clock=time_message(now)))
             with self._lock:
                 desired, _ = self._follower.sample(now)
                 self._simulation.step(desired, period)
@@ -166,7 +179,7 @@ class SimRobot(Node):
         data = mujoco.MjData(model)
         renderer = mujoco.Renderer(model, self._value("image_height"), self._value("image_width"))
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-        period = 1.0 / self._value("camera_rate")
+        period = 1.0 / self._value("camera_rate") / self._factor
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + period, time.monotonic())

@@ -14,10 +14,10 @@ RMS_NORM_EPS = 1e-6
 # As good as minus infinity where logits are added in bfloat16, and far from its end.
 MASKED_LOGIT = -1e9
 # Bytes of an activation per core up to which it stays in the cores' L1, beside the buffers of the kernels.
-L1_SHARE = 440 * 1024
+L1_SHARE = 280 * 1024
 # Tiles of a product that one core makes at once, at most, and of the inner dimension that it reads for them: enough to
 # hide the reading, few enough to fit beside what lies in L1.
-OUTER_BLOCK, INNER_BLOCK = 8, 4
+ROW_BLOCK, COLUMN_BLOCK, INNER_BLOCK = 8, 4, 4
 # Queries or keys that attention takes at once.
 CHUNKS = (32, 64, 128, 256)
 
@@ -59,8 +59,8 @@ def activation_memory(shape: Sequence[int], device: ttnn.MeshDevice) -> ttnn.Mem
 def matmul_config(rows: int, columns: int, grid: ttnn.CoreCoord) -> ttnn.MinimalMatmulConfig:
     """Return the blocks of a product of so many row and column tiles, each spread over one axis of the grid."""
     across_rows, across_columns = (grid.x, grid.y) if rows > columns else (grid.y, grid.x)
-    row_block = min(-(-rows // across_rows), OUTER_BLOCK)
-    column_block = min(-(-columns // across_columns), OUTER_BLOCK)
+    row_block = min(-(-rows // across_rows), ROW_BLOCK)
+    column_block = min(-(-columns // across_columns), COLUMN_BLOCK)
     # Four tiles in float32 are what the registers hold.
     height = next(size for size in (2, 1) if row_block % size == 0)
     width = next(size for size in (4 // height, 2, 1) if column_block % size == 0)
@@ -83,34 +83,25 @@ class Linear:
     config: ttnn.WormholeComputeKernelConfig
     activation: ttnn.UnaryWithParam | None = None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor | list[Tensor]) -> Tensor:
+        """Multiply x, or two parts of its last axis that need not be joined."""
+        rows = list((x[0] if isinstance(x, list) else x).padded_shape)[:-1]
+        columns, device = self.weight.padded_shape[-1], self.weight.device()
         return ttnn.experimental.minimal_matmul(
             x,
             self.weight,
             bias_tensor=self.bias,
             fused_activation=self.activation,
-            memory_config=activation_memory((*list(x.padded_shape)[:-1], self.weight.padded_shape[-1]), x.device()),
-            **self._settings(x),
+            config=matmul_config(math.prod(rows) // TILE, columns // TILE, device.compute_with_storage_grid_size()),
+            memory_config=activation_memory((*rows, columns), device),
+            dtype=ttnn.bfloat16,
+            compute_kernel_config=self.config,
         )
 
-    def split(self, x: Tensor, parts: int) -> list[Tensor]:
-        """Return the product in `parts` equal parts of the columns."""
-        width = self.weight.padded_shape[-1] // parts
-        return ttnn.experimental.minimal_matmul_split(
-            x,
-            self.weight,
-            chunks=parts,
-            memory_config=activation_memory((*list(x.padded_shape)[:-1], width), x.device()),
-            **self._settings(x),
-        )
 
-    def _settings(self, x: Tensor) -> dict:
-        rows, columns = math.prod(list(x.padded_shape)[:-1]) // TILE, self.weight.padded_shape[-1] // TILE
-        return {
-            "config": matmul_config(rows, columns, x.device().compute_with_storage_grid_size()),
-            "dtype": ttnn.bfloat16,
-            "compute_kernel_config": self.config,
-        }
+def add_to(hidden: Tensor, branch: Tensor) -> Tensor:
+    """Return hidden + branch, in the memory of `hidden`: a residual stream takes the cores' L1 once."""
+    return ttnn.add(hidden, branch, output_tensor=hidden)
 
 
 def attend(

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 import ttnn
 from torch import Tensor as TorchTensor
 
 from pi0_ttnn_core.configs import GemmaConfig
-from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, KV, RMS_NORM_EPS, Rotary, Tensor, attend, kernel_config
+from pi0_ttnn_core.tt.common import (
+    EXACT,
+    GELU_TANH,
+    KV,
+    RMS_NORM_EPS,
+    TILE,
+    Linear,
+    Rotary,
+    Tensor,
+    add_to,
+    attend,
+    kernel_config,
+)
 from pi0_ttnn_core.tt.modulation import Modulations
-from pi0_ttnn_core.tt.weights import Weights, qkv_weight
+from pi0_ttnn_core.tt.weights import Weights, pad_rows, qkv_weight
 
 
 class GemmaRMSNormTTNN:
@@ -76,23 +89,38 @@ class GemmaAttentionTTNN:
         rotate = GemmaRotaryEmbeddingTTNN.rotate
         return rotate(q, rotary), (rotate(k, rotary), v)
 
-    def attend(self, query: Tensor, kv: KV, mask: Tensor) -> Tensor:
-        """Let queries attend to `kv` under the mask [1, 1, queries, keys]."""
+    def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> tuple[Tensor, KV]:
+        """Let `hidden` attend to itself under the mask [1, 1, queries, keys]; return its keys and values, too."""
+        query, kv = self.heads(hidden, rotary)
         attended = attend(query, kv, self.config, scale=1.0, mask=mask)
-        return self.o_proj(ttnn.experimental.nlp_concat_heads(attended))
+        return self.o_proj(ttnn.experimental.nlp_concat_heads(attended)), kv
 
 
 class GemmaMLPTTNN:
-    """GeGLU with tanh-GELU."""
+    """GeGLU with tanh-GELU, in two halves of its width: at full size the whole would not stay in L1."""
 
     def __init__(self, weights: Weights) -> None:
-        self.gate_proj = weights.linear("gate_proj", activation=GELU_TANH, bias=False)
-        self.up_proj = weights.linear("up_proj", bias=False)
-        self.down_proj = weights.linear("down_proj", bias=False)
+        def half_of(name: str, half: int, activation: ttnn.UnaryWithParam | None = None) -> Linear:
+            return weights.linear_of(
+                f"{name}_proj.{half}", lambda: _halves(weights.tensor(f"{name}_proj.weight"))[half], None, activation
+            )
+
+        self.gate_up_proj = [(half_of("gate", half, GELU_TANH), half_of("up", half)) for half in range(2)]
+        self.down_proj = weights.linear_of(
+            "down_proj", lambda: torch.cat(_halves(weights.tensor("down_proj.weight").T)).T
+        )
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        gate = self.gate_proj(hidden)
-        return self.down_proj(ttnn.mul(gate, self.up_proj(hidden), output_tensor=gate))
+        return self.down_proj([_gated(gate_proj(hidden), up_proj(hidden)) for gate_proj, up_proj in self.gate_up_proj])
+
+
+def _gated(gate: Tensor, up: Tensor) -> Tensor:
+    return ttnn.mul(gate, up, output_tensor=gate)
+
+
+def _halves(weight: TorchTensor) -> tuple[TorchTensor, ...]:
+    """Return the two halves of the rows, with zeros to whole tiles."""
+    return pad_rows(weight, 2 * TILE).chunk(2)
 
 
 class GemmaDecoderBlockTTNN:
@@ -109,10 +137,11 @@ class GemmaDecoderBlockTTNN:
         return kv
 
     def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> tuple[Tensor, KV]:
-        """Return the block's output and its own keys and values."""
-        query, kv = self.self_attn.heads(self.input_layernorm(hidden), rotary)
-        hidden = ttnn.add(hidden, self.self_attn.attend(query, kv, mask))
-        return ttnn.add(hidden, self.mlp(self.post_attention_layernorm(hidden))), kv
+        """Return the block's output, in the memory of `hidden`, and its own keys and values."""
+        attended, kv = self.self_attn(self.input_layernorm(hidden), rotary, mask)
+        hidden = add_to(hidden, attended)
+        del attended
+        return add_to(hidden, self.mlp(self.post_attention_layernorm(hidden))), kv
 
 
 class GemmaPrefixTTNN:

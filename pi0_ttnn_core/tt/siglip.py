@@ -9,7 +9,7 @@ from __future__ import annotations
 import ttnn
 
 from pi0_ttnn_core.configs import VisionConfig
-from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, Tensor, activation_memory, attend, kernel_config
+from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, Tensor, activation_memory, add_to, attend, kernel_config
 from pi0_ttnn_core.tt.weights import Weights, concatenated, pad_heads
 
 LAYER_NORM_EPS = 1e-6
@@ -76,8 +76,9 @@ class SigLIPBlockTTNN:
         self.mlp = SigLIPMLPTTNN(weights.of("mlp"))
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        hidden = ttnn.add(hidden, self.self_attn(self.layer_norm1(hidden)))
-        return ttnn.add(hidden, self.mlp(self.layer_norm2(hidden)))
+        """Return the block's output, in the memory of `hidden`."""
+        hidden = add_to(hidden, self.self_attn(self.layer_norm1(hidden)))
+        return add_to(hidden, self.mlp(self.layer_norm2(hidden)))
 
 
 class SigLIPVisionTowerTTNN:

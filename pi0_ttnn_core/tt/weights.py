@@ -118,9 +118,9 @@ def gate_up_weight(mlp: Weights) -> Tensor:
     return concatenated([pad_rows(mlp.tensor(f"{name}_proj.weight")) for name in ("gate", "up")])
 
 
-def pad_rows(weight: Tensor) -> Tensor:
-    """Pad outputs with zeros to whole tiles."""
-    return torch.nn.functional.pad(weight, (0, 0, 0, tiles(weight.shape[0]) - weight.shape[0]))
+def pad_rows(weight: Tensor, multiple: int = TILE) -> Tensor:
+    """Pad outputs with zeros to a multiple."""
+    return torch.nn.functional.pad(weight, (0, 0, 0, -weight.shape[0] % multiple))
 
 
 def pad_heads(weight: Tensor, heads: int, axis: int) -> Tensor:
