@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
@@ -27,8 +28,12 @@ class Backend(Protocol):
     device: str
     config: PI0Config
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int) -> np.ndarray:
-        """Return normalised actions, float32 [batch, horizon, action_dim]."""
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
+        """Return normalised actions, float32 [batch, horizon, action_dim], in agreement with `prefix`.
+
+        Raises:
+            BackendError: there is a prefix, and the backend cannot take one.
+        """
         ...
 
     def close(self) -> None:

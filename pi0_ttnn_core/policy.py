@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.backends import Backend, load_backend
 from pi0_ttnn_core.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
 from pi0_ttnn_core.robot import Robot
-from pi0_ttnn_core.transforms import decode_actions, encode_state, pad_vector
+from pi0_ttnn_core.transforms import decode_actions, encode_actions, encode_state, pad_vector
 
 
 class ObservationError(ValueError):
@@ -83,15 +84,16 @@ class Policy:
         """Number of actions in a chunk."""
         return self.checkpoint.config.horizon
 
-    def infer(self, observation: Observation) -> ActionChunk:
-        """Return the actions for an observation.
+    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+        """Return the actions for an observation, in agreement with `prefix` (in the robot's units) if there is one.
 
         Raises:
             ObservationError: an image or the state is missing, misshapen or not finite.
         """
         inputs = self.model_inputs(observation)
         start = time.perf_counter()
-        normalized = self.backend.sample_actions(inputs, self.num_steps)[0, :, : self.action_size]
+        binding = self._normalized(prefix, observation.state) if prefix is not None else None
+        normalized = self.backend.sample_actions(inputs, self.num_steps, binding)[0, :, : self.action_size]
         inference_time = time.perf_counter() - start
         actions = decode_actions(self.steps.transforms, normalized, observation.state)
         return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp, inference_time)
@@ -117,6 +119,11 @@ class Policy:
             state=pad_vector(state.astype(np.float32), config.action_dim)[None],
             noise=self._noise(observation.stamp)[None],
         )
+
+    def _normalized(self, prefix: ActionPrefix, state: np.ndarray) -> ActionPrefix:
+        """Return the prefix in the model's units, as a batch of one."""
+        actions = encode_actions(self.steps.transforms, prefix.actions, state)
+        return ActionPrefix(actions.astype(np.float32)[None], prefix.weights)
 
     def _noise(self, stamp: int) -> np.ndarray:
         """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""

@@ -174,6 +174,13 @@ def encode_state(steps: Sequence[Step], state: np.ndarray) -> np.ndarray:
     return state
 
 
+def encode_actions(steps: Sequence[Step], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Map the robot's actions to the model's, the inverse of `decode_actions`."""
+    for step in steps:
+        actions, state = step.encode_actions(actions, state), step.encode_state(state)
+    return actions
+
+
 def decode_actions(steps: Sequence[Step], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Map the model's actions back through all steps, last to first; `state` is the robot's, before any step."""
     states = [state]

@@ -11,6 +11,7 @@ from pi0_ttnn_core import masks
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.reference.denoise import denoise
 from pi0_ttnn_core.reference.gemma import KV, GemmaModelTorch
+from pi0_ttnn_core.reference.guidance import guide
 from pi0_ttnn_core.reference.prefix import PrefixEmbeddingTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
 
@@ -60,7 +61,6 @@ class PI0ModelTorch(nn.Module):
         hidden = self.expert(embedded, mask, positions, prefix.cache, condition)
         return self.suffix_embedding.project_output(hidden[:, -horizon:])
 
-    @torch.inference_mode()
     def sample_actions(
         self,
         images: Tensor,
@@ -70,7 +70,19 @@ class PI0ModelTorch(nn.Module):
         state: Tensor,
         noise: Tensor,
         num_steps: int,
+        prefix_actions: Tensor | None = None,
+        prefix_weights: Tensor | None = None,
     ) -> Tensor:
-        """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`."""
-        prefix = self.encode_prefix(images, image_masks, tokens, token_mask)
-        return denoise(lambda actions, time: self.velocity(prefix, state, actions, time), noise, num_steps)
+        """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`.
+
+        With a prefix, which `guidance.guide` explains, they agree with it.
+        """
+        with torch.inference_mode(prefix_actions is None):
+            prefix = self.encode_prefix(images, image_masks, tokens, token_mask)
+
+            def velocity(actions: Tensor, time: Tensor) -> Tensor:
+                return self.velocity(prefix, state, actions, time)
+
+            if prefix_actions is None or prefix_weights is None:
+                return denoise(velocity, noise, num_steps)
+            return denoise(guide(velocity, prefix_actions, prefix_weights), noise, num_steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import ttnn
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
@@ -45,7 +46,9 @@ class TTNNBackend:
             ttnn.close_device(self._device)
             raise
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int) -> np.ndarray:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
+        if prefix is not None:
+            raise BackendError("backend ttnn cannot take a prefix yet: choose another strategy than rtc")
         if inputs.tokens.shape[1] > self.config.num_tokens:
             raise BackendError(
                 f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.num_tokens}"
