@@ -1,8 +1,9 @@
 """pi0-ttnn bench node: what the node adds to the model, from the newest input to the trajectory.
 
 Three 640x480 cameras at 30 Hz and joint states at 50 Hz come from a process of their own, as on a robot. Of every chunk
-the bench takes: receipt of its trajectory - stamp of its observation (the joint states' publication) - time that the
-backend took for the model. What is left is the node: transport, waiting, decoding, transforms, limits, publication.
+the bench takes: receipt of the chunk, which is published right after the trajectory that enters it - stamp of its
+observation (the joint states' publication) - time that the backend took for the model. What is left is the node:
+transport, waiting, decoding, transforms, limits, publication.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
-from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
 from pi0_ttnn_ros.conversions import nanoseconds
@@ -63,22 +63,17 @@ class Publishers(Node):
 
 
 class Stopwatch(Node):
-    """Hears trajectories and chunks: the node publishes the one right before the other."""
+    """Hears the chunks."""
 
     def __init__(self) -> None:
         super().__init__("stopwatch", namespace=NAMESPACE)
         self.overheads: list[float] = []
         self.model_times: list[float] = []
-        self._received = 0
         self.change_state = self.create_client(ChangeState, "pi0_policy/change_state")
-        self.create_subscription(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._on_motion, 10)
         self.create_subscription(ActionChunk, "pi0_policy/action_chunk", self._on_chunk, 10)
 
-    def _on_motion(self, _: JointTrajectory) -> None:
-        self._received = self.get_clock().now().nanoseconds
-
     def _on_chunk(self, chunk: ActionChunk) -> None:
-        total = (self._received - nanoseconds(chunk.header.stamp)) * 1e-9
+        total = (self.get_clock().now().nanoseconds - nanoseconds(chunk.header.stamp)) * 1e-9
         self.overheads.append(total - chunk.inference_time)
         self.model_times.append(chunk.inference_time)
 
@@ -96,6 +91,8 @@ def node_command(checkpoint: Path) -> list[str]:
         "position_min": [-3.0] * count,
         "position_max": [3.0] * count,
         "max_velocity": [1.0] * count,
+        "max_acceleration": [5.0] * count,
+        "max_jump_time": 5.0,
         "inference_rate": 10.0,
     }
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]

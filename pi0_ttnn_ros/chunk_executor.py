@@ -1,24 +1,66 @@
-"""Chunks -> one continuous motion. Knows nothing of ROS.
+"""Overlapping chunks -> one continuous motion. Knows nothing of ROS.
 
-Action i of a chunk is meant for the observation's stamp + i * time_step. What has passed while the policy was inferring
-is skipped, and the rest goes on from where the robot is commanded to be at that moment.
+The motion lives on a grid of periods. Whatever was planned up to LEAD from now stays as it is, because the controller
+may be executing it already: a new chunk, a hold, a late call only change what comes after. So the motion is continuous
+whatever the latencies are, and each step of it is within the limits (see `motion_limiter`). Every plan ends at rest:
+when no further one arrives, the robot stops.
+
+Action i of a chunk is meant for the observation's stamp + i * time_step, except with the strategy "synchronous", where
+the robot rests during inference and action 0 is meant for the moment at which the chunk is there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pi0_ttnn_core.action_prefix import ActionPrefix, prefix_weights
 from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.safety import Limits, SafetyError, limit_positions
+from pi0_ttnn_ros.motion_limiter import brake, track
+from pi0_ttnn_ros.safety import Limits, SafetyError, check_actions, check_finite, check_jump
+
+STRATEGIES = ("synchronous", "asynchronous", "blended", "rtc")
+
+LEAD = 40_000_000  # ns that a plan needs to reach the controller: it stays as it was for so long
+AHEAD = 200_000_000  # ns of chunk in a plan, beyond which the robot stops where no further plan arrives
+# The motion is the mean of so many steps of the limiter: the acceleration changes by 2 / SMOOTHING of its limit a step.
+SMOOTHING = 4
+STILL = 1e-9  # rad/s (m/s), of rounding: slower is no motion
+LATENCIES = 100  # the window of the latency's 95th percentile
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How chunks are executed; times in seconds.
+
+    strategy: one of STRATEGIES
+    time_step: between two actions
+    period: of the grid
+    max_chunk_age: after which no action of a chunk is executed, counted from its observation
+    max_jump_time: see `safety.check_jump`
+    limit_policy: one of safety.POLICIES
+    execution_horizon: actions of a chunk that "synchronous" executes before it infers again; 0 for all
+    ensemble_coefficient: "blended" weighs the n-th oldest chunk with exp(-coefficient * n) (Zhao et al. 2023, ACT)
+    """
+
+    strategy: str
+    time_step: float
+    period: float
+    max_chunk_age: float
+    max_jump_time: float
+    limit_policy: str = "clamp"
+    execution_horizon: int = 0
+    ensemble_coefficient: float = 0.01
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A motion from `stamp` (nanoseconds) on.
+    """A motion on the grid, which ends at rest.
 
-    times: int64 [points], nanoseconds from the stamp, strictly increasing and positive
+    stamp: of the first point, nanoseconds; it is the last grid point that has passed
+    times: int64 [points], nanoseconds from the stamp, strictly increasing from 0
     positions, velocities: float64 [points, joints], in rad and rad/s (m and m/s); the last velocity is zero
     """
 
@@ -27,76 +69,280 @@ class Trajectory:
     positions: np.ndarray
     velocities: np.ndarray
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing moves in it."""
+        return not self.velocities.any()
+
+    @property
+    def end(self) -> int:
+        """Return when it has come to rest, nanoseconds."""
+        return self.stamp + int(self.times[-1])
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """A chunk on the time line, nanoseconds: action i at start + i * step, used from `entry` to `expiry`."""
+
+    actions: np.ndarray
+    start: int
+    step: int
+    entry: int
+    expiry: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.step * (len(self.actions) - 1)
+
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Return the actions at `times` [n], linear in between, the last one after the end: [n, joints]."""
+        index = np.clip((times - self.start) / self.step, 0, len(self.actions) - 1)
+        before = np.floor(index).astype(np.int64)
+        after = np.minimum(before + 1, len(self.actions) - 1)
+        fraction = (index - before)[:, None]
+        return self.actions[before] * (1 - fraction) + self.actions[after] * fraction
+
 
 class ChunkExecutor:
-    """Knows what has been commanded last, and enters every new chunk from there."""
+    """The motion that is being executed, and the chunks that it follows. Not thread-safe."""
 
-    def __init__(self, limits: Limits, time_step: float) -> None:
-        """Take the joints' limits and the seconds between two actions."""
+    def __init__(self, limits: Limits, execution: Execution) -> None:
         self._limits = limits
-        self._time_step = round(time_step * 1e9)
-        self._commanded: Trajectory | None = None
-        self._start = np.empty(0)
+        self._execution = execution
+        self._period = round(execution.period * 1e9)
+        self._max_age = round(execution.max_chunk_age * 1e9)
+        self._chunks: list[_Entered] = []
+        self._latencies: deque[int] = deque(maxlen=LATENCIES)
+        self._speed_scaling = 1.0
+        # The limiter's states: row i at _start + i * period. None until something is commanded.
+        self._positions: np.ndarray | None = None
+        self._velocities = np.empty((0, 0))
+        self._start = 0
+        self._planned_at = 0
+        # The rows until then follow the chunks; they are planned anew only where something `_changed`.
+        self._followed_until = 0
+        self._changed = True
 
-    def splice(self, chunk: ActionChunk, measured: np.ndarray, now: int) -> Trajectory:
-        """Return the motion that executes what is left of `chunk` at `now` (nanoseconds).
+    @property
+    def speed_scaling(self) -> float:
+        """Factor of the speed of the chunks that are added from now on, and of the velocity limits at once."""
+        return self._speed_scaling
 
-        Args:
-            measured: [joints], the measured positions: the start where nothing has been commanded yet.
+    @speed_scaling.setter
+    def speed_scaling(self, scaling: float) -> None:
+        self._speed_scaling, self._changed = scaling, True
+
+    @property
+    def latency(self) -> int:
+        """Return the 95th percentile of the chunks' ages when they were ready, nanoseconds; 0 before the first."""
+        return int(np.percentile(self._latencies, 95)) if self._latencies else 0
+
+    def add(self, chunk: ActionChunk, measured: np.ndarray, now: int) -> None:
+        """Take a chunk that is ready at `now` (nanoseconds); `measured` [joints] is where the robot is.
+
         Raises:
-            SafetyError: nothing of the chunk is left, or a value is not finite.
+            SafetyError: a value is not finite, the chunk is too old or over, it is too far from the measured
+                positions, or breaks a limit where the policy is to reject. The motion so far is not changed.
         """
-        first = max(0, (now - chunk.stamp) // self._time_step + 1)
-        actions = chunk.actions[first:]
-        if len(actions) == 0:
-            raise SafetyError(
-                f"the chunk was {(now - chunk.stamp) * 1e-9:.2f} s old when it was ready, longer than its "
-                f"{len(chunk.actions)} steps: nothing of it is left to execute"
-            )
-        times = chunk.stamp - now + self._time_step * np.arange(first, len(chunk.actions), dtype=np.int64)
-        commanded = self.command_at(now)
-        return self._command(now, times, actions, measured if commanded is None else commanded)
+        limits, execution = self._limits, self._execution
+        check_finite("the measured joints", measured, limits.joint_names)
+        check_finite("the actions", chunk.actions, limits.joint_names)
+        entered = self._enter(chunk, now)
+        if execution.limit_policy == "reject":
+            check_actions(chunk.actions, execution.time_step, limits)
+        first = entered.at(np.array([entered.entry]))[0]
+        inside = np.clip(first, limits.position_min, limits.position_max)
+        check_jump("the first action", inside, measured, limits, execution.max_jump_time)
+        self._meet(measured, now)
+        self._latencies.append(max(0, now - chunk.stamp))
+        self._chunks.append(entered)
+        self._changed = True
 
-    def hold(self, now: int) -> Trajectory | None:
-        """Return the motion that stops where the robot is commanded to be at `now` (nanoseconds).
-
-        None where nothing has been commanded: there is nothing to stop.
-        """
-        position = self.command_at(now)
-        if position is None:
-            return None
-        return self._command(now, np.array([self._time_step]), position[None], position)
+    def hold(self) -> None:
+        """Stop, as fast as the limits allow, and stay."""
+        if self._chunks:
+            self._chunks.clear()
+            self._changed = True
 
     def reset(self) -> None:
-        """Forget what has been commanded: someone else may have moved the robot since."""
-        self._commanded = None
+        """Forget what was commanded: someone else may have moved the robot since."""
+        self._chunks.clear()
+        self._positions = None
 
-    def command_at(self, now: int) -> np.ndarray | None:
-        """Return the commanded positions [joints] at `now`, None where nothing has been commanded."""
-        commanded = self._commanded
-        if commanded is None:
+    def wants_chunk(self, now: int) -> bool:
+        """Return whether to infer at `now`: with "synchronous" only when the last chunk is executed."""
+        if self._execution.strategy != "synchronous" or not self._chunks or self._positions is None:
+            return True
+        row = min(max(0, (now - self._start) // self._period), len(self._velocities) - 1)
+        braking = self._limits.max_acceleration * self._execution.period
+        return now >= self._chunks[-1].end and bool((np.abs(self._velocities[row]) <= braking).all())
+
+    def prefix(self, stamp: int) -> ActionPrefix | None:
+        """Return what a chunk from an observation at `stamp` must agree with; None where nothing is executed then.
+
+        The earlier chunk's actions at the new chunk's steps, frozen as far as they will be executed by the time that
+        the new one is entered.
+        """
+        if not self._chunks:
             return None
-        times = np.concatenate([[0], commanded.times])
-        points = np.concatenate([self._start[None], commanded.positions])
-        return np.array([np.interp(now - commanded.stamp, times, points[:, joint]) for joint in range(points.shape[1])])
+        chunk = self._chunks[-1]
+        horizon = len(chunk.actions)
+        times = stamp + chunk.step * np.arange(horizon, dtype=np.int64)
+        overlap = int(np.count_nonzero(times <= chunk.end))
+        if overlap == 0:
+            return None
+        frozen = min(overlap, -(-(self.latency + LEAD) // chunk.step))
+        return ActionPrefix(chunk.at(times).astype(np.float32), prefix_weights(horizon, frozen, overlap))
 
-    def _command(self, now: int, times: np.ndarray, positions: np.ndarray, start: np.ndarray) -> Trajectory:
-        steps = np.diff(times, prepend=0) * 1e-9
-        limited = limit_positions(positions, start, steps, self._limits)
-        slopes = np.diff(limited, axis=0, prepend=start[None]) / steps[:, None]
-        self._start = start
-        self._commanded = Trajectory(now, times, limited, _velocities(slopes))
-        return self._commanded
+    def plan(self, now: int) -> Trajectory | None:
+        """Return the motion from `now` (nanoseconds) on; None where nothing was commanded yet.
 
+        It is meant to be called once a period; when it is called late, the robot was following the last plan.
+        """
+        if self._positions is None:
+            return None
+        if now < self._planned_at - LEAD:
+            self._turn_back(now)
+        self._planned_at = now
+        current = self._keep(now)
+        self._extend(now)
+        means = [
+            np.lib.stride_tricks.sliding_window_view(rows, SMOOTHING, axis=0).mean(axis=-1)
+            for rows in (self._positions, self._velocities)
+        ]
+        positions, velocities = means[0][current - SMOOTHING + 1 :], means[1][current - SMOOTHING + 1 :]
+        velocities = np.where(np.abs(velocities) < STILL, 0.0, velocities)
+        times = self._period * np.arange(len(positions), dtype=np.int64)
+        return Trajectory(self._start + current * self._period, times, positions, velocities)
 
-def _velocities(slopes: np.ndarray) -> np.ndarray:
-    """Return velocities at the points between segments of these slopes, [points, joints], the last zero.
+    def _enter(self, chunk: ActionChunk, now: int) -> _Entered:
+        execution = self._execution
+        step = round(execution.time_step * 1e9 / self.speed_scaling)
+        age = now - chunk.stamp
+        if abs(age) > self._max_age:
+            raise SafetyError(
+                f"the chunk was {age * 1e-9:.2f} s old when it was ready, "
+                f"max_chunk_age is {execution.max_chunk_age:g} s"
+            )
+        if execution.strategy == "synchronous":
+            start = entry = now + LEAD
+            actions = chunk.actions[: execution.execution_horizon or None]
+        else:
+            start, actions = chunk.stamp, chunk.actions
+            entry = max(now, chunk.stamp + self.latency)
+        entered = _Entered(actions.astype(np.float64), start, step, entry, chunk.stamp + self._max_age)
+        if entered.end <= now:
+            raise SafetyError(
+                f"the chunk was {age * 1e-9:.2f} s old when it was ready, longer than its {len(actions)} steps: "
+                f"nothing of it is left to execute"
+            )
+        return entered
 
-    The harmonic mean, and zero at a turn, keeps the cubic through the points monotone: it overshoots no limit
-    (Fritsch and Butland 1984).
-    """
-    before, after = slopes[:-1], slopes[1:]
-    same_way = before * after > 0
-    total = np.where(same_way, before + after, 1.0)
-    inner = np.where(same_way, 2.0 * before * after / total, 0.0)
-    return np.concatenate([inner, np.zeros_like(slopes[:1])])
+    def _meet(self, measured: np.ndarray, now: int) -> None:
+        """Start from the measured positions, or check that the robot is where it was commanded to be."""
+        if self._positions is None:
+            self._start_at(measured, now)
+            return
+        row = min(max(0, (now - self._start) // self._period), len(self._positions) - 1)
+        try:
+            check_jump(
+                "the commanded position", self._positions[row], measured, self._limits, self._execution.max_jump_time
+            )
+        except SafetyError:
+            if self._velocities[row:].any():
+                raise
+            self._start_at(measured, now)  # it rests, and somebody moved it meanwhile
+
+    def _start_at(self, positions: np.ndarray, now: int) -> None:
+        self._positions = np.tile(positions.astype(np.float64), (SMOOTHING, 1))
+        self._velocities = np.zeros_like(self._positions)
+        self._start = now - (SMOOTHING - 1) * self._period
+        self._planned_at = now
+        self._changed = True
+
+    def _turn_back(self, now: int) -> None:
+        """The clock jumped back: what it had promised has no time any more. Brake from where the motion is."""
+        self._chunks.clear()
+        self._latencies.clear()
+        self._start += now - self._planned_at
+        self._changed = True
+
+    def _keep(self, now: int) -> int:
+        """Drop what has passed and what may change, and return the row of the last grid point before `now`."""
+        assert self._positions is not None
+        passed = (now - self._start) // self._period
+        if passed >= len(self._positions) + SMOOTHING:  # it has rested for long
+            self._start_at(self._positions[-1], now)
+            passed = SMOOTHING - 1
+        first = max(0, passed - SMOOTHING + 1)
+        until = now + LEAD if self._changed else max(now + LEAD, self._followed_until)
+        last = -(-(until - self._start) // self._period)
+        # The last row is one of rest: it goes on.
+        rows = np.minimum(np.arange(first, last + 1), len(self._positions) - 1)
+        self._positions, self._velocities = self._positions[rows], self._velocities[rows]
+        self._start += first * self._period
+        return max(passed - first, SMOOTHING - 1)
+
+    def _extend(self, now: int) -> None:
+        """Go on from the last row that stays: after the chunks for a while, then to rest."""
+        assert self._positions is not None
+        limits = replace(self._limits, max_velocity=self._limits.max_velocity * self.speed_scaling)
+        period = self._execution.period
+        position, velocity = self._positions[-1], self._velocities[-1]
+        positions, velocities = [], []
+        last = self._start + (len(self._positions) - 1) * self._period
+        wanted, wanted_velocities = self._wanted(last, now)
+        for aim, speed in zip(wanted, wanted_velocities, strict=True):
+            position, velocity = track(position, velocity, aim, speed, limits, period)
+            positions.append(position)
+            velocities.append(velocity)
+        self._followed_until = last + len(wanted) * self._period
+        self._changed = False
+        braking, slowing = brake(position, velocity, limits.max_acceleration, period)
+        resting = braking[-1] if len(braking) else position
+        rest = np.tile(resting, (SMOOTHING, 1))
+        self._positions = np.vstack([self._positions, *positions, braking, rest])
+        self._velocities = np.vstack([self._velocities, *velocities, slowing, np.zeros_like(rest)])
+
+    def _wanted(self, start: int, now: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the chunks want at the grid points after `start`: positions and velocities [points, joints].
+
+        As many points as chunks in force cover, until AHEAD. They are taken half of the smoothing later, so that the
+        smoothed motion is on time.
+        """
+        count = max(0, -(-(now + LEAD + AHEAD - start) // self._period))
+        delay = (SMOOTHING - 1) * self._period // 2
+        times = start + delay + self._period * np.arange(count + 2, dtype=np.int64)
+        self._forget(now)
+        wanted = np.zeros((len(times), len(self._limits.joint_names)))
+        weights = np.zeros((len(times), 1))
+        for rank, chunk in enumerate(self._chunks):
+            in_force = (times >= chunk.entry) & (times <= chunk.expiry)
+            actions = chunk.at(times[in_force])
+            if self._execution.strategy == "blended":
+                weight = np.exp(-self._execution.ensemble_coefficient * rank)
+                # After its end a chunk has no say, but where it is the only one its last action stays.
+                weight = np.where(times[in_force, None] <= chunk.end, weight, 1e-9)
+                wanted[in_force] += weight * actions
+                weights[in_force] += weight
+            else:
+                wanted[in_force], weights[in_force] = actions, 1.0
+        covered = int(np.argmin(np.append(weights[1:-1, 0] > 0, False)))
+        wanted = np.clip(
+            wanted / np.where(weights > 0, weights, 1), self._limits.position_min, self._limits.position_max
+        )
+        # Where the chunks begin or end there is no neighbour to take the slope from.
+        inner = (weights[:-2] > 0) & (weights[2:] > 0)
+        slopes = np.where(inner, (wanted[2:] - wanted[:-2]) / (2 * self._execution.period), 0.0)
+        return wanted[1 : covered + 1], slopes[:covered]
+
+    def _forget(self, now: int) -> None:
+        """Drop the chunks that will not be asked any more."""
+        chunks = [chunk for chunk in self._chunks if chunk.expiry > now]
+        if self._execution.strategy == "blended":
+            newest = len(chunks) - 1
+            chunks = [chunk for rank, chunk in enumerate(chunks) if chunk.end > now or rank == newest]
+        else:
+            entered = [rank for rank, chunk in enumerate(chunks) if chunk.entry <= now]
+            chunks = chunks[max(entered, default=0) :]
+        self._chunks = chunks

@@ -1,8 +1,11 @@
-"""What lives from configure to cleanup: a policy, its inputs, its worker and what it commands."""
+"""What lives from configure to cleanup: a policy, its inputs, its worker and the loop that moves the robot."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -10,24 +13,29 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image, JointState
-from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Empty, String
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.policy import ActionChunk as PolicyChunk
-from pi0_ttnn_core.policy import Observation, ObservationError, Policy, load_policy
+from pi0_ttnn_core.policy import Observation
 from pi0_ttnn_ros import conversions
-from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Trajectory
+from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Execution
+from pi0_ttnn_ros.command_loop import CommandLoop
+from pi0_ttnn_ros.controllers import make_controllers
 from pi0_ttnn_ros.conversions import ConversionError
 from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
+from pi0_ttnn_ros.joint_limits import joint_limits
 from pi0_ttnn_ros.msg import ActionChunk
-from pi0_ttnn_ros.observation_buffer import JOINT_STATES, ObservationBuffer, Snapshot
+from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.safety import Limits, SafetyError
+from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_ros.policy_server import PolicyOptions
+from pi0_ttnn_ros.safety import SafetyError
 from pi0_ttnn_ros.status import Statistics
 
-# What bad input leads to; anything else that goes wrong in an inference is a fault of ours and logged with its type.
-INFERENCE_ERRORS = (ConversionError, ObservationError, SafetyError)
+# What has a text for the user; anything else that goes wrong in an inference is a fault of ours, logged with its type.
+INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyLost, SafetyError)
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # As the sensor-data profile, but only the newest counts: an image that waits in a queue is decoded for nothing.
@@ -37,64 +45,119 @@ CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end
 
 
 class ConfiguredPolicy:
-    """All that lives from configure to cleanup: the policy, its inputs, its worker and what it commands."""
+    """All that lives from configure to cleanup: the policy, its inputs, its worker and the loop that moves."""
 
-    def __init__(self, node: Node, parameters: Parameters) -> None:
+    def __init__(self, node: Node, parameters: Parameters, policy_command: Sequence[str]) -> None:
+        """Load the policy with `policy_command` (see `PolicyProcess`) and check every input."""
         self.node = node
         self.parameters = parameters
-        self.policy = _load_policy(parameters)
-        check_inputs(node, parameters)
-        limits = Limits(parameters.position_min, parameters.position_max, parameters.max_velocity)
-        self.chunk_executor = ChunkExecutor(limits, parameters.time_step)
-        timeouts = dict.fromkeys(parameters.cameras, parameters.image_timeout)
-        timeouts[JOINT_STATES] = parameters.joint_state_timeout
-        self.buffer = ObservationBuffer(timeouts, parameters.instruction)
         self.statistics = Statistics()
         self.sequence = 0
+        self.reopened = 0
         self.last_error = ""
-        self.trajectory_publisher: Publisher = node.create_publisher(JointTrajectory, parameters.trajectory_topic, 1)
-        self.chunk_publisher: Publisher = node.create_publisher(ActionChunk, "~/action_chunk", 10)
-        self.subscriptions = self._subscribe()
-        self.worker = InferenceWorker(
-            self.policy, self.buffer, self._decode, self._now, parameters.inference_rate, listener=self
+        self._stale: set[str] = set()
+        limits = joint_limits(node, parameters)
+        check_inputs(node, parameters)
+        self.controllers = make_controllers(
+            node,
+            parameters.controller_types,
+            parameters.controller_topics,
+            parameters.controller_of_joint,
+            parameters.joint_names,
+            parameters.stamp_trajectories,
+            parameters.gripper_max_effort,
         )
+        self._policy = PolicyProcess(_policy_options(parameters), policy_command)
+        try:
+            self.policy = self._policy.open(parameters.load_timeout)
+        except (PolicyError, PolicyLost):
+            self._close_controllers()
+            raise
+        self.buffer = ObservationBuffer(
+            _timeouts(parameters), parameters.instruction, parameters.sync_tolerance, self._now()
+        )
+        self.chunk_publisher: Publisher = node.create_publisher(ActionChunk, "~/action_chunk", 10)
+        self.loop = CommandLoop(
+            ChunkExecutor(limits, _execution(parameters)),
+            self.controllers,
+            self._now,
+            1.0 / parameters.command_rate,
+            self._may_move,
+        )
+        self.worker = InferenceWorker(
+            self._policy, self.buffer, self._decode, self._now, parameters.load_timeout, listener=self
+        )
+        self.subscriptions = self._subscribe()
+        self._apply()
 
     def close(self) -> None:
-        if self.worker.close(CLOSE_TIMEOUT):
-            self.policy.backend.close()
+        self.stop_acting()
+        self.loop.close()
+        self.worker.close(CLOSE_TIMEOUT)
         for subscription in self.subscriptions:
             self.node.destroy_subscription(subscription)
-        self.node.destroy_publisher(self.trajectory_publisher)
+        self._close_controllers()
         self.node.destroy_publisher(self.chunk_publisher)
 
     def start_acting(self) -> None:
-        self.chunk_executor.reset()
+        self._stale = set()
+        self.loop.open(self.parameters.dry_run)
         self.worker.resume()
 
     def stop_acting(self) -> None:
         """End inference and let the robot hold."""
         self.worker.pause()
-        self._hold()
+        self.loop.shut()
 
-    # The worker's listener
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Let live parameters take effect."""
+        self.parameters = replace(self.parameters, **values)
+        self._apply()
 
-    def on_chunk(self, chunk: PolicyChunk, observation: Observation, latency: float) -> None:
-        now = self._now()
-        self._command(self.chunk_executor.splice(chunk, observation.state, now))
+    def _apply(self) -> None:
+        parameters = self.parameters
+        self.worker.max_rate = parameters.inference_rate
+        self.worker.inference_timeout = parameters.inference_timeout
+        self.buffer.set_timeouts(_timeouts(parameters), parameters.sync_tolerance)
+        self.loop.set_speed_scaling(parameters.speed_scaling)
+
+    def _close_controllers(self) -> None:
+        for controller in self.controllers:
+            controller.close()
+
+    # What the worker asks and tells
+
+    def wants_chunk(self) -> bool:
+        return self.loop.wants_chunk()
+
+    def prefix(self, stamp: int) -> ActionPrefix | None:
+        return self.loop.prefix(stamp) if self.parameters.strategy == "rtc" else None
+
+    def on_chunk(self, chunk: PolicyChunk, latency: float) -> None:
+        measured = conversions.positions_from_message(self.buffer.joint_states, self.parameters.joint_names)
+        self.loop.add(chunk, measured)
         self._publish_chunk(chunk)
-        self.statistics.add(now, latency)
+        self.statistics.add(self._now(), latency)
         self.last_error = ""
 
-    def on_stale(self) -> None:
-        self._hold()
-        for name, reason in self.buffer.stale_inputs(self._now()).items():
-            self.node.get_logger().warning(f"stale input, the robot holds: {name}: {reason}")
-
     def on_error(self, error: Exception) -> None:
-        self._hold()
+        self.loop.hold()
         text = str(error) if isinstance(error, INFERENCE_ERRORS) else f"{type(error).__name__}: {error}"
         self.last_error = text
         self.node.get_logger().error(f"no action, the robot holds: {text}", throttle_duration_sec=LOG_INTERVAL)
+
+    def on_reopened(self) -> None:
+        self.reopened += 1
+        self.node.get_logger().warning("the policy was opened again")
+
+    def _may_move(self) -> bool:
+        reasons = self.buffer.stale_inputs(self._now())
+        for name in reasons.keys() - self._stale:
+            self.node.get_logger().warning(f"stale input, the robot holds: {name}: {reasons[name]}")
+        for name in self._stale - reasons.keys():
+            self.node.get_logger().info(f"input is back: {name}")
+        self._stale = set(reasons)
+        return not reasons
 
     def _now(self) -> int:
         return self.node.get_clock().now().nanoseconds
@@ -110,6 +173,7 @@ class ConfiguredPolicy:
         subscriptions.append(
             node.create_subscription(JointState, parameters.joint_state_topic, partial(self._put, JOINT_STATES), NEWEST)
         )
+        subscriptions.append(node.create_subscription(Empty, "~/heartbeat", self._on_heartbeat, 1))
         # A transient-local subscription does not hear a volatile publisher, such as a plain `ros2 topic pub`, and a
         # volatile one gets nothing from before its time: the instruction must not be lost either way.
         for qos in (LATCHED, QoSProfile(depth=1)):
@@ -119,10 +183,13 @@ class ConfiguredPolicy:
     def _put(self, name: str, message: Image | CompressedImage | JointState) -> None:
         self.buffer.put(name, conversions.nanoseconds(message.header.stamp), message)
 
+    def _on_heartbeat(self, message: Empty) -> None:
+        self.buffer.put(HEARTBEAT, self._now(), message)
+
     def _set_instruction(self, message: String) -> None:
         if message.data != self.buffer.instruction:
-            self.node.get_logger().info(f"instruction: {message.data!r}")
-            self.buffer.set_instruction(message.data)
+            self.node.get_logger().info(f"instruction: {message.data[:200]!r}", throttle_duration_sec=1.0)
+        self.buffer.put(INSTRUCTION, self._now(), message.data)
 
     def _decode(self, snapshot: Snapshot) -> Observation:
         images = {}
@@ -134,21 +201,6 @@ class ConfiguredPolicy:
         state = conversions.positions_from_message(snapshot.joint_states, self.parameters.joint_names)
         return Observation(images, state, snapshot.instruction, snapshot.stamp)
 
-    def _hold(self) -> None:
-        trajectory = self.chunk_executor.hold(self._now())
-        if trajectory is not None:
-            self._command(trajectory)
-
-    def _command(self, trajectory: Trajectory) -> None:
-        message = conversions.trajectory_message(
-            trajectory.stamp,
-            self.parameters.joint_names,
-            trajectory.times,
-            trajectory.positions,
-            trajectory.velocities,
-        )
-        self.trajectory_publisher.publish(message)
-
     def _publish_chunk(self, chunk: PolicyChunk) -> None:
         message = ActionChunk(
             sequence=self.sequence,
@@ -157,7 +209,7 @@ class ConfiguredPolicy:
             time_step=self.parameters.time_step,
             horizon=len(chunk.actions),
             inference_time=chunk.inference_time,
-            backend=self.policy.backend.name,
+            backend=self.policy.backend,
         )
         message.header.stamp = conversions.time_message(chunk.stamp)
         message.actions.frombytes(chunk.actions.astype(np.float32).tobytes())
@@ -165,17 +217,39 @@ class ConfiguredPolicy:
         self.sequence += 1
 
 
-def _load_policy(parameters: Parameters) -> Policy:
-    """Load the policy, which is checked to fit the robot, and run it once: the first inference is the slowest."""
-    policy = load_policy(
-        parameters.checkpoint,
-        parameters.backend,
-        parameters.robot,
+def _timeouts(parameters: Parameters) -> dict[str, float]:
+    timeouts = dict.fromkeys(parameters.cameras, parameters.image_timeout)
+    timeouts[JOINT_STATES] = parameters.joint_state_timeout
+    for name, timeout in (
+        (INSTRUCTION, parameters.instruction_timeout),
+        (HEARTBEAT, parameters.heartbeat_timeout),
+    ):
+        if timeout > 0:
+            timeouts[name] = timeout
+    return timeouts
+
+
+def _execution(parameters: Parameters) -> Execution:
+    return Execution(
+        strategy=parameters.strategy,
+        time_step=parameters.time_step,
+        period=1.0 / parameters.command_rate,
+        max_chunk_age=parameters.max_chunk_age,
+        max_jump_time=parameters.max_jump_time,
+        limit_policy=parameters.limit_policy,
+        execution_horizon=parameters.execution_horizon,
+        ensemble_coefficient=parameters.temporal_ensemble_coeff,
+    )
+
+
+def _policy_options(parameters: Parameters) -> PolicyOptions:
+    return PolicyOptions(
+        folder=parameters.checkpoint,
+        backend=parameters.backend,
+        robot=parameters.robot,
         dtype=parameters.dtype,
         precision=parameters.precision,
         num_steps=parameters.num_steps or None,
         seed=parameters.seed,
+        with_prefix=parameters.strategy == "rtc",
     )
-    images = {camera: np.zeros((48, 64, 3), np.uint8) for camera in parameters.cameras}
-    policy.infer(Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0))
-    return policy

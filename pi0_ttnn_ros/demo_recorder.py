@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_ros.conversions import image_from_message, nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from pi0_ttnn_ros.sim_robot import JOINT_NAMES, JOINT_STATE_RATE, START_POSE, trajectory_from_message
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryError, TrajectoryFollower
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend must be chosen first
@@ -123,10 +122,9 @@ class DemoRecorder(Node):
         self.recording.commanded.append(self._follower.sample(stamp)[0])
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
-        now = self.get_clock().now().nanoseconds
-        # What comes too late the robot refuses as well, and says so.
-        with suppress(TrajectoryError):
-            self._follower.replace(trajectory_from_message(message, now), now)
+        # By the time that it was made for: while a film is encoded messages wait.
+        stamp = nanoseconds(message.header.stamp)
+        self._follower.replace(trajectory_from_message(message, stamp), stamp)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         if self._film is not None:

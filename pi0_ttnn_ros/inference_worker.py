@@ -8,58 +8,74 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from pi0_ttnn_core.policy import ActionChunk, Observation, Policy
+from pi0_ttnn_core.action_prefix import ActionPrefix
+from pi0_ttnn_core.policy import ActionChunk, Observation
 from pi0_ttnn_ros.observation_buffer import ObservationBuffer, Snapshot
+from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
 
 # How often the thread looks at the clock while no input arrives, seconds.
 POLL = 0.05
+# A lost policy is opened again after the first of these, doubled up to the second with each failure, seconds.
+FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0
 
 
 class Listener(Protocol):
-    """What the worker tells, from its thread, one call at a time, and only between `resume` and `pause`."""
+    """What the worker tells and asks, from its thread, one call at a time, and only between `resume` and `pause`."""
 
-    def on_chunk(self, chunk: ActionChunk, observation: Observation, latency: float) -> None:
+    def wants_chunk(self) -> bool:
+        """Whether to infer now, where the inputs allow it."""
+
+    def prefix(self, stamp: int) -> ActionPrefix | None:
+        """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
+
+    def on_chunk(self, chunk: ActionChunk, latency: float) -> None:
         """An inference ended, `latency` seconds after its inputs were taken. May raise: `on_error` is told."""
-
-    def on_stale(self) -> None:
-        """An input became stale."""
 
     def on_error(self, error: Exception) -> None:
         """An inference failed, or `on_chunk` did; the next inputs will be tried again."""
 
+    def on_reopened(self) -> None:
+        """A lost policy was opened again."""
+
 
 class InferenceWorker:
-    """Infers whenever all inputs are fresh, the joint states are new and the rate allows it. Starts paused."""
+    """Infers whenever all inputs are fresh, the joint states are new and the rate allows it. Starts paused.
+
+    A policy that is lost is opened again, with growing pauses in between.
+    """
 
     def __init__(
         self,
-        policy: Policy,
+        policy: PolicyProcess,
         buffer: ObservationBuffer,
         decode: Callable[[Snapshot], Observation],
         now: Callable[[], int],
-        max_rate: float,
+        open_timeout: float,
         listener: Listener,
     ) -> None:
-        """Take `now`, the clock of the inputs' stamps in nanoseconds, and `max_rate` in Hz."""
+        """Take an open policy and `now`, the clock of the inputs' stamps in nanoseconds."""
+        self.max_rate = 10.0  # Hz
+        self.inference_timeout = 5.0  # seconds
         self._policy = policy
         self._buffer = buffer
         self._decode = decode
         self._now = now
-        self._min_interval = round(1e9 / max_rate)
+        self._open_timeout = open_timeout
         self._listener = listener
         self._telling = threading.Lock()
         self._acting = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
         # Counts the pauses: what an inference from before a pause found is not told after it.
         self._epoch = 0
         self._last_stamp: int | None = None
-        self._was_fresh = False
+        self._back_off = FIRST_BACK_OFF
+        self._lost = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
     def resume(self) -> None:
         """Start to infer."""
-        self._last_stamp, self._was_fresh = None, False
+        self._last_stamp = None
         self._acting.set()
 
     def pause(self) -> None:
@@ -68,41 +84,63 @@ class InferenceWorker:
             self._epoch += 1
             self._acting.clear()
 
-    def close(self, timeout: float) -> bool:
-        """End the thread and return if it did; an inference under way is waited for up to `timeout` seconds."""
+    def close(self, timeout: float) -> None:
+        """End the thread and the policy; an inference under way may take up to `timeout` seconds to end."""
         self.pause()
-        self._closing = True
+        self._closing.set()
         self._acting.set()
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            self._policy.kill()
+            self._thread.join()
+        self._policy.close(timeout)
 
     def _run(self) -> None:
         while True:
             self._acting.wait()
-            if self._closing:
+            if self._closing.is_set():
                 return
             self._step(self._epoch)
 
     def _step(self, epoch: int) -> None:
+        if not self._policy.alive:
+            self._reopen(epoch)
+            return
         snapshot = self._buffer.snapshot(self._now())
-        if snapshot is None and self._was_fresh:
-            self._tell(epoch, self._listener.on_stale)
-        self._was_fresh = snapshot is not None
-        if snapshot is None or not self._is_due(snapshot):
+        if snapshot is None or not self._is_due(snapshot) or not self._listener.wants_chunk():
             self._buffer.wait(POLL)
             return
         self._last_stamp = snapshot.stamp
         start = time.perf_counter()
         try:
             observation = self._decode(snapshot)
-            chunk = self._policy.infer(observation)
-            latency = time.perf_counter() - start
-            self._tell(epoch, partial(self._listener.on_chunk, chunk, observation, latency))
+            prefix = self._listener.prefix(observation.stamp)
+            chunk = self._policy.infer(observation, prefix, self.inference_timeout)
+            self._back_off = FIRST_BACK_OFF
+            self._tell(epoch, partial(self._listener.on_chunk, chunk, time.perf_counter() - start))
         except Exception as error:
+            self._lost = isinstance(error, PolicyLost)
             self._tell(epoch, partial(self._listener.on_error, error))
 
+    def _reopen(self, epoch: int) -> None:
+        if not self._lost:  # it died between two inferences
+            self._tell(epoch, partial(self._listener.on_error, PolicyLost("the policy's process died")))
+        self._lost = True
+        if self._closing.wait(self._back_off):
+            return
+        self._back_off = min(2 * self._back_off, LAST_BACK_OFF)
+        try:
+            self._policy.open(self._open_timeout)
+        except (PolicyError, PolicyLost) as error:
+            self._tell(epoch, partial(self._listener.on_error, error))
+            return
+        self._lost = False
+        self._last_stamp = None
+        self._tell(epoch, self._listener.on_reopened)
+
     def _is_due(self, snapshot: Snapshot) -> bool:
-        return self._last_stamp is None or abs(snapshot.stamp - self._last_stamp) >= self._min_interval
+        # Either way: the clock may have jumped back.
+        return self._last_stamp is None or abs(snapshot.stamp - self._last_stamp) * self.max_rate >= 1e9
 
     def _tell(self, epoch: int, call: Callable[[], None]) -> None:
         with self._telling:

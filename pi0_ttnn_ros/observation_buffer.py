@@ -9,6 +9,7 @@ from typing import Any
 
 JOINT_STATES = "joint_states"
 INSTRUCTION = "instruction"
+HEARTBEAT = "heartbeat"
 
 # Older than any delay of a live robot: the clocks differ, or a bag is replayed.
 FOREIGN_CLOCK = 60.0
@@ -30,12 +31,22 @@ class Snapshot:
 class ObservationBuffer:
     """Holds the newest message of each camera and of the joint states, and the instruction. Thread-safe."""
 
-    def __init__(self, timeouts: Mapping[str, float], instruction: str) -> None:
-        """Take the timeout of each input in seconds: every camera's by name, and that of JOINT_STATES."""
-        self._timeouts = dict(timeouts)
-        self._newest: dict[str, tuple[int, Any]] = {}
-        self._instruction = instruction
+    def __init__(self, timeouts: Mapping[str, float], instruction: str, sync_tolerance: float, now: int) -> None:
+        """Take the timeout of each input in seconds: every camera's by name, that of JOINT_STATES and the others.
+
+        The instruction may have no timeout; the heartbeat counts where it has one. `sync_tolerance` is the largest
+        distance between the stamps of cameras and joint states in a snapshot, seconds.
+        """
+        self.set_timeouts(timeouts, sync_tolerance)
+        self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now, instruction)}
+        self._last_synchronous = now
         self._changed = threading.Condition()
+
+    def set_timeouts(self, timeouts: Mapping[str, float], sync_tolerance: float) -> None:
+        """Change what `__init__` took; the inputs stay the same."""
+        self._timeouts = dict(timeouts)
+        self._sensors = [name for name in timeouts if name not in (INSTRUCTION, HEARTBEAT)]
+        self._sync_tolerance = sync_tolerance
 
     def put(self, name: str, stamp: int, message: Any) -> None:
         """Keep the newest message of the input `name`; `stamp` is its own, in nanoseconds."""
@@ -43,14 +54,14 @@ class ObservationBuffer:
             self._newest[name] = (stamp, message)
             self._changed.notify_all()
 
-    def set_instruction(self, instruction: str) -> None:
-        with self._changed:
-            self._instruction = instruction
-            self._changed.notify_all()
-
     @property
     def instruction(self) -> str:
-        return self._instruction
+        return self._newest[INSTRUCTION][1]
+
+    @property
+    def joint_states(self) -> Any:
+        """The newest joint states, None before the first."""
+        return self._newest.get(JOINT_STATES, (0, None))[1]
 
     def wait(self, timeout: float) -> None:
         """Return when an input came in, at the latest after `timeout` seconds."""
@@ -58,22 +69,52 @@ class ObservationBuffer:
             self._changed.wait(timeout)
 
     def snapshot(self, now: int) -> Snapshot | None:
-        """Return the inputs at `now` (nanoseconds), or None while `stale_inputs` names one."""
+        """Return the inputs at `now` (nanoseconds); None while one is stale or their stamps are too far apart."""
         with self._changed:
-            if self._stale(now):
+            if self._stale(now) or self._skew() > self._sync_tolerance:
                 return None
-            images = {name: message for name, (_, message) in self._newest.items() if name != JOINT_STATES}
+            self._last_synchronous = now
+            images = {name: self._newest[name][1] for name in self._sensors if name != JOINT_STATES}
             stamp, joint_states = self._newest[JOINT_STATES]
-            return Snapshot(images, joint_states, self._instruction, stamp)
+            return Snapshot(images, joint_states, self.instruction, stamp)
+
+    def skew(self) -> float:
+        """Return the distance between the stamps of the newest images and joint states, seconds."""
+        with self._changed:
+            return self._skew()
 
     def stale_inputs(self, now: int) -> dict[str, str]:
         """Return why an input cannot be used at `now` (nanoseconds), by its name; empty when all is fresh."""
         with self._changed:
             return self._stale(now)
 
+    def states(self, now: int) -> dict[str, str]:
+        """Return for each input, by its name, why it cannot be used at `now` (nanoseconds); "" where it can.
+
+        "synchronisation" is one of them: the stamps have been too far apart for longer than a timeout.
+        """
+        with self._changed:
+            states = dict.fromkeys([*self._timeouts, INSTRUCTION], "") | self._stale(now)
+            return states | {"synchronisation": self._out_of_step(now) if not any(states.values()) else ""}
+
+    def _out_of_step(self, now: int) -> str:
+        longest = max(self._timeouts[name] for name in self._sensors)
+        skew = self._skew()
+        if skew <= self._sync_tolerance or 0 <= now - self._last_synchronous <= longest * 1e9:
+            return ""
+        oldest = min(self._sensors, key=lambda name: self._newest[name][0])
+        return (
+            f"{oldest} is {skew:.3f} s behind the newest input, sync_tolerance is {self._sync_tolerance:g} s: "
+            f"correct its stamps or raise the tolerance"
+        )
+
+    def _skew(self) -> float:
+        stamps = [self._newest[name][0] for name in self._sensors if name in self._newest]
+        return (max(stamps) - min(stamps)) * 1e-9 if stamps else 0.0
+
     def _stale(self, now: int) -> dict[str, str]:
         reasons = {name: self._reason(name, timeout, now) for name, timeout in self._timeouts.items()}
-        if not self._instruction.strip():
+        if not self.instruction.strip():
             reasons[INSTRUCTION] = "none given yet"
         return {name: reason for name, reason in reasons.items() if reason}
 
@@ -81,7 +122,7 @@ class ObservationBuffer:
         if name not in self._newest:
             return "nothing received"
         age = (now - self._newest[name][0]) * 1e-9
-        if abs(age) > FOREIGN_CLOCK:
+        if abs(age) > FOREIGN_CLOCK and name in self._sensors:
             return f"its stamp is {age:.0f} s off the node's clock: for a replayed bag or a simulator set use_sim_time"
         if abs(age) > timeout:
             return f"{age:.2f} s old, allowed are {timeout:g} s"

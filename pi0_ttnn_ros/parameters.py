@@ -11,12 +11,17 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from pi0_ttnn_core.robot import Robot, robot_from_parameters
+from pi0_ttnn_ros.chunk_executor import STRATEGIES
+from pi0_ttnn_ros.controllers import TYPES as TYPES_OF_CONTROLLERS
+from pi0_ttnn_ros.safety import POLICIES
 
 TYPES = {
+    Parameter.Type.BOOL: "bool",
     Parameter.Type.STRING: "string",
     Parameter.Type.INTEGER: "integer",
     Parameter.Type.DOUBLE: "double",
     Parameter.Type.STRING_ARRAY: "string array",
+    Parameter.Type.INTEGER_ARRAY: "integer array",
     Parameter.Type.DOUBLE_ARRAY: "double array",
 }
 
@@ -27,17 +32,22 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Declaration:
-    """One parameter. An array without a default is empty until it is set; `bounds` are inclusive."""
+    """One parameter. An array without a default is empty until it is set; `bounds` are inclusive.
+
+    A `live` parameter can be changed at any time, the others take effect at configure.
+    """
 
     name: str
     type: Parameter.Type
     default: Any
     description: str
     bounds: tuple[float, float] | None = None
+    live: bool = False
 
 
-STRING, INTEGER, DOUBLE = Parameter.Type.STRING, Parameter.Type.INTEGER, Parameter.Type.DOUBLE
-STRINGS, DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.DOUBLE_ARRAY
+BOOL, STRING = Parameter.Type.BOOL, Parameter.Type.STRING
+INTEGER, DOUBLE = Parameter.Type.INTEGER, Parameter.Type.DOUBLE
+STRINGS, INTEGERS, DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.INTEGER_ARRAY, Parameter.Type.DOUBLE_ARRAY
 
 DECLARATIONS = (
     Declaration("checkpoint", STRING, "", "Folder of the checkpoint. Required."),
@@ -52,7 +62,37 @@ DECLARATIONS = (
     Declaration("num_steps", INTEGER, 0, "Euler steps of the flow; 0 takes the checkpoint's number.", (0, 100)),
     Declaration("seed", INTEGER, 0, "Of the noise, which seed and observation stamp decide.", (0, 2**31 - 1)),
     Declaration("instruction", STRING, "", "Instruction at the start; empty waits for one on the topic ~/instruction."),
-    Declaration("inference_rate", DOUBLE, 10.0, "Upper bound of inferences per second, Hz.", (0.1, 100.0)),
+    Declaration("inference_rate", DOUBLE, 10.0, "Upper bound of inferences per second, Hz.", (0.1, 100.0), live=True),
+    Declaration(
+        "inference_timeout",
+        DOUBLE,
+        5.0,
+        "An inference that takes longer hangs: the robot holds and the policy is opened again, s.",
+        (0.05, 3600.0),
+        live=True,
+    ),
+    Declaration("load_timeout", DOUBLE, 900.0, "How long the policy may take to load, s.", (1.0, 36000.0)),
+    Declaration(
+        "strategy",
+        STRING,
+        "asynchronous",
+        "How chunks follow each other: synchronous, asynchronous, blended, rtc.",
+    ),
+    Declaration(
+        "execution_horizon",
+        INTEGER,
+        0,
+        "Actions of a chunk that synchronous executes before it infers again; 0 for all.",
+        (0, 1000),
+    ),
+    Declaration(
+        "temporal_ensemble_coeff",
+        DOUBLE,
+        0.01,
+        "blended weighs the n-th oldest chunk with exp(-coefficient * n).",
+        (-10.0, 10.0),
+    ),
+    Declaration("command_rate", DOUBLE, 50.0, "Plans per second, and points per second of them, Hz.", (5.0, 500.0)),
     Declaration("time_step", DOUBLE, 0.02, "Time between two actions, s: that of the training data.", (0.001, 1.0)),
     Declaration("cameras", STRINGS, None, "The checkpoint's camera names that this robot has. Required."),
     Declaration(
@@ -92,14 +132,63 @@ DECLARATIONS = (
     Declaration("joint_state_topic", STRING, "joint_states", "Topic of the measured joint states."),
     Declaration("joint_names", STRINGS, None, "Joints in the order of the checkpoint's state and action. Required."),
     Declaration(
-        "trajectory_topic", STRING, "joint_trajectory_controller/joint_trajectory", "Topic of the commanded trajectory."
+        "controller_topics",
+        STRINGS,
+        ["joint_trajectory_controller/joint_trajectory"],
+        "Topic of each controller.",
     ),
-    Declaration("position_min", DOUBLES, None, "Lower position limit of each joint, rad or m. Required."),
-    Declaration("position_max", DOUBLES, None, "Upper position limit of each joint, rad or m. Required."),
-    Declaration("max_velocity", DOUBLES, None, "Velocity limit of each joint, rad/s or m/s. Required."),
+    Declaration(
+        "controller_types",
+        STRINGS,
+        ["joint_trajectory"],
+        "Type of each controller: joint_trajectory (JointTrajectory), position (Float64MultiArray), "
+        "gripper_command (GripperCommand).",
+    ),
+    Declaration(
+        "controller_of_joint",
+        INTEGERS,
+        None,
+        "For each joint the index of its controller in controller_topics; empty: all have the first.",
+    ),
+    Declaration(
+        "stamp_trajectories",
+        BOOL,
+        True,
+        "Trajectories say when they start; false: on arrival, for a controller whose clock differs.",
+    ),
+    Declaration("gripper_max_effort", DOUBLE, 20.0, "Force of gripper_command controllers, N.", (0.0, 1000.0)),
+    Declaration("position_min", DOUBLES, None, "Lower position limit of each joint, rad or m; empty: the URDF's."),
+    Declaration("position_max", DOUBLES, None, "Upper position limit of each joint, rad or m; empty: the URDF's."),
+    Declaration("max_velocity", DOUBLES, None, "Velocity limit of each joint, rad/s or m/s; empty: the URDF's."),
+    Declaration("max_acceleration", DOUBLES, None, "Acceleration limit of each joint, rad/s^2 or m/s^2. Required."),
+    Declaration(
+        "limit_policy",
+        STRING,
+        "clamp",
+        "Of a chunk that breaks a limit: clamp (follow it within the limits) or reject (hold).",
+    ),
+    Declaration(
+        "max_jump_time",
+        DOUBLE,
+        0.5,
+        "A chunk that starts further from the robot than max_velocity covers in this time is refused, s.",
+        (0.0, 60.0),
+    ),
+    Declaration(
+        "max_chunk_age", DOUBLE, 2.0, "No action is executed later than this after its observation, s.", (0.05, 3600.0)
+    ),
+    Declaration(
+        "speed_scaling", DOUBLE, 1.0, "Factor of the speed of chunks and of max_velocity.", (0.01, 1.0), live=True
+    ),
+    Declaration("dry_run", BOOL, False, "Everything but the command: nothing is sent to the controllers.", live=True),
     Declaration("input_wait", DOUBLE, 10.0, "How long configure waits for every input, s.", (0.0, 600.0)),
     Declaration(
-        "image_timeout", DOUBLE, 0.5, "An image older than this is stale and the robot holds, s.", (0.01, 60.0)
+        "image_timeout",
+        DOUBLE,
+        0.5,
+        "An image older than this is stale and the robot holds, s.",
+        (0.01, 60.0),
+        live=True,
     ),
     Declaration(
         "joint_state_timeout",
@@ -107,8 +196,35 @@ DECLARATIONS = (
         0.2,
         "Joint states older than this are stale and the robot holds, s.",
         (0.01, 60.0),
+        live=True,
+    ),
+    Declaration(
+        "instruction_timeout",
+        DOUBLE,
+        0.0,
+        "An instruction older than this is stale and the robot holds, s; 0: it never is.",
+        (0.0, 36000.0),
+        live=True,
+    ),
+    Declaration(
+        "heartbeat_timeout",
+        DOUBLE,
+        0.0,
+        "Without a message on ~/heartbeat for so long the robot holds, s; 0: none is needed.",
+        (0.0, 60.0),
+        live=True,
+    ),
+    Declaration(
+        "sync_tolerance",
+        DOUBLE,
+        0.1,
+        "Largest distance between the stamps of images and joint states of an observation, s.",
+        (0.001, 60.0),
+        live=True,
     ),
 )
+
+LIVE = frozenset(declaration.name for declaration in DECLARATIONS if declaration.live)
 
 
 @dataclass(frozen=True)
@@ -123,19 +239,38 @@ class Parameters:
     seed: int
     instruction: str
     inference_rate: float
+    inference_timeout: float
+    load_timeout: float
+    strategy: str
+    execution_horizon: int
+    temporal_ensemble_coeff: float
+    command_rate: float
     time_step: float
     robot: Robot
     cameras: list[str]
     camera_topics: list[str]
     joint_state_topic: str
     joint_names: list[str]
-    trajectory_topic: str
-    position_min: np.ndarray
-    position_max: np.ndarray
-    max_velocity: np.ndarray
+    controller_topics: list[str]
+    controller_types: list[str]
+    controller_of_joint: list[int]
+    stamp_trajectories: bool
+    gripper_max_effort: float
+    position_min: list[float]
+    position_max: list[float]
+    max_velocity: list[float]
+    max_acceleration: list[float]
+    limit_policy: str
+    max_jump_time: float
+    max_chunk_age: float
+    speed_scaling: float
+    dry_run: bool
     input_wait: float
     image_timeout: float
     joint_state_timeout: float
+    instruction_timeout: float
+    heartbeat_timeout: float
+    sync_tolerance: float
 
 
 def declare_parameters(node: Node) -> None:
@@ -153,19 +288,10 @@ def read_parameters(node: Node) -> Parameters:
     """
     given = {declaration.name: _value(node, declaration.name) for declaration in DECLARATIONS}
     values = {field.name: given[field.name] for field in fields(Parameters) if field.name != "robot"}
-    for name in (
-        "checkpoint",
-        "cameras",
-        "camera_topics",
-        "joint_names",
-        "position_min",
-        "position_max",
-        "max_velocity",
-    ):
+    for name in ("checkpoint", "cameras", "camera_topics", "joint_names", "max_acceleration"):
         if not values[name]:
             raise ParameterError(f"parameter {name} is not set: give it in the robot's YAML or with -p {name}:=...")
-    for name in ("position_min", "position_max", "max_velocity"):
-        values[name] = np.array(values[name], np.float64)
+    values["controller_of_joint"] = values["controller_of_joint"] or [0] * len(values["joint_names"])
     parameters = Parameters(robot=robot_from_parameters(given), **values)
     _check(parameters)
     return parameters
@@ -173,11 +299,12 @@ def read_parameters(node: Node) -> Parameters:
 
 def markdown_table() -> str:
     """Return the table of the parameters for the README."""
-    lines = ["| parameter | type | default | range | meaning |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| parameter | type | default | range | live | meaning |", "| --- | --- | --- | --- | --- | --- |"]
     for declaration in DECLARATIONS:
         default = "" if declaration.default in (None, "") else f"`{declaration.default}`"
         bounds = f"{declaration.bounds[0]:g} to {declaration.bounds[1]:g}" if declaration.bounds else ""
-        cells = (f"`{declaration.name}`", TYPES[declaration.type], default, bounds, declaration.description)
+        live = "yes" if declaration.live else ""
+        cells = (f"`{declaration.name}`", TYPES[declaration.type], default, bounds, live, declaration.description)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -199,7 +326,7 @@ def _value(node: Node, name: str) -> Any:
     value = node.get_parameter_or(name, Parameter(name)).value
     if value is None:
         return []
-    return list(value) if not isinstance(value, str | int | float) else value
+    return value if isinstance(value, str | int | float) else list(value)
 
 
 def _check(parameters: Parameters) -> None:
@@ -208,20 +335,38 @@ def _check(parameters: Parameters) -> None:
             f"camera_topics has {len(parameters.camera_topics)} entries, "
             f"cameras {len(parameters.cameras)}: one topic each"
         )
-    joints = len(parameters.joint_names)
-    for name in ("cameras", "camera_topics", "joint_names"):
+    for name in ("cameras", "camera_topics", "joint_names", "controller_topics"):
         values = getattr(parameters, name)
         doubled = sorted({value for value in values if values.count(value) > 1})
         if doubled:
             raise ParameterError(f"{name} names {doubled} more than once")
-    for name in ("position_min", "position_max", "max_velocity"):
+    for name, choices in (("strategy", STRATEGIES), ("limit_policy", POLICIES)):
+        if getattr(parameters, name) not in choices:
+            raise ParameterError(f"{name} is {getattr(parameters, name)!r}: choose one of {list(choices)}")
+    _check_controllers(parameters)
+    joints = len(parameters.joint_names)
+    for name in ("position_min", "position_max", "max_velocity", "max_acceleration"):
         values = getattr(parameters, name)
-        if len(values) != joints:
+        if values and len(values) != joints:
             raise ParameterError(f"{name} has {len(values)} entries, joint_names {joints}: one value each")
         if not np.isfinite(values).all():
             raise ParameterError(f"{name} has a value that is not finite")
-    for index, joint in enumerate(parameters.joint_names):
-        if parameters.position_min[index] >= parameters.position_max[index]:
-            raise ParameterError(f"position_min of joint {joint!r} is not below its position_max")
-        if parameters.max_velocity[index] <= 0:
-            raise ParameterError(f"max_velocity of joint {joint!r} must be above 0")
+
+
+def _check_controllers(parameters: Parameters) -> None:
+    count, joints = len(parameters.controller_topics), len(parameters.joint_names)
+    if len(parameters.controller_types) != count:
+        raise ParameterError(
+            f"controller_types has {len(parameters.controller_types)} entries, controller_topics {count}: one each"
+        )
+    unknown = [name for name in parameters.controller_types if name not in TYPES_OF_CONTROLLERS]
+    if unknown:
+        raise ParameterError(f"controller_types names {unknown}: choose from {list(TYPES_OF_CONTROLLERS)}")
+    of_joint = parameters.controller_of_joint
+    if len(of_joint) != joints:
+        raise ParameterError(f"controller_of_joint has {len(of_joint)} entries, joint_names {joints}: one each")
+    if set(of_joint) != set(range(count)):
+        raise ParameterError(
+            f"controller_of_joint names the controllers {sorted(set(of_joint))}; there are {count}, from 0, and each "
+            f"needs a joint"
+        )

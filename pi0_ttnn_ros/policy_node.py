@@ -3,40 +3,56 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import SetParametersResult
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
 
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.checkpoint import CheckpointError
 from pi0_ttnn_core.robot import RobotError
-from pi0_ttnn_core.tokenizer import TokenizerError
 from pi0_ttnn_ros.configured_policy import LATCHED, ConfiguredPolicy
+from pi0_ttnn_ros.controllers import ControllerError
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.input_check import InputCheckError
 from pi0_ttnn_ros.msg import PolicyStatus
-from pi0_ttnn_ros.parameters import ParameterError, declare_parameters, read_parameters
+from pi0_ttnn_ros.parameters import LIVE, ParameterError, declare_parameters, read_parameters
+from pi0_ttnn_ros.policy_process import COMMAND, PolicyError, PolicyLost
 from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.status import diagnostics
 
-SETUP_ERRORS = (ParameterError, RobotError, CheckpointError, TokenizerError, BackendError, InputCheckError)
+SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyLost, InputCheckError, ControllerError)
+INSTRUCTION_LENGTH = 200  # characters of it in the status
 
 
 class PolicyNode(LifecycleNode):
-    """Parameters, lifecycle, status and diagnostics."""
+    """Parameters, lifecycle, services, status and diagnostics.
 
-    def __init__(self) -> None:
+    The robot moves only while the node is active, enabled and not stopped.
+    """
+
+    def __init__(self, policy_command: Sequence[str] = COMMAND) -> None:
+        """Take the command that runs the policy, see `PolicyProcess`."""
         super().__init__("pi0_policy")
         declare_parameters(self)
+        self._policy_command = policy_command
         self._setup_error = ""
         self._configured: ConfiguredPolicy | None = None
         self._state = "unconfigured"
-        self.add_on_set_parameters_callback(self._refuse_while_configured)
+        self._enabled = True
+        self._stopped = False
+        self._acting = False
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._status_publisher = self.create_publisher(PolicyStatus, "~/status", LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/reset", self._on_reset)
         self._status_timer = self.create_timer(1.0, self._publish_status)
         self._publish_status()
 
@@ -44,7 +60,7 @@ class PolicyNode(LifecycleNode):
         try:
             parameters = read_parameters(self)
             self.get_logger().info(f"loading {parameters.checkpoint} on backend {parameters.backend}")
-            self._configured = ConfiguredPolicy(self, parameters)
+            self._configured = ConfiguredPolicy(self, parameters, self._policy_command)
         except Exception as error:
             self._setup_error = str(error) if isinstance(error, SETUP_ERRORS) else f"{type(error).__name__}: {error}"
             self.get_logger().error(f"cannot configure: {self._setup_error}")
@@ -53,14 +69,21 @@ class PolicyNode(LifecycleNode):
         self._setup_error = ""
         return self._enter("inactive")
 
+    def _LifecycleNodeMixin__on_change_state(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Refuse a transition that the state does not allow: rclpy's own callback raises, and the node would end."""
+        try:
+            return super()._LifecycleNodeMixin__on_change_state(request, response)  # type: ignore[misc]
+        except RCLError as error:
+            self.get_logger().warning(f"transition refused while {self._state}: {error}")
+            response.success = False
+            return response
+
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._configured is not None
-        self._configured.start_acting()
         return self._enter("active")
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        assert self._configured is not None
-        self._configured.stop_acting()
         return self._enter("inactive")
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -78,48 +101,104 @@ class PolicyNode(LifecycleNode):
     def release(self) -> None:
         """Stop acting, let the robot hold and free the policy, in whatever state the node is."""
         if self._configured is not None:
-            self._configured.stop_acting()
             self._configured.close()
             self._configured = None
+            self._acting = False
 
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
+        self._act()
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
-    def _refuse_while_configured(self, parameters: list[Parameter]) -> SetParametersResult:
-        if self._configured is None or all(parameter.name == "use_sim_time" for parameter in parameters):
+    def _act(self) -> None:
+        """Start or stop acting, as state and services say."""
+        acting = self._state == "active" and self._enabled and not self._stopped
+        if self._configured is not None and acting != self._acting:
+            if acting:
+                self._configured.start_acting()
+            else:
+                self._configured.stop_acting()
+            self._acting = acting
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._enabled = request.data
+        return self._answer(response, "enabled" if request.data else "disabled, the robot holds")
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._stopped = True
+        return self._answer(response, "stopped, the robot holds until ~/reset is called")
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._stopped = False
+        return self._answer(response, "not stopped any more")
+
+    def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
+        self._act()
+        self.get_logger().info(text)
+        self._publish_status()
+        response.success, response.message = True, text
+        return response
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in parameters if parameter.name != "use_sim_time"}
+        if self._configured is None or not values:
             return SetParametersResult(successful=True)
-        names = [parameter.name for parameter in parameters]
-        return SetParametersResult(
-            successful=False, reason=f"{names} take effect at configure: deactivate and clean up the node first"
-        )
+        fixed = sorted(values.keys() - LIVE)
+        if fixed:
+            return SetParametersResult(
+                successful=False, reason=f"{fixed} take effect at configure: deactivate and clean up the node first"
+            )
+        if self._acting and "dry_run" in values:
+            self._configured.stop_acting()
+        self._configured.change(values)
+        if self._acting and "dry_run" in values:
+            self._configured.start_acting()
+        return SetParametersResult(successful=True)
+
+    @property
+    def _activity(self) -> str:
+        if self._stopped:
+            return "stopped"
+        if not self._enabled:
+            return "disabled"
+        if self._configured is None or not self._acting:
+            return "idle"
+        return "moving" if self._configured.loop.moving else "holding"
 
     def _publish_status(self) -> None:
         now = self.get_clock().now().nanoseconds
-        message = PolicyStatus(lifecycle_state=self._state, last_error=self._setup_error)
+        message = PolicyStatus(
+            lifecycle_state=self._state, activity=self._activity, last_error=self._setup_error, speed_scaling=1.0
+        )
         message.header.stamp = time_message(now)
-        reasons: dict[str, str] = {}
+        inputs: dict[str, str] = {}
         if self._configured is not None:
             configured = self._configured
-            reasons = configured.buffer.stale_inputs(now)
+            parameters = configured.parameters
+            inputs = configured.buffer.states(now)
             message.last_error = configured.last_error
-            message.backend = configured.policy.backend.name
-            message.device = configured.policy.backend.device
-            message.checkpoint = configured.parameters.checkpoint
-            message.instruction = configured.buffer.instruction
+            message.dry_run = parameters.dry_run
+            message.strategy = parameters.strategy
+            message.speed_scaling = parameters.speed_scaling
+            message.backend = configured.policy.backend
+            message.device = configured.policy.device
+            message.reopened = configured.reopened
+            message.checkpoint = parameters.checkpoint
+            message.instruction = configured.buffer.instruction[:INSTRUCTION_LENGTH]
             message.rate = configured.statistics.rate(now)
             p50, p95, maximum = configured.statistics.percentiles()
             message.latency_p50, message.latency_p95, message.latency_max = p50, p95, maximum
-            message.stale_inputs = sorted(reasons)
+            message.skew = configured.buffer.skew()
+            message.stale_inputs = sorted(name for name, reason in inputs.items() if reason)
         self._status_publisher.publish(message)
-        self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), reasons))
+        self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), inputs))
 
 
-def main() -> None:
+def main(policy_command: Sequence[str] = COMMAND) -> None:
     """Run the node until SIGINT or SIGTERM; the last thing that it does is to let the robot hold."""
     try:
-        run_node(PolicyNode, PolicyNode.release)
+        run_node(partial(PolicyNode, policy_command), PolicyNode.release)
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         sys.exit(f"pi0_policy: {error}")
 

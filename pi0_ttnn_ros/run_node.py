@@ -25,9 +25,11 @@ def run_node(make_node: Callable[[], NodeType], end: Callable[[NodeType], None])
     node = make_node()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not stopping.is_set():
-        executor.spin_once(timeout_sec=0.1)
-    end(node)
+    try:
+        while not stopping.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    finally:
+        end(node)
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()

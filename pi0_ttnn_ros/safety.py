@@ -1,4 +1,4 @@
-"""Limits: nothing leaves the node without passing here. Knows nothing of ROS."""
+"""Limits, and what must never be executed: nothing leaves the node without passing here. Knows nothing of ROS."""
 
 from __future__ import annotations
 
@@ -6,38 +6,66 @@ from dataclasses import dataclass
 
 import numpy as np
 
+POLICIES = ("clamp", "reject")
+
 
 class SafetyError(ValueError):
-    """Actions that must not be executed."""
+    """Actions that must not be executed; the message names the joint, the value and the limit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of each joint, float64 [joints]: positions in rad or m, velocities in rad/s or m/s."""
+    """Limits of each joint, float64 [joints]: rad, rad/s and rad/s^2 (m, m/s and m/s^2 for prismatic joints)."""
 
+    joint_names: tuple[str, ...]
     position_min: np.ndarray
     position_max: np.ndarray
     max_velocity: np.ndarray
+    max_acceleration: np.ndarray
 
 
-def limit_positions(positions: np.ndarray, start: np.ndarray, steps: np.ndarray, limits: Limits) -> np.ndarray:
-    """Return `positions` within the limits, moving from `start` no faster than allowed.
+def check_finite(what: str, values: np.ndarray, joint_names: tuple[str, ...]) -> None:
+    """Raise SafetyError where one of `values` [..., joints] is NaN or infinite. First of all: NaN passes clamps."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        joint = int(np.argwhere(bad)[0][-1])
+        raise SafetyError(f"{what}: values of joint {joint_names[joint]!r} are not finite; nothing was sent")
 
-    Args:
-        positions: [points, joints], the wanted motion.
-        start: [joints], where the robot is commanded to be before the first point.
-        steps: [points], seconds from each point's predecessor to it.
-    Returns:
-        float64 [points, joints]. From a start outside of the limits the way leads back inside.
+
+def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None:
+    """Refuse actions [points, joints], `time_step` seconds apart, that themselves break a limit (policy "reject").
+
     Raises:
-        SafetyError: a value is not finite. This is asked first: NaN passes through any clamp.
+        SafetyError: naming the first joint and action that does.
     """
-    if not (np.isfinite(positions).all() and np.isfinite(start).all()):
-        raise SafetyError("the actions or the joint states have values that are not finite; nothing was sent")
-    limited = np.empty(positions.shape, np.float64)
-    previous = start
-    for point, (wanted, step) in enumerate(zip(positions, steps, strict=True)):
-        reach = limits.max_velocity * step
-        inside = np.clip(wanted, limits.position_min, limits.position_max)
-        previous = limited[point] = np.clip(inside, previous - reach, previous + reach)
-    return limited
+    velocities = np.diff(actions, axis=0) / time_step
+    accelerations = np.diff(velocities, axis=0) / time_step
+    for what, values, low, high in (
+        ("position", actions, limits.position_min, limits.position_max),
+        ("velocity", velocities, -limits.max_velocity, limits.max_velocity),
+        ("acceleration", accelerations, -limits.max_acceleration, limits.max_acceleration),
+    ):
+        outside = (values < low) | (values > high)
+        if outside.any():
+            action, joint = np.argwhere(outside)[0]
+            raise SafetyError(
+                f"chunk refused: {what} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
+                f"{action} is outside of {low[joint]:g} to {high[joint]:g}"
+            )
+
+
+def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
+    """Refuse to go on from `position` [joints] when the robot is measured too far away from it.
+
+    Too far is what a joint at its maximum velocity cannot cover in `max_jump_time` seconds.
+
+    Raises:
+        SafetyError: naming the joint that is the farthest off.
+    """
+    excess = np.abs(position - measured) - limits.max_velocity * max_jump_time
+    joint = int(np.argmax(excess))
+    if excess[joint] > 0:
+        raise SafetyError(
+            f"{what} is {position[joint] - measured[joint]:+.3f} from where joint {limits.joint_names[joint]!r} is "
+            f"measured ({measured[joint]:.3f}); max_jump_time allows {limits.max_velocity[joint] * max_jump_time:.3f}"
+        )

@@ -37,30 +37,34 @@ class Statistics:
         return float(p50), float(p95), max(latencies)
 
 
-def diagnostics(status: PolicyStatus, node_name: str, reasons: dict[str, str]) -> DiagnosticArray:
-    """Return one entry for inference and one for each stale input (REP 107); `reasons` say why it is stale."""
+def diagnostics(status: PolicyStatus, node_name: str, inputs: dict[str, str]) -> DiagnosticArray:
+    """Return one entry for inference and one for each input (REP 107); `inputs` say why one cannot be used."""
     active = status.lifecycle_state == "active"
-    level, message = DiagnosticStatus.OK, status.lifecycle_state
+    level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {status.activity}"
     if status.last_error:
         level, message = DiagnosticStatus.ERROR, status.last_error
-    elif active and reasons:
-        level, message = DiagnosticStatus.WARN, "stale inputs: " + ", ".join(reasons)
+    elif active and status.stale_inputs:
+        level, message = DiagnosticStatus.WARN, "stale inputs: " + ", ".join(status.stale_inputs)
     values = {
         "backend": status.backend,
         "device": status.device,
         "checkpoint": status.checkpoint,
         "instruction": status.instruction,
+        "strategy": status.strategy,
         "rate (Hz)": f"{status.rate:.1f}",
         "latency p50 (s)": f"{status.latency_p50:.4f}",
         "latency p95 (s)": f"{status.latency_p95:.4f}",
         "latency max (s)": f"{status.latency_max:.4f}",
+        "skew (s)": f"{status.skew:.4f}",
+        "policy opened again": str(status.reopened),
     }
     array = DiagnosticArray()
     array.header.stamp = status.header.stamp
     array.status = [_entry(f"{node_name}: inference", status.device, level, message, values)]
     stale = DiagnosticStatus.STALE if active else DiagnosticStatus.OK
     array.status += [
-        _entry(f"{node_name}: {name}", status.device, stale, reason, {}) for name, reason in sorted(reasons.items())
+        _entry(f"{node_name}: {name}", "", stale if reason else DiagnosticStatus.OK, reason or "fresh", {})
+        for name, reason in sorted(inputs.items())
     ]
     return array
 

@@ -85,7 +85,7 @@ class TrajectoryFollower:
     def sample(self, now: int) -> tuple[np.ndarray, np.ndarray]:
         """Return desired positions and velocities [joints] at `now`."""
         still = np.zeros_like(self._hold)
-        if len(self._times) == 0 or now <= self._times[0]:
+        if len(self._times) == 0 or now < self._times[0]:
             return self._hold, still
         if now >= self._times[-1]:
             return self._positions[-1], still

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,20 @@ START_TIMEOUT = 60.0
 
 
 class Process:
-    """A node of this package in a process of its own."""
+    """A node in a process of its own."""
 
-    def __init__(self, module: str, log: Path, *ros_arguments: str, namespace: str) -> None:
+    def __init__(self, module: str | Sequence[str], log: Path, *ros_arguments: str, namespace: str) -> None:
+        """Take the module of this package, or a script with its arguments."""
         self.log_file = log
-        command = [sys.executable, "-m", f"pi0_ttnn_ros.{module}", "--ros-args", "-r", f"__ns:={namespace}"]
+        program = ["-m", f"pi0_ttnn_ros.{module}"] if isinstance(module, str) else module
+        command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *ros_arguments]
         with log.open("wb") as output:
-            self.process = subprocess.Popen([*command, *ros_arguments], stdout=output, stderr=output)
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+
+    def children(self) -> list[int]:
+        """Return the ids of the processes that it started, whichever of its threads did."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     @property
     def log(self) -> str:

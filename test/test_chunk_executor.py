@@ -1,123 +1,320 @@
-"""Chunks become motion: in time, without jumps, within the limits, and never from bad values."""
+"""Chunks become one motion: in time, without jumps whatever the latencies, within the limits, never from bad values."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.chunk_executor import ChunkExecutor
+from pi0_ttnn_ros.chunk_executor import LEAD, SMOOTHING, STRATEGIES, ChunkExecutor, Execution
 from pi0_ttnn_ros.safety import Limits, SafetyError
+from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFollower
 
-STEP = 20_000_000  # nanoseconds
-LIMITS = Limits(np.array([-1.0, -2.0]), np.array([1.0, 2.0]), np.array([0.5, 3.0]))
-WIDE = Limits(np.full(2, -100.0), np.full(2, 100.0), np.full(2, 1e6))
+PERIOD = 20_000_000  # nanoseconds
+LIMITS = Limits(
+    ("arm", "finger"), np.array([-1.0, 0.0]), np.array([1.0, 0.1]), np.array([2.0, 0.5]), np.array([10.0, 4.0])
+)
+ASYNCHRONOUS = Execution("asynchronous", 0.02, 0.02, max_chunk_age=2.0, max_jump_time=1e3)
+REST = np.array([0.0, 0.05])
+AWAY = np.array([0.9, 0.0])
 
 
 def chunk(actions, stamp=0) -> ActionChunk:
     return ActionChunk(np.array(actions, np.float32), "wave", stamp, 0.1)
 
 
-def ramp(points: int) -> np.ndarray:
-    """Action i is [i, -i]."""
-    return np.arange(points)[:, None] * np.array([1.0, -1.0])
+def wave(stamp: int, points: int = 50) -> np.ndarray:
+    """A motion over absolute time that is well within the limits."""
+    times = stamp * 1e-9 + 0.02 * np.arange(points)
+    return np.stack([0.4 * np.sin(2 * times), 0.05 + 0.02 * np.sin(3 * times)], axis=1)
 
 
-@pytest.mark.parametrize(
-    ("elapsed", "first_action", "first_time"),
-    [(0, 1, STEP), (1, 1, STEP - 1), (STEP, 2, STEP), (int(2.5 * STEP), 3, STEP // 2), (-STEP // 2, 0, STEP // 2)],
+class Controller:
+    """What a joint trajectory controller makes of the plans: each replaces the one before when it arrives."""
+
+    def __init__(self) -> None:
+        self.follower = TrajectoryFollower(REST)
+
+    def take(self, trajectory, arrival: int) -> None:
+        """Take a plan, and check that at its arrival it goes on from what is executed, in position and velocity."""
+        position, velocity = self.follower.sample(arrival)
+        motion = JointTrajectory(trajectory.stamp, trajectory.times, trajectory.positions, trajectory.velocities)
+        self.follower.replace(motion, arrival)
+        new = TrajectoryFollower(REST)
+        new.replace(motion, trajectory.stamp - 1)
+        there = new.sample(arrival)
+        np.testing.assert_allclose(there[0], position, atol=1e-9)
+        np.testing.assert_allclose(there[1], velocity, atol=1e-7)
+
+
+def assert_within_limits(trajectory, limits=LIMITS) -> None:
+    positions, velocities = trajectory.positions, trajectory.velocities
+    assert np.isfinite(positions).all() and np.isfinite(velocities).all()
+    assert (positions >= limits.position_min - 1e-9).all() and (positions <= limits.position_max + 1e-9).all()
+    assert (np.abs(velocities) <= limits.max_velocity + 1e-9).all()
+    accelerations = np.diff(velocities, axis=0) / 0.02
+    assert (np.abs(accelerations) <= limits.max_acceleration * (1 + 1e-6)).all()
+    assert (np.abs(np.diff(accelerations, axis=0)) <= limits.max_acceleration * (2 / SMOOTHING + 1e-6)).all()
+    # The cubic between two points is the parabola of constant acceleration.
+    steps = (velocities[1:] + velocities[:-1]) * 0.01
+    np.testing.assert_allclose(np.diff(positions, axis=0), steps, atol=1e-9)
+    assert trajectory.times[0] == 0 and (np.diff(trajectory.times) == PERIOD).all()
+    assert not trajectory.velocities[-1].any()
+
+
+wild = st.floats(-1e3, 1e3, width=32)
+events = st.lists(
+    st.tuples(
+        # ms until the next call (most on time, some very late), ms that the plan needs to arrive
+        st.one_of(st.integers(15, 25), st.integers(0, 700)),
+        st.integers(0, LEAD // 10**6),
+        # what happens before it: nothing, a hold, or a chunk of such an age (ms) with such actions
+        st.one_of(
+            st.none(),
+            st.just("hold"),
+            st.tuples(st.integers(0, 900), st.lists(st.tuples(wild, wild), min_size=1, max_size=30)),
+        ),
+    ),
+    max_size=25,
 )
-def test_what_has_passed_is_skipped(elapsed, first_action, first_time):
-    executor = ChunkExecutor(WIDE, 0.02)
-    motion = executor.splice(chunk(ramp(10), stamp=10**9), np.zeros(2), now=10**9 + elapsed)
-    assert motion.times[0] == first_time
-    np.testing.assert_allclose(motion.positions[0], [first_action, -first_action])
-    np.testing.assert_array_equal(np.diff(motion.times), STEP)
-    assert len(motion.times) == 10 - first_action
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(max_examples=30, deadline=None)
+@given(events)
+def test_whatever_the_latencies_the_motion_is_continuous_and_within_the_limits(strategy, happenings):
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
+    controller = Controller()
+    now = arrival = 10**9
+    for wait, transport, happening in happenings:
+        now += wait * 10**6
+        if happening == "hold":
+            executor.hold()
+        elif happening:
+            age, actions = happening
+            try:
+                executor.add(chunk(actions, now - age * 10**6), REST, now)
+            except SafetyError as error:
+                assert "nothing of it is left" in str(error) or "the commanded position" in str(error)
+        trajectory = executor.plan(now)
+        if trajectory is not None:
+            assert_within_limits(trajectory)
+            arrival = max(arrival, now + transport * 10**6)  # in order, as a topic delivers
+            controller.take(trajectory, arrival)
+
+
+@pytest.mark.parametrize("strategy", ["asynchronous", "blended", "rtc"])
+def test_chunks_of_one_motion_are_followed_as_if_they_were_one(strategy):
+    """Twenty chunks of the same motion, each 100 to 300 ms late: the command is that motion, in time."""
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
+    random = np.random.default_rng(0)
+    now, ready, stamp, boundaries = 0, 0, 0, 0
+    while boundaries < 20:
+        if now >= ready:
+            executor.add(chunk(wave(stamp), stamp), REST, now)
+            stamp, ready = now, now + int(random.uniform(0.1, 0.3) * 1e9)
+            boundaries += 1
+        trajectory = executor.plan(now)
+        if now > 10**9:
+            times = (trajectory.stamp + trajectory.times[:8]) * 1e-9
+            np.testing.assert_allclose(trajectory.positions[:8, 0], 0.4 * np.sin(2 * times), atol=2e-3)
+        now += PERIOD
+
+
+def test_the_entry_is_where_the_95th_percentile_of_the_latency_leads():
+    """Chunks that come earlier than the slowest ones wait: until then the earlier chunk goes on."""
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), 0), REST, now=300_000_000)
+    assert executor.latency == 300_000_000
+    follow(executor, 300_000_000, 500_000_000)
+    executor.add(chunk(np.tile([0.2, 0.05], (50, 1)), 480_000_000), REST, now=500_000_000)
+    entry = 480_000_000 + executor.latency
+    assert entry == 780_000_000 - 14_000_000  # 95 % of the way from 20 to 300 ms
+    positions = follow(executor, 500_000_000, 10**9)[:, 0]
+    moved = 500_000_000 + PERIOD * int(np.argmax(positions > 0.101))
+    assert entry - SMOOTHING * PERIOD < moved <= entry + SMOOTHING * PERIOD
+    np.testing.assert_allclose(positions[-1], 0.2, atol=1e-6)
+
+
+def follow(executor: ChunkExecutor, start: int, end: int) -> np.ndarray:
+    """Plan once a period and return the positions at those moments."""
+    return np.array([executor.plan(now).positions[0] for now in range(start, end, PERIOD)])
+
+
+def test_synchronous_executes_whole_chunks_and_asks_for_the_next_one_at_rest():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous"))
+    assert executor.wants_chunk(0)
+    executor.add(chunk(wave(0), stamp=0), REST, now=500_000_000)
+    begin = 500_000_000 + LEAD
+    positions = follow(executor, 500_000_000, begin + 50 * PERIOD)
+    # Action 0 is meant for the moment of arrival, whatever the latency was.
+    np.testing.assert_allclose(positions[22:45], wave(0)[20:43], atol=2e-3)
+    assert not executor.wants_chunk(begin + 40 * PERIOD)
+    now = begin + 60 * PERIOD
+    follow(executor, begin + 50 * PERIOD, now)
+    assert executor.wants_chunk(now)
+    np.testing.assert_allclose(executor.plan(now).positions[0], wave(0)[-1], atol=1e-6)
+
+
+def test_synchronous_executes_no_more_than_its_execution_horizon():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous", execution_horizon=10))
+    executor.add(chunk(wave(0), stamp=0), REST, now=0)
+    positions = follow(executor, 0, 40 * PERIOD)
+    np.testing.assert_allclose(positions[-1], wave(0)[9], atol=1e-6)
+
+
+def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="blended", ensemble_coefficient=1.0))
+    for value in (0.1, 0.4):
+        executor.add(chunk(np.tile([value, 0.05], (100, 1)), 0), REST, now=0)
+    positions = follow(executor, 0, 60 * PERIOD)
+    expected = (0.1 + np.exp(-1) * 0.4) / (1 + np.exp(-1))  # the older one weighs more
+    np.testing.assert_allclose(positions[-1], [expected, 0.05], atol=1e-6)
+
+
+def test_rtc_freezes_what_is_executed_during_inference():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="rtc"))
+    assert executor.prefix(0) is None
+    executor.add(chunk(wave(0), stamp=0), REST, now=100_000_000)
+    prefix = executor.prefix(200_000_000)
+    assert prefix.actions.shape == (50, 2)
+    np.testing.assert_allclose(prefix.actions[:40], wave(0)[10:], atol=1e-6)
+    # 100 ms of inference and 40 ms until a plan takes effect: seven steps are frozen, ten have no earlier action.
+    assert (prefix.weights[:7] == 1).all() and (prefix.weights[40:] == 0).all()
+    assert (np.diff(prefix.weights[6:41]) < 0).all()
+    assert executor.prefix(2 * 10**9) is None
+
+
+def test_a_chunk_is_not_executed_beyond_its_age():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_chunk_age=0.4))
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 100), stamp=0), REST, now=0)
+    follow(executor, 0, 400_000_000)
+    stopped = executor.plan(400_000_000)
+    # From the age on it brakes: 0.45 rad/s at 10 rad/s^2 takes three steps, the smoothing as many.
+    assert stopped.end <= 400_000_000 + LEAD + 7 * PERIOD
+    with pytest.raises(SafetyError, match=r"0\.50 s old when it was ready, max_chunk_age is 0\.4 s"):
+        executor.add(chunk(wave(0), stamp=0), REST, now=500_000_000)
 
 
 def test_a_chunk_that_is_over_is_refused():
     with pytest.raises(SafetyError, match="nothing of it is left"):
-        ChunkExecutor(WIDE, 0.02).splice(chunk(ramp(10)), np.zeros(2), now=10 * STEP)
+        ChunkExecutor(LIMITS, ASYNCHRONOUS).add(chunk(wave(0)), REST, now=50 * PERIOD)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(value):
-    actions = ramp(10)
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    actions = wave(0)
     actions[7, 1] = value
-    with pytest.raises(SafetyError, match="not finite"):
-        ChunkExecutor(LIMITS, 0.02).splice(chunk(actions), np.zeros(2), now=0)
-    with pytest.raises(SafetyError, match="not finite"):
-        ChunkExecutor(LIMITS, 0.02).splice(chunk(ramp(10)), np.array([0.0, value]), now=0)
+    with pytest.raises(SafetyError, match="actions: values of joint 'finger' are not finite"):
+        executor.add(chunk(actions), REST, now=0)
+    with pytest.raises(SafetyError, match="measured joints: values of joint 'arm' are not finite"):
+        executor.add(chunk(wave(0)), np.array([value, 0.0]), now=0)
+    assert executor.plan(0) is None
 
 
-finite = st.floats(-1e6, 1e6, width=32)
+def test_a_first_action_far_from_the_robot_is_refused():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
+    with pytest.raises(SafetyError, match=r"the first action is \+0\.600 from where joint 'arm' is measured"):
+        executor.add(chunk(np.tile([0.6, 0.05], (50, 1))), REST, now=0)
+    executor.add(chunk(np.tile([0.39, 0.05], (50, 1))), REST, now=0)
 
 
-# Three actions or more: at a latency of one whole step, the first two have passed.
-@given(
-    st.lists(st.tuples(finite, finite), min_size=3, max_size=20),
-    st.lists(st.tuples(finite, finite), min_size=3, max_size=20),
-    st.integers(0, STEP),
-    st.floats(0, 1),
+def test_a_robot_that_was_moved_at_rest_is_taken_up_where_it_is_and_one_that_does_not_follow_stops():
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
+    executor.add(chunk(np.tile([0.39, 0.05], (10, 1))), REST, now=0)
+    executor.plan(0)
+    moved = np.array([-0.7, 0.05])
+    with pytest.raises(SafetyError, match="the commanded position"):
+        executor.add(chunk(np.tile(moved, (10, 1)), 100_000_000), moved, now=100_000_000)
+    executor.hold()
+    follow(executor, 100_000_000, 10**9)
+    executor.add(chunk(np.tile(moved, (10, 1)), 10**9), moved, now=10**9)
+    np.testing.assert_allclose(executor.plan(10**9).positions[0], moved)
+
+
+@pytest.mark.parametrize(
+    ("actions", "culprit"),
+    [
+        ([[0.0, 0.0], [0.0, 0.2]], "position 0.200 of joint 'finger' at action 1"),
+        ([[0.0, 0.0], [0.05, 0.0]], "velocity 2.500 of joint 'arm' at action 0"),
+        ([[0.0, 0.0], [0.0, 0.0], [0.01, 0.0]], "acceleration 25.000 of joint 'arm' at action 0"),
+    ],
 )
-def test_no_actions_lead_out_of_the_limits_or_jump(first, second, latency, when):
-    executor = ChunkExecutor(LIMITS, 0.02)
-    before, now = np.zeros(2), latency
-    motion = executor.splice(chunk(first, stamp=0), before, now)
-    assert_within_limits(motion, before)
-    later = now + int(when * motion.times[-1])
-    before = executor.command_at(later)
-    motion = executor.splice(chunk(second, stamp=later - latency), np.array([9.0, 9.0]), later)
-    assert_within_limits(motion, before)
+def test_the_policy_reject_refuses_what_breaks_a_limit_and_names_it(actions, culprit):
+    executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, limit_policy="reject"))
+    with pytest.raises(SafetyError, match=culprit):
+        executor.add(chunk(actions), REST, now=0)
+    executor.add(chunk(wave(0)), REST, now=0)
 
 
-def assert_within_limits(motion, start) -> None:
-    assert (motion.positions >= LIMITS.position_min - 1e-9).all()
-    assert (motion.positions <= LIMITS.position_max + 1e-9).all()
-    steps = np.diff(motion.times, prepend=0)[:, None] * 1e-9
-    speeds = np.abs(np.diff(motion.positions, axis=0, prepend=start[None])) / steps
-    assert (speeds <= LIMITS.max_velocity * (1 + 1e-6) + 1e-6).all()
-    assert (np.abs(motion.velocities) <= LIMITS.max_velocity * (1 + 1e-6)).all()
-    assert not motion.velocities[-1].any()
+def test_a_hold_stops_as_fast_as_the_limits_allow_and_stays():
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now=0)
+    follow(executor, 0, 500_000_000)
+    moving = executor.plan(500_000_000)
+    assert moving.velocities[0, 0] == pytest.approx(0.9, rel=0.05)
+    executor.hold()
+    stopping = executor.plan(520_000_000)
+    # 0.9 rad/s at 10 rad/s^2: 90 ms, five steps, after the plan that stays and before the smoothing ends.
+    assert stopping.end <= 520_000_000 + LEAD + (5 + SMOOTHING) * PERIOD
+    resting = executor.plan(10**9)
+    assert resting.at_rest and np.ptp(resting.positions, axis=0).max() == 0
 
 
-def test_a_motion_between_the_points_overshoots_no_limit():
-    """With these velocities the cubic between two points stays between them, also at turns."""
-    from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFollower
-
-    random = np.random.default_rng(0)
-    motion = ChunkExecutor(LIMITS, 0.02).splice(chunk(random.uniform(-9, 9, (50, 2))), np.zeros(2), now=0)
-    follower = TrajectoryFollower(np.zeros(2))
-    follower.replace(JointTrajectory(0, motion.times, motion.positions, motion.velocities), now=0)
-    points = np.vstack([np.zeros(2), motion.positions])
-    for index in range(len(motion.times)):
-        ends = points[index : index + 2]
-        begin = motion.times[index] - STEP
-        inner = np.array([follower.sample(int(begin + f * STEP))[0] for f in np.linspace(0, 1, 9)])
-        assert (inner >= ends.min(axis=0) - 1e-9).all() and (inner <= ends.max(axis=0) + 1e-9).all()
-
-
-def test_a_hold_stops_where_the_robot_is_commanded_to_be():
-    executor = ChunkExecutor(WIDE, 0.02)
-    executor.splice(chunk(ramp(10)), np.zeros(2), now=0)
-    hold = executor.hold(now=int(3.5 * STEP))
-    np.testing.assert_allclose(hold.positions, [[3.5, -3.5]])
-    assert not hold.velocities.any()
-    np.testing.assert_allclose(executor.command_at(10**12), [3.5, -3.5])
-
-
-def test_there_is_nothing_to_hold_before_the_first_chunk_or_after_a_reset():
-    executor = ChunkExecutor(WIDE, 0.02)
-    assert executor.hold(now=0) is None
-    executor.splice(chunk(ramp(10)), np.zeros(2), now=0)
+def test_there_is_no_motion_before_the_first_chunk_or_after_a_reset():
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.hold()
+    assert executor.plan(0) is None
+    executor.add(chunk(wave(0)), REST, now=0)
     executor.reset()
-    assert executor.hold(now=0) is None and executor.command_at(0) is None
+    assert executor.plan(0) is None
+
+
+def test_when_the_clock_jumps_back_the_robot_stops_where_it_is_and_goes_on_with_new_chunks():
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    start = 100 * 10**9
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50), start), REST, start)
+    before = follow(executor, start, start + 400_000_000)[-1]
+    now = 5 * 10**9
+    jumped = executor.plan(now)
+    assert_within_limits(jumped)
+    np.testing.assert_allclose(jumped.positions[0], before, atol=1e-9)
+    assert jumped.stamp == now and jumped.end <= now + LEAD + 10 * PERIOD
+    with pytest.raises(SafetyError, match=r"-95.* s old"):
+        executor.add(chunk(wave(0), start), before, now)
+    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), now), before, now + PERIOD)
+    np.testing.assert_allclose(follow(executor, now + PERIOD, now + 10**9)[-1], [0.1, 0.05], atol=1e-6)
+
+
+def test_after_the_clock_jumped_ahead_the_robot_rests_where_its_last_plan_ended():
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now=0)
+    end = executor.plan(0).positions[-1]
+    later = executor.plan(10**12)
+    assert later.at_rest
+    np.testing.assert_allclose(later.positions[0], end)
+
+
+def test_speed_scaling_slows_the_motion_and_its_velocity_limit():
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.speed_scaling = 0.25
+    executor.add(chunk(np.linspace(REST, REST + AWAY * 0.4 / 0.9, 20)), REST, now=0)
+    positions = follow(executor, 0, 2 * 10**9)
+    speeds = np.abs(np.diff(positions[:, 0])) / 0.02
+    assert speeds.max() <= 0.25 * 2.0 + 1e-9
+    # The way of 0.4 rad that the chunk makes in 0.38 s takes four times as long.
+    np.testing.assert_allclose(positions[40, 0], 0.4 * (40 * 0.02) / (19 * 0.08), atol=2e-3)
 
 
 def test_from_outside_of_the_limits_the_way_leads_back_inside():
-    motion = ChunkExecutor(LIMITS, 0.02).splice(chunk(np.full((100, 2), 5.0)), np.array([1.5, -2.5]), now=0)
-    assert (np.diff(motion.positions[:, 0]) <= 1e-9).all()
-    np.testing.assert_allclose(motion.positions[-1], [1.0, 2.0])
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    outside = np.array([1.5, -0.2])
+    executor.add(chunk(np.tile([5.0, 5.0], (50, 1))), outside, now=0)
+    positions = follow(executor, 0, 10**9)
+    assert (np.diff(positions[:, 0]) <= 1e-9).all() and positions[:, 0].max() <= 1.5
+    np.testing.assert_allclose(positions[-1], [1.0, 0.1], atol=1e-6)

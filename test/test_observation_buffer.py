@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 
-from pi0_ttnn_ros.observation_buffer import JOINT_STATES, ObservationBuffer
+import pytest
+
+from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
 
 SECOND = 10**9
 NOW = 1_000 * SECOND
 
 
-def filled(instruction="wave") -> ObservationBuffer:
-    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, instruction)
+def filled(instruction="wave", sync_tolerance=1.0) -> ObservationBuffer:
+    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, instruction, sync_tolerance, now=NOW)
     buffer.put("base", NOW - 3, "image")
     buffer.put(JOINT_STATES, NOW - 7, "joints")
     return buffer
@@ -48,12 +50,46 @@ def test_a_foreign_clock_is_told_from_a_delay():
 
 
 def test_what_never_came_is_named():
-    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, "  ")
+    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, "  ", sync_tolerance=0.1, now=NOW)
     assert buffer.stale_inputs(NOW) == {
         "base": "nothing received",
         JOINT_STATES: "nothing received",
         "instruction": "none given yet",
     }
+
+
+def test_stamps_that_are_too_far_apart_make_no_snapshot_and_are_named_when_it_lasts():
+    buffer = filled(sync_tolerance=0.1)
+    buffer.put("base", NOW - int(0.15 * SECOND), "image")
+    assert buffer.snapshot(NOW) is None and not buffer.stale_inputs(NOW)
+    assert buffer.skew() == pytest.approx(0.15)
+    assert not any(buffer.states(NOW).values())
+    later = NOW + int(0.6 * SECOND)  # than the longest timeout after the last snapshot
+    buffer.put("base", later - int(0.15 * SECOND), "image")
+    buffer.put(JOINT_STATES, later, "joints")
+    assert "base is 0.150 s behind the newest input" in buffer.states(later)["synchronisation"]
+    buffer.put("base", later, "image")
+    assert buffer.snapshot(later) is not None and not any(buffer.states(later).values())
+
+
+def test_instruction_and_heartbeat_have_timeouts_where_they_are_given():
+    timeouts = {JOINT_STATES: 10.0, INSTRUCTION: 2.0, HEARTBEAT: 0.5}
+    buffer = ObservationBuffer(timeouts, "wave", sync_tolerance=0.1, now=NOW)
+    buffer.put(JOINT_STATES, NOW, "joints")
+    assert buffer.stale_inputs(NOW) == {HEARTBEAT: "nothing received"}
+    buffer.put(HEARTBEAT, NOW, None)
+    assert buffer.snapshot(NOW).images == {}
+    assert set(buffer.stale_inputs(NOW + SECOND)) == {HEARTBEAT}
+    assert set(buffer.stale_inputs(NOW + 3 * SECOND)) == {HEARTBEAT, INSTRUCTION}
+
+
+def test_after_the_clock_jumped_back_only_new_messages_count():
+    buffer = filled()
+    earlier = NOW - 30 * SECOND
+    assert set(buffer.stale_inputs(earlier)) == {"base", JOINT_STATES}
+    buffer.put("base", earlier, "new image")
+    buffer.put(JOINT_STATES, earlier, "new joints")
+    assert buffer.snapshot(earlier).stamp == earlier
 
 
 def test_whoever_waits_is_woken_by_an_input():

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ros_helpers import without_ros_environment
 
@@ -78,6 +79,31 @@ def test_the_install_space_stands_alone(tmp_path):
     share = prefix / "share/pi0_ttnn_ros"
     for file in ("launch/policy.launch.py", "launch/demo.launch.py", "config/aloha.yaml", "config/demo.yaml"):
         assert (share / file).exists()
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_robot_set_up_is_right_in_itself(file):
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from pi0_ttnn_core.robot import robot_from_yaml
+    from pi0_ttnn_ros.controllers import TYPES
+    from pi0_ttnn_ros.parameters import DECLARATIONS
+
+    robot = robot_from_yaml(file)
+    ((_, node),) = yaml.safe_load(file.read_text()).items()
+    values = node["ros__parameters"]
+    known = {declaration.name.partition(".")[0] for declaration in DECLARATIONS}
+    assert values.keys() <= known
+    assert len(values["camera_topics"]) == len(robot.cameras)
+    for name in ("position_min", "position_max", "max_velocity", "max_acceleration"):
+        assert len(values[name]) == len(robot.joint_names), name
+        assert all(isinstance(value, float) for value in values[name]), name
+    assert all(low < high for low, high in zip(values["position_min"], values["position_max"], strict=True))
+    of_joint = values.get("controller_of_joint", [0] * len(robot.joint_names))
+    types = values.get("controller_types", ["joint_trajectory"])
+    assert len(of_joint) == len(robot.joint_names) and set(of_joint) == set(range(len(types)))
+    assert set(types) <= TYPES.keys()
+    for joint, index in zip(robot.joint_names, of_joint, strict=True):
+        assert types[index] != "gripper_command" or of_joint.count(index) == 1, joint
 
 
 def test_the_command_works_without_ros(tmp_path):

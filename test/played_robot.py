@@ -1,0 +1,282 @@
+"""A robot that the test plays: its sensors, its controller's ears, and what must hold of all that it is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import cv2
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.chunk_executor import LEAD, SMOOTHING
+from pi0_ttnn_ros.conversions import nanoseconds, time_message
+from pi0_ttnn_ros.parameters import LIVE
+from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory as Motion
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
+from ros_helpers import Listener
+
+JOINTS = [f"{side}_{number}" for side in ("left", "right") for number in range(7)]
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+POSITION_MIN = -2.0
+POSITION_MAX = 0.45  # below where some actions want to go, and where the gripper rests
+MAX_VELOCITY = 1.5
+MAX_ACCELERATION = 10.0
+MAX_CHUNK_AGE = 2.0
+PERIOD = 0.05  # seconds
+
+
+class Robot(Listener):
+    """Publishes images and joint states at 20 Hz while `alive`, and keeps what the policy publishes.
+
+    silent: names of the cameras, or "joint_states", that are not published
+    frozen: names of the cameras whose images repeat an old stamp
+    slow: for a camera every how many periods it is published
+    sizes: for a camera height and width of its images
+    clock: where it is set, nanoseconds of the simulated time, which goes on with each period
+    """
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__("robot", namespace)
+        self.namespace = namespace
+        self.reset()
+        self._periods = 0
+        self._images = {
+            name: self.node.create_publisher(Image, f"{name}/image", qos_profile_sensor_data) for name in CAMERAS
+        }
+        self._compressed = self.node.create_publisher(
+            CompressedImage, "base_0_rgb/image/compressed", qos_profile_sensor_data
+        )
+        self.node.create_publisher(String, "text", 1)
+        self._instruction = self.node.create_publisher(String, "pi0_policy/instruction", 10)
+        self._clock = self.node.create_publisher(Clock, "/clock", 10)
+        self._joint_states = self.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+        self.trajectories = self.hear(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
+        self.chunks = self.hear(ActionChunk, "pi0_policy/action_chunk")
+        self.statuses = self.hear(PolicyStatus, "pi0_policy/status", LATCHED)
+        self.diagnostics = self.hear(DiagnosticArray, "/diagnostics")
+        self.node.create_timer(PERIOD, self._publish)
+
+    def reset(self) -> None:
+        """Be a robot without any fault."""
+        self.alive = True
+        self.joint_names = list(JOINTS)
+        self.positions = [*REST_POSE, *REST_POSE]
+        self.encoding = "rgb8"
+        self.silent: set[str] = set()
+        self.frozen: dict[str, Any] = {}
+        self.slow: dict[str, int] = {}
+        self.sizes = dict.fromkeys(CAMERAS, (48, 64))
+        self.clock: int | None = None
+
+    @property
+    def status(self) -> PolicyStatus:
+        return self.statuses[-1]
+
+    def instruct(self, text: str) -> None:
+        _configured.pop(self.namespace, None)  # the next test wants the instruction of the parameters
+        self.spin_until(self._instruction.get_subscription_count, what="a subscription")
+        self._instruction.publish(String(data=text))
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, "pi0_policy/change_state", request).success
+
+    def set_parameters(self, **values):
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        return self.call(
+            SetParameters, "pi0_policy/set_parameters", SetParameters.Request(parameters=parameters)
+        ).results
+
+    def trigger(self, name: str) -> None:
+        assert self.call(Trigger, f"pi0_policy/{name}", Trigger.Request()).success
+
+    def enable(self, enabled: bool) -> None:
+        assert self.call(SetBool, "pi0_policy/enable", SetBool.Request(data=enabled)).success
+
+    def wait_for_chunks(self, count: int = 1) -> None:
+        wanted = len(self.chunks) + count
+        self.spin_until(lambda: len(self.chunks) >= wanted, what=f"{count} chunks: {self.status}")
+
+    def wait_for_motion(self) -> None:
+        self.spin_until(lambda: self.trajectories and not is_hold(self.trajectories[-1]), what="a motion")
+
+    def wait_for_hold(self) -> None:
+        self.spin_until(lambda: is_hold(self.trajectories[-1]), what="a hold")
+
+    def wait_for_status(self, wanted, what: str) -> None:
+        """Wait until a status, which may be the newest one already, is as `wanted`."""
+        self.spin_until(lambda: wanted(self.status), what=f"{what}: {self.status}")
+
+    def hears_nothing_for(self, statuses: int) -> bool:
+        """Whether no trajectory comes while so many statuses do."""
+        before, count = len(self.trajectories), len(self.statuses)
+        self.spin_until(lambda: len(self.statuses) >= count + statuses, what="statuses")
+        return len(self.trajectories) == before
+
+    def _publish(self) -> None:
+        stamp = self.node.get_clock().now().to_msg()
+        if self.clock is not None:
+            self.clock += round(PERIOD * 1e9)
+            stamp = time_message(self.clock)
+            self._clock.publish(Clock(clock=stamp))
+        self._periods += 1
+        if not self.alive:
+            return
+        for name, publisher in self._images.items():
+            if name in self.silent or self._periods % self.slow.get(name, 1):
+                continue
+            height, width = self.sizes[name]
+            message = Image(height=height, width=width, encoding=self.encoding, step=3 * width)
+            message.data.frombytes(bytes([90]) * (3 * height * width))
+            message.header.stamp = self.frozen.get(name, stamp)
+            publisher.publish(message)
+        jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+        compressed = CompressedImage(format="jpeg", data=jpeg)
+        compressed.header.stamp = stamp
+        self._compressed.publish(compressed)
+        if "joint_states" not in self.silent:
+            message = JointState(name=self.joint_names, position=self.positions)
+            message.header.stamp = stamp
+            self._joint_states.publish(message)
+
+
+def good_parameters(checkpoint) -> dict:
+    return {
+        "checkpoint": str(checkpoint),
+        "backend": "torch",
+        "num_steps": 2,
+        "instruction": "wave",
+        "inference_rate": 20.0,
+        "inference_timeout": 60.0,
+        "strategy": "asynchronous",
+        "time_step": 0.02,
+        "cameras": list(CAMERAS),
+        "camera_topics": [f"{name}/image" for name in CAMERAS],
+        "joint_names": JOINTS,
+        "position_min": [POSITION_MIN] * 14,
+        "position_max": [POSITION_MAX] * 14,
+        "max_velocity": [MAX_VELOCITY] * 14,
+        "max_acceleration": [MAX_ACCELERATION] * 14,
+        "max_chunk_age": MAX_CHUNK_AGE,
+        # The robot of these tests does not follow what it is told.
+        "max_jump_time": 5.0,
+        "sync_tolerance": 1.0,
+        "input_wait": 30.0,
+        # Where the cores are busy the robot of these tests is slow too; only some tests wait for these.
+        "image_timeout": 10.0,
+        "joint_state_timeout": 10.0,
+        "controller_topics": ["joint_trajectory_controller/joint_trajectory"],
+        "controller_types": ["joint_trajectory"],
+        "controller_of_joint": [0] * 14,
+        "heartbeat_timeout": 0.0,
+        "instruction_timeout": 0.0,
+        "speed_scaling": 1.0,
+        "dry_run": False,
+        "use_sim_time": False,
+    }
+
+
+def ros_arguments(parameters: dict) -> list[str]:
+    """Return parameters as the command line of a node has them: in YAML."""
+    return [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+
+
+# What each node is configured with, by its namespace: where the next test wants the same it need not load anew.
+_configured: dict[str, dict] = {}
+
+
+def activate(robot: Robot, checkpoint, **changes) -> None:
+    """Take the node to active with `good_parameters` but for `changes`, configured anew only where it has to be."""
+    wanted = good_parameters(checkpoint) | changes
+    fixed = {name: value for name, value in wanted.items() if name not in LIVE}
+    if _configured.get(robot.namespace) != fixed:
+        bring_down(robot)
+        assert all(result.successful for result in robot.set_parameters(**wanted))
+        assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
+        _configured[robot.namespace] = fixed
+    live = {name: value for name, value in wanted.items() if name in LIVE}
+    assert all(result.successful for result in robot.set_parameters(**live))
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def deactivate(robot: Robot) -> None:
+    """Leave the node inactive or unconfigured, whatever state a test left it in, with nothing that fails."""
+    robot.reset()
+    robot.wait_for_status(lambda status: status.lifecycle_state, "a status")
+    robot.change_state(Transition.TRANSITION_DEACTIVATE)
+
+
+def bring_down(robot: Robot) -> None:
+    """Leave the node unconfigured, whatever state it is in."""
+    _configured.pop(robot.namespace, None)
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        robot.change_state(transition)  # one that the state does not allow is refused
+
+
+def points_of(trajectory: JointTrajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return times in nanoseconds from the stamp, positions and velocities."""
+    times = np.array([nanoseconds(point.time_from_start) for point in trajectory.points])
+    positions = np.array([point.positions for point in trajectory.points])
+    return times, positions, np.array([point.velocities for point in trajectory.points])
+
+
+def is_hold(trajectory: JointTrajectory) -> bool:
+    """Whether it tells the robot to stay where it is."""
+    return not any(any(point.velocities) for point in trajectory.points)
+
+
+def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
+    """Each of them is finite, ends at rest and is within the limits, and goes on where the one before leads to."""
+    for trajectory in trajectories:
+        times, positions, velocities = points_of(trajectory)
+        assert trajectory.joint_names == JOINTS
+        assert times[0] == 0 and (np.diff(times) > 0).all()
+        assert np.isfinite(positions).all() and np.isfinite(velocities).all()
+        assert not velocities[-1].any()
+        assert positions.min() >= POSITION_MIN - 1e-9
+        assert positions[-1].max() <= max(POSITION_MAX, positions[0].max()) + 1e-9
+        assert np.abs(velocities).max() <= MAX_VELOCITY * 1.001
+        accelerations = np.diff(velocities, axis=0) / (np.diff(times) * 1e-9)[:, None]
+        assert np.abs(accelerations).max() <= MAX_ACCELERATION * 1.001
+    for before, after in itertools.pairwise(trajectories):
+        elapsed = nanoseconds(after.header.stamp) - nanoseconds(before.header.stamp)
+        if 0 < elapsed <= LEAD:
+            commanded = _follower(before).sample(nanoseconds(after.header.stamp))
+            np.testing.assert_allclose(after.points[0].positions, commanded[0], atol=1e-6)
+            np.testing.assert_allclose(after.points[0].velocities, commanded[1], atol=1e-6)
+
+
+def assert_no_old_chunks(robot: Robot) -> None:
+    """Nothing moves longer after the newest observation than a chunk may be old, and the robot needs to stop."""
+    stamps = sorted(nanoseconds(chunk.header.stamp) for chunk in robot.chunks)
+    stop = LEAD + round((MAX_VELOCITY / MAX_ACCELERATION + (SMOOTHING + 1) * 0.02) * 1e9)
+    for trajectory in robot.trajectories:
+        times, _, velocities = points_of(trajectory)
+        moving = np.flatnonzero(velocities.any(axis=1))
+        if len(moving) and stamps and stamps[0] <= nanoseconds(trajectory.header.stamp):
+            start = nanoseconds(trajectory.header.stamp)
+            newest = max(stamp for stamp in stamps if stamp <= start)
+            assert start + times[moving[-1]] <= newest + MAX_CHUNK_AGE * 1e9 + stop
+
+
+def _follower(trajectory: JointTrajectory) -> TrajectoryFollower:
+    """Return what a controller does that follows it from the beginning."""
+    times, positions, velocities = points_of(trajectory)
+    start = nanoseconds(trajectory.header.stamp)
+    following = TrajectoryFollower(positions[0])
+    following.replace(Motion(start, times, positions, velocities), start - 1)
+    return following
