@@ -36,6 +36,7 @@ PARAMETERS = Path("config") / "demo.yaml"
 # Where the card is simulated, an inference takes half a minute, and the robot waits for it in time of its own.
 SIMULATED_CARD_FACTOR = 0.01
 SIMULATED_CARD_START = 3600.0  # seconds to compile kernels and to warm up
+SIMULATED_CARD_PATIENCE = ["-p", f"load_timeout:={SIMULATED_CARD_START}", "-p", "inference_timeout:=600.0"]
 
 
 class DemoError(RuntimeError):
@@ -55,6 +56,7 @@ class Demo:
         self.factor = SIMULATED_CARD_FACTOR if card_is_simulated else 1.0
         self.start_timeout = SIMULATED_CARD_START if card_is_simulated else START_TIMEOUT
         self.robot_time = ["-p", f"use_sim_time:={str(card_is_simulated).lower()}"]
+        self.patience = SIMULATED_CARD_PATIENCE if card_is_simulated else []
         self._start = time.monotonic()
         self._stopping = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -149,7 +151,7 @@ def run(demo: Demo, checkpoint: Path, backend: str, seconds: float) -> None:
         from ament_index_python.packages import get_package_share_directory
 
         parameters = Path(get_package_share_directory("pi0_ttnn_ros")) / PARAMETERS
-    options = ["-p", f"checkpoint:={checkpoint}", "-p", f"backend:={backend}", *demo.robot_time]
+    options = ["-p", f"checkpoint:={checkpoint}", "-p", f"backend:={backend}", *demo.robot_time, *demo.patience]
     demo.start_process("policy_node", "--ros-args", "--params-file", str(parameters), *options)
     demo.change_state(Transition.TRANSITION_CONFIGURE, "configure")
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
