@@ -167,4 +167,7 @@ def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint
 
 @pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "config").glob("*.yaml")), ids=lambda f: f.name)
 def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
-    assert not misfits(robot_from_yaml(file), open_checkpoint(tiny_checkpoint).settings)
+    robot = robot_from_yaml(file)
+    joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many
+    settings = replace(open_checkpoint(tiny_checkpoint).settings, state_size=joints, action_size=joints)
+    assert not misfits(robot, settings)
