@@ -8,7 +8,9 @@ import ttnn
 from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import Checkpoint
+from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.tt.common import TILE
 from pi0_ttnn_core.tt.device import can_trace, open_device
 from pi0_ttnn_core.tt.inputs import host_inputs
 from pi0_ttnn_core.tt.model import PI0ModelTTNN
@@ -29,6 +31,7 @@ class TTNNBackend:
     ) -> None:
         """Load the weights; `traced` captures an inference and replays it, else operations run one by one."""
         self.config = checkpoint.config
+        _check_sizes(self.config)
         self._traced = traced and can_trace()
         self._session: Session | None = None
         self._batch = 0
@@ -55,11 +58,12 @@ class TTNNBackend:
             )
         if num_steps != self.model.num_steps:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
-        self.upload(inputs)
-        assert self._session is not None
         try:
+            self.upload(inputs)
+            assert self._session is not None
             actions = self._session.run()
         except RuntimeError as error:
+            # The next inference begins anew.
             self._end_session()
             raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
@@ -84,6 +88,15 @@ class TTNNBackend:
         session, self._session = self._session, None
         if session is not None:
             session.close()
+
+
+def _check_sizes(config: PI0Config) -> None:
+    head_dim = config.prefix.head_dim
+    if head_dim % (2 * TILE):
+        raise BackendError(
+            f"head_dim is {head_dim}, but the rotary embedding on the device takes multiples of {2 * TILE}: "
+            "run this model with backend torch"
+        )
 
 
 def complete(inputs: ModelInputs, num_cameras: int) -> ModelInputs:

@@ -94,9 +94,12 @@ class Session:
         """Run once, which compiles the kernels, then capture."""
         self._move_inputs()
         self._run_model()
-        self._trace = ttnn.begin_trace_capture(self._device, cq_id=COMPUTE_QUEUE)
-        self._actions = self._run_model()
-        ttnn.end_trace_capture(self._device, self._trace, cq_id=COMPUTE_QUEUE)
+        trace = ttnn.begin_trace_capture(self._device, cq_id=COMPUTE_QUEUE)
+        try:
+            self._actions = self._run_model()
+        finally:
+            ttnn.end_trace_capture(self._device, trace, cq_id=COMPUTE_QUEUE)
+        self._trace = trace
 
 
 def present(inputs: HostInputs) -> dict[str, torch.Tensor]:

@@ -35,10 +35,11 @@ ODD_PI05 = replace(ODD, pi05=True, num_tokens=41)
 
 @dataclass(frozen=True)
 class Request:
-    """The arrays of ModelInputs, and how many Euler steps are asked for."""
+    """The arrays of ModelInputs, how many Euler steps are asked for, and whether something else fills the cores' L1."""
 
     arrays: dict[str, np.ndarray]
     num_steps: int
+    l1_is_full: bool = False
 
 
 def answers(checkpoint: Path, requests: list[Request], folder: Path, traced: bool) -> list[np.ndarray | str]:
@@ -48,7 +49,8 @@ def answers(checkpoint: Path, requests: list[Request], folder: Path, traced: boo
     """
     folder.mkdir()
     for number, request in enumerate(requests):
-        np.savez(folder / f"{number}.npz", **request.arrays, num_steps=request.num_steps)
+        asked = {"num_steps": request.num_steps, "l1_is_full": request.l1_is_full}
+        np.savez(folder / f"{number}.npz", **request.arrays, **asked)
     # The user's cache of converted weights is left alone.
     environment = {**os.environ, "PI0_TTNN_CACHE": str(checkpoint.parent / "cache")}
     script = Path(__file__).with_name("run_requests.py")

@@ -1,7 +1,7 @@
 """Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op"`.
 
-FOLDER/0.npz and so on hold the arrays and `num_steps`; 0.npy will hold the actions, or 0.txt the refusal. The backend
-is loaded for the number of steps of the first.
+FOLDER/0.npz and so on hold the arrays, `num_steps` and `l1_is_full`; 0.npy will hold the actions, or 0.txt the refusal.
+The backend is loaded for the number of steps of the first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,16 @@ from pi0_ttnn_core.model_inputs import model_inputs
 from pi0_ttnn_core.wormhole import select_wormhole
 
 
+def fill_l1(device):
+    """Return a tensor that leaves the cores' L1 a few tiles."""
+    import ttnn
+
+    view = ttnn.get_memory_view(device, ttnn.BufferType.L1)
+    tiles = (view.largest_contiguous_bytes_free_per_bank // ttnn.tile_size(ttnn.bfloat16) - 8) * view.num_banks
+    shape = ttnn.Shape((1, 1, 32, 32 * tiles))
+    return ttnn.allocate_tensor_on_device(shape, ttnn.bfloat16, ttnn.TILE_LAYOUT, device, ttnn.L1_MEMORY_CONFIG)
+
+
 def main() -> None:
     checkpoint, folder = open_checkpoint(sys.argv[1]), Path(sys.argv[2])
     files = sorted(folder.glob("*.npz"), key=lambda file: int(file.stem))
@@ -28,12 +38,14 @@ def main() -> None:
     backend = TTNNBackend(checkpoint, wormhole.name, "default", num_steps, traced=sys.argv[3] == "traced")
     for file in files:
         arrays = dict(np.load(file))
-        num_steps = int(arrays.pop("num_steps"))
+        num_steps, l1_is_full = int(arrays.pop("num_steps")), bool(arrays.pop("l1_is_full"))
+        hog = fill_l1(backend.model.device) if l1_is_full else None
         inputs, _ = model_inputs(arrays, checkpoint.config)
         try:
             np.save(file.with_suffix(".npy"), backend.sample_actions(inputs, num_steps))
         except BackendError as error:
             file.with_suffix(".txt").write_text(str(error), encoding="utf-8")
+        del hog
     backend.close()
 
 

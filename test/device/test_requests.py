@@ -36,19 +36,19 @@ class Answered:
 
 def requests_to(config: PI0Config) -> dict[str, Request]:
     first = Request(random_arrays(config, [[True, True, True]], [9]), STEPS)
+    two = random_arrays(config, [[True, False, True], [False, True, False]], [5, config.num_tokens])
     return {
         FIRST: first,
         "one camera alone": Request(random_arrays(config, [[True]], [1]), STEPS),
         "too many tokens": Request(random_arrays(config, [[True]], [config.num_tokens + 1]), STEPS),
         "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
         AGAIN: first,
-        "batch of two, masked cameras, prompts of two lengths": Request(
-            random_arrays(config, [[True, False, True], [False, True, False]], [5, config.num_tokens]), STEPS
-        ),
+        "no room in L1": Request(two, STEPS, l1_is_full=True),
+        "batch of two, masked cameras, prompts of two lengths": Request(two, STEPS),
     }
 
 
-REFUSED = {"too many tokens", "other number of steps"}
+REFUSED = {"too many tokens", "other number of steps", "no room in L1"}
 ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
 
 
@@ -94,3 +94,8 @@ def test_more_tokens_than_the_device_is_set_up_for_are_refused(answered):
 def test_another_number_of_steps_is_refused(answered):
     refusal = answered.device["other number of steps"]
     assert refusal == f"loaded for {STEPS} Euler steps, asked for {STEPS - 1}"
+
+
+def test_an_inference_that_fails_on_the_device_is_told_and_the_next_one_runs(answered):
+    """The next one is the batch of two, whose actions are compared with the reference's."""
+    assert answered.device["no room in L1"].startswith("the inference failed on the device: ")
