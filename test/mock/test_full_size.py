@@ -16,9 +16,10 @@ from pi0_ttnn_core.tensors import expected_shapes
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 
 MAX_DRAM = 6 * 2**30
-# The aims, at the default preset.
+# The aims, at the default preset. The time is an n150's with its 64 cores; with fewer it may take as much longer.
 MAX_DEVICE_OPS = 2500
 MAX_ROOFLINE_MS = 60
+CORES = {"8x8": 64, "8x7": 56}
 
 
 @pytest.fixture(scope="module", params=["pi0 8x8", "pi05 8x8", "pi0 8x7", "pi05 8x7"])
@@ -29,7 +30,12 @@ def graph(request, tmp_path_factory) -> dict:
     command = [sys.executable, "-m", "pi0_ttnn_core.cli", "graph", *options]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert run.returncode == 0, run.stderr[-4000:]
-    return {"config": CONFIGS[config], "page": (folder / "page.md").read_text(), **json.loads(run.stdout)}
+    return {
+        "config": CONFIGS[config],
+        "cores": CORES[grid],
+        "page": (folder / "page.md").read_text(),
+        **json.loads(run.stdout),
+    }
 
 
 def test_nothing_leaves_the_device_and_nothing_comes_in(graph):
@@ -78,7 +84,7 @@ def test_few_enough_device_ops(graph):
 
 
 def test_short_enough_by_the_model(graph):
-    assert graph["roofline_ms"] <= MAX_ROOFLINE_MS
+    assert graph["roofline_ms"] <= MAX_ROOFLINE_MS * CORES["8x8"] / graph["cores"]
 
 
 def flops(config: PI0Config) -> dict[str, float]:
