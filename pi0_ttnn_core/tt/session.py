@@ -33,6 +33,8 @@ class Session:
         self._uploaded: dict[str, torch.Tensor] = {}
         self._staging = device_inputs(inputs, self._device)
         self._inputs = device_inputs(inputs, self._device)
+        # Kept, as a copy may still be under way when `upload` returns.
+        self._host: dict[str, Tensor] = {}
         self._staged: set[str] = set()
         self._moved: ttnn.MeshEvent | None = None
         self._arrived: ttnn.MeshEvent | None = None
@@ -56,8 +58,8 @@ class Session:
             ttnn.wait_for_event(self._upload_queue, self._moved)
         for name, values in changed.items():
             dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
-            host = ttnn.from_torch(values, dtype=dtype, layout=layout)
-            ttnn.copy_host_to_device_tensor(host, getattr(self._staging, name), cq_id=self._upload_queue)
+            self._host[name] = ttnn.from_torch(values, dtype=dtype, layout=layout)
+            ttnn.copy_host_to_device_tensor(self._host[name], getattr(self._staging, name), cq_id=self._upload_queue)
         self._uploaded |= changed
         self._staged |= set(changed)
         if self._upload_queue != COMPUTE_QUEUE:
