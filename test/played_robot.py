@@ -47,6 +47,7 @@ class Robot(Listener):
     slow: for a camera every how many periods it is published
     sizes: for a camera height and width of its images
     clock: where it is set, nanoseconds of the simulated time, which goes on with each period
+    image_stamps: for each camera the stamps of all that was published, nanoseconds
     """
 
     def __init__(self, namespace: str) -> None:
@@ -54,6 +55,7 @@ class Robot(Listener):
         self.namespace = namespace
         self.reset()
         self._periods = 0
+        self.image_stamps: dict[str, list[int]] = {name: [] for name in CAMERAS}
         self._images = {
             name: self.node.create_publisher(Image, f"{name}/image", qos_profile_sensor_data) for name in CAMERAS
         }
@@ -143,6 +145,7 @@ class Robot(Listener):
             message = Image(height=height, width=width, encoding=self.encoding, step=3 * width)
             message.data.frombytes(bytes([90]) * (3 * height * width))
             message.header.stamp = self.frozen.get(name, stamp)
+            self.image_stamps[name].append(nanoseconds(message.header.stamp))
             publisher.publish(message)
         jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
         compressed = CompressedImage(format="jpeg", data=jpeg)

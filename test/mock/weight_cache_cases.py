@@ -1,12 +1,20 @@
-"""Converted weights on disk: kept once, and never trusted when they are damaged."""
+"""Converted weights on disk: kept once, and never trusted when they are damaged.
+
+Run by `test_weight_cache.py` in a process of its own: TTNN converts nothing without a device, here a mock.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
+
+descriptor = tempfile.TemporaryDirectory()
+select_mock_wormhole("8x8", Path(descriptor.name))
+
 import numpy as np
 import pytest
-
-pytest.importorskip("ttnn", reason="ttnn is not installed")
-
 import torch
 import ttnn
 

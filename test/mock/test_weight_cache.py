@@ -1,0 +1,19 @@
+"""The cache of converted weights: the cases of `weight_cache_cases.py`, on a mock Wormhole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
+
+
+def test_every_case_of_the_cache(tmp_path):
+    cases = Path(__file__).parent / "weight_cache_cases.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0 and "12 passed" in run.stdout, run.stdout[-4000:] + run.stderr[-2000:]
