@@ -427,8 +427,9 @@ def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_
     robot.enable(False)
     robot.wait_for_hold()
     robot.wait_for_status(lambda status: status.activity == "disabled", "a status that says so")
-    assert robot.hears_nothing_for(statuses=2)
+    # Others move it meanwhile, and the node sees where.
     robot.positions[0] = -0.4
+    assert robot.hears_nothing_for(statuses=2)
     heard = len(robot.trajectories)
     robot.enable(True)
     robot.spin_until(lambda: len(robot.trajectories) > heard, what="a motion")

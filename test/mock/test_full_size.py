@@ -1,14 +1,13 @@
-"""PI0 and PI0.5 at full size on a mock Wormhole n150, captured as a user captures them: `pi0-ttnn graph --json`."""
+"""PI0 and PI0.5 at full size on a mock Wormhole n150, captured as a user captures them: see `captures.py`."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from importlib.util import find_spec
 from math import prod
 
 import pytest
+from captures import CAPTURES
 
 from pi0_ttnn_core.configs import CONFIGS, GemmaConfig, PI0Config
 from pi0_ttnn_core.tensors import expected_shapes
@@ -22,20 +21,12 @@ MAX_ROOFLINE_MS = 60
 CORES = {"8x8": 64, "8x7": 56}
 
 
-@pytest.fixture(scope="module", params=["pi0 8x8", "pi05 8x8", "pi0 8x7", "pi05 8x7"])
-def graph(request, tmp_path_factory) -> dict:
+@pytest.fixture(scope="module", params=CAPTURES)
+def graph(request, captures) -> dict:
     config, grid = request.param.split()
-    folder = tmp_path_factory.mktemp("graph")
-    options = ["--config", config, "--grid", grid, "--json", "--out", "page.md"]
-    command = [sys.executable, "-m", "pi0_ttnn_core.cli", "graph", *options]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert run.returncode == 0, run.stderr[-4000:]
-    return {
-        "config": CONFIGS[config],
-        "cores": CORES[grid],
-        "page": (folder / "page.md").read_text(),
-        **json.loads(run.stdout),
-    }
+    folder = captures.folder(request.param)
+    printed = json.loads((folder / "graph.json").read_text())
+    return {"config": CONFIGS[config], "cores": CORES[grid], "page": (folder / "page.md").read_text(), **printed}
 
 
 def test_nothing_leaves_the_device_and_nothing_comes_in(graph):

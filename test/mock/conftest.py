@@ -1,0 +1,30 @@
+"""Begins the captures of the full-size models as soon as it is known that they will be wanted."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from captures import Captures
+
+_captures = pytest.StashKey[Captures]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    wanted = any("captures" in getattr(item, "fixturenames", ()) for item in session.items)
+    if wanted and find_spec("ttnn") is not None and not session.config.option.collectonly:
+        session.config.stash[_captures] = Captures(Path(tempfile.mkdtemp(prefix="captures-")))
+
+
+@pytest.fixture(scope="session")
+def captures(request: pytest.FixtureRequest) -> Captures:
+    return request.config.stash[_captures]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    running = session.config.stash.get(_captures, None)
+    if running is not None:
+        running.stop()
+        running.remove()
