@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 import subprocess
@@ -17,6 +18,9 @@ from pi0_ttnn_core.policy import ActionChunk, Observation
 from pi0_ttnn_core.robot import Robot
 
 COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.policy_server")
+# Torch's threads wait for each other in a loop by default. Where cores are scarce they hang for seconds then, and take
+# from the node what it needs to keep the robot moving.
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ class PolicyProcess:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
         with theirs:
             command = [*self._command, str(theirs.fileno())]
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=PATIENT_THREADS | os.environ
+            )
         self._connection = Connection(ours.detach())
         try:
             return self._ask(self._options, timeout, "loading the policy")
