@@ -6,7 +6,7 @@ Compare `reference/gemma.py`: there the expert is the same decoder as the prefix
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from torch import Tensor as TorchTensor
 
@@ -31,6 +31,8 @@ class NormedLinear:
             self.modulations: list[Modulation | None] = []
             self.gates: list[Tensor | None] = []
             return
+        # Read and joined once, not for every step.
+        weight = cache(weight)
         modulations = Modulations(norm, conditions)
         self.linear = weights.expert_linear(name, weight)
         self.modulations = [
