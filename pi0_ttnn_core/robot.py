@@ -77,13 +77,22 @@ def robot_from_yaml(file: Path) -> Robot:
         RobotError: the file is no parameter file of one node.
         OSError: it cannot be read.
     """
+    return robot_from_parameters(yaml_parameters(file))
+
+
+def yaml_parameters(file: Path) -> dict[str, Any]:
+    """Return the values of a ROS parameter file by their full names, `outer.inner` where they are nested.
+
+    Raises:
+        RobotError: the file is no parameter file of one node.
+        OSError: it cannot be read.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         (node,) = content.values()
-        parameters = node["ros__parameters"]
+        return _flat(node["ros__parameters"])
     except (yaml.YAMLError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise RobotError(f"{file} is no ROS parameter file of one node ({error})") from error
-    return robot_from_parameters(_flat(parameters))
 
 
 def misfits(robot: Robot, settings: Settings) -> list[str]:

@@ -27,7 +27,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
-from pi0_ttnn_ros.conversions import nanoseconds
+from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.run_node import run_node
 

@@ -17,20 +17,25 @@ from std_msgs.msg import Empty, String
 
 from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.policy import ActionChunk as PolicyChunk
-from pi0_ttnn_core.policy import Observation
-from pi0_ttnn_ros import conversions
 from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.command_loop import CommandLoop
 from pi0_ttnn_ros.controllers import make_controllers
-from pi0_ttnn_ros.conversions import ConversionError
+from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
 from pi0_ttnn_ros.joint_limits import joint_limits
+from pi0_ttnn_ros.message_decoding import (
+    ConversionError,
+    nanoseconds,
+    observation_from_snapshot,
+    positions_from_message,
+)
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
 from pi0_ttnn_ros.policy_server import PolicyOptions
+from pi0_ttnn_ros.robot_description import robot_description
 from pi0_ttnn_ros.safety import SafetyError
 from pi0_ttnn_ros.status import Statistics
 
@@ -56,7 +61,7 @@ class ConfiguredPolicy:
         self.reopened = 0
         self.last_error = ""
         self._stale: set[str] = set()
-        limits = joint_limits(node, parameters)
+        limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
         check_inputs(node, parameters)
         self.controllers = make_controllers(
             node,
@@ -74,7 +79,7 @@ class ConfiguredPolicy:
             self._close_controllers()
             raise
         self.buffer = ObservationBuffer(
-            _timeouts(parameters), parameters.instruction, parameters.sync_tolerance, self._now()
+            parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, self._now()
         )
         self.chunk_publisher: Publisher = node.create_publisher(ActionChunk, "~/action_chunk", 10)
         self.loop = CommandLoop(
@@ -85,7 +90,12 @@ class ConfiguredPolicy:
             self._may_move,
         )
         self.worker = InferenceWorker(
-            self._policy, self.buffer, self._decode, self._now, parameters.load_timeout, listener=self
+            self._policy,
+            self.buffer,
+            partial(observation_from_snapshot, joint_names=parameters.joint_names),
+            self._now,
+            parameters.load_timeout,
+            listener=self,
         )
         self.subscriptions = self._subscribe()
         self._apply()
@@ -118,7 +128,7 @@ class ConfiguredPolicy:
         parameters = self.parameters
         self.worker.max_rate = parameters.inference_rate
         self.worker.inference_timeout = parameters.inference_timeout
-        self.buffer.set_timeouts(_timeouts(parameters), parameters.sync_tolerance)
+        self.buffer.set_timeouts(parameters.input_timeouts, parameters.sync_tolerance)
         self.loop.set_speed_scaling(parameters.speed_scaling)
 
     def _close_controllers(self) -> None:
@@ -133,10 +143,10 @@ class ConfiguredPolicy:
     def prefix(self, stamp: int) -> ActionPrefix | None:
         return self.loop.prefix(stamp) if self.parameters.strategy == "rtc" else None
 
-    def on_chunk(self, chunk: PolicyChunk, latency: float) -> None:
-        measured = conversions.positions_from_message(self.buffer.joint_states, self.parameters.joint_names)
+    def on_chunk(self, chunk: PolicyChunk, snapshot: Snapshot, latency: float) -> None:
+        measured = positions_from_message(self.buffer.joint_states, self.parameters.joint_names)
         self.loop.add(chunk, measured)
-        self._publish_chunk(chunk)
+        self._publish_chunk(chunk, snapshot)
         self.statistics.add(self._now(), latency)
         self.last_error = ""
 
@@ -181,7 +191,7 @@ class ConfiguredPolicy:
         return subscriptions
 
     def _put(self, name: str, message: Image | CompressedImage | JointState) -> None:
-        self.buffer.put(name, conversions.nanoseconds(message.header.stamp), message)
+        self.buffer.put(name, nanoseconds(message.header.stamp), message)
 
     def _on_heartbeat(self, message: Empty) -> None:
         self.buffer.put(HEARTBEAT, self._now(), message)
@@ -191,42 +201,22 @@ class ConfiguredPolicy:
             self.node.get_logger().info(f"instruction: {message.data[:200]!r}", throttle_duration_sec=1.0)
         self.buffer.put(INSTRUCTION, self._now(), message.data)
 
-    def _decode(self, snapshot: Snapshot) -> Observation:
-        images = {}
-        for camera, message in snapshot.images.items():
-            try:
-                images[camera] = conversions.image_from_message(message)
-            except ConversionError as error:
-                raise ConversionError(f"camera {camera!r}: {error}") from error
-        state = conversions.positions_from_message(snapshot.joint_states, self.parameters.joint_names)
-        return Observation(images, state, snapshot.instruction, snapshot.stamp)
-
-    def _publish_chunk(self, chunk: PolicyChunk) -> None:
+    def _publish_chunk(self, chunk: PolicyChunk, snapshot: Snapshot) -> None:
         message = ActionChunk(
             sequence=self.sequence,
             instruction=chunk.instruction,
+            cameras=list(snapshot.images),
+            image_stamps=[image.header.stamp for image in snapshot.images.values()],
             joint_names=self.parameters.joint_names,
             time_step=self.parameters.time_step,
             horizon=len(chunk.actions),
             inference_time=chunk.inference_time,
             backend=self.policy.backend,
         )
-        message.header.stamp = conversions.time_message(chunk.stamp)
+        message.header.stamp = time_message(chunk.stamp)
         message.actions.frombytes(chunk.actions.astype(np.float32).tobytes())
         self.chunk_publisher.publish(message)
         self.sequence += 1
-
-
-def _timeouts(parameters: Parameters) -> dict[str, float]:
-    timeouts = dict.fromkeys(parameters.cameras, parameters.image_timeout)
-    timeouts[JOINT_STATES] = parameters.joint_state_timeout
-    for name, timeout in (
-        (INSTRUCTION, parameters.instruction_timeout),
-        (HEARTBEAT, parameters.heartbeat_timeout),
-    ):
-        if timeout > 0:
-            timeouts[name] = timeout
-    return timeouts
 
 
 def _execution(parameters: Parameters) -> Execution:

@@ -126,7 +126,8 @@ class GripperController:
         self._client.destroy()
 
 
-TYPES: dict[str, type[TrajectoryController] | type[PositionController] | type[GripperController]] = {
+_Class = type[TrajectoryController] | type[PositionController] | type[GripperController]
+_CLASSES: dict[str, _Class] = {
     "joint_trajectory": TrajectoryController,
     "position": PositionController,
     "gripper_command": GripperController,
@@ -151,5 +152,5 @@ def make_controllers(
     for index, (kind, topic) in enumerate(zip(types, topics, strict=True)):
         joints = np.flatnonzero(np.array(of_joint) == index).tolist()
         setup = ControllerSetup(topic, joints, [joint_names[joint] for joint in joints], stamped, max_effort)
-        controllers.append(TYPES[kind](node, setup))
+        controllers.append(_CLASSES[kind](node, setup))
     return controllers

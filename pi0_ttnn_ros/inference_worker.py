@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.policy import ActionChunk, Observation
-from pi0_ttnn_ros.observation_buffer import ObservationBuffer, Snapshot
+from pi0_ttnn_ros.observation_buffer import ObservationBuffer, Snapshot, is_due
 from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
 
 # How often the thread looks at the clock while no input arrives, seconds.
@@ -28,8 +28,8 @@ class Listener(Protocol):
     def prefix(self, stamp: int) -> ActionPrefix | None:
         """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
 
-    def on_chunk(self, chunk: ActionChunk, latency: float) -> None:
-        """An inference ended, `latency` seconds after its inputs were taken. May raise: `on_error` is told."""
+    def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
+        """An inference ended, `latency` seconds after `snapshot` was taken. May raise: `on_error` is told."""
 
     def on_error(self, error: Exception) -> None:
         """An inference failed, or `on_chunk` did; the next inputs will be tried again."""
@@ -107,7 +107,8 @@ class InferenceWorker:
             self._reopen(epoch)
             return
         snapshot = self._buffer.snapshot(self._now())
-        if snapshot is None or not self._is_due(snapshot) or not self._listener.wants_chunk():
+        due = snapshot is not None and is_due(snapshot.stamp, self._last_stamp, self.max_rate)
+        if snapshot is None or not due or not self._listener.wants_chunk():
             self._buffer.wait(POLL)
             return
         self._last_stamp = snapshot.stamp
@@ -117,7 +118,7 @@ class InferenceWorker:
             prefix = self._listener.prefix(observation.stamp)
             chunk = self._policy.infer(observation, prefix, self.inference_timeout)
             self._back_off = FIRST_BACK_OFF
-            self._tell(epoch, partial(self._listener.on_chunk, chunk, time.perf_counter() - start))
+            self._tell(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
         except Exception as error:
             self._lost = isinstance(error, PolicyLost)
             self._tell(epoch, partial(self._listener.on_error, error))
@@ -137,10 +138,6 @@ class InferenceWorker:
         self._lost = False
         self._last_stamp = None
         self._tell(epoch, self._listener.on_reopened)
-
-    def _is_due(self, snapshot: Snapshot) -> bool:
-        # Either way: the clock may have jumped back.
-        return self._last_stamp is None or abs(snapshot.stamp - self._last_stamp) * self.max_rate >= 1e9
 
     def _tell(self, epoch: int, call: Callable[[], None]) -> None:
         with self._telling:

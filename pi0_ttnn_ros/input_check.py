@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from pi0_ttnn_ros.conversions import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, positions_from_message
 from pi0_ttnn_ros.parameters import Parameters
 
 

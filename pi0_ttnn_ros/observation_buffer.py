@@ -28,6 +28,15 @@ class Snapshot:
     stamp: int
 
 
+def is_due(stamp: int, last_stamp: int | None, max_rate: float) -> bool:
+    """Return whether joint states of `stamp` (nanoseconds) are inferred from after those of `last_stamp`.
+
+    max_rate: of inferences, Hz
+    """
+    # Either way: the clock may have jumped back.
+    return last_stamp is None or abs(stamp - last_stamp) * max_rate >= 1e9
+
+
 class ObservationBuffer:
     """Holds the newest message of each camera and of the joint states, and the instruction. Thread-safe."""
 

@@ -1,29 +1,20 @@
-"""Every parameter of the policy node, declared once, with type, range and description."""
+"""Every parameter of the policy node, declared once, with type, range and description. Knows nothing of ROS."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
 
-from pi0_ttnn_core.robot import Robot, robot_from_parameters
+from pi0_ttnn_core.robot import Robot, robot_from_parameters, yaml_parameters
 from pi0_ttnn_ros.chunk_executor import STRATEGIES
-from pi0_ttnn_ros.controllers import TYPES as TYPES_OF_CONTROLLERS
+from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.safety import POLICIES
 
-TYPES = {
-    Parameter.Type.BOOL: "bool",
-    Parameter.Type.STRING: "string",
-    Parameter.Type.INTEGER: "integer",
-    Parameter.Type.DOUBLE: "double",
-    Parameter.Type.STRING_ARRAY: "string array",
-    Parameter.Type.INTEGER_ARRAY: "integer array",
-    Parameter.Type.DOUBLE_ARRAY: "double array",
-}
+CONTROLLER_TYPES = ("joint_trajectory", "position", "gripper_command")
 
 
 class ParameterError(ValueError):
@@ -38,16 +29,17 @@ class Declaration:
     """
 
     name: str
-    type: Parameter.Type
+    type: str
     default: Any
     description: str
     bounds: tuple[float, float] | None = None
     live: bool = False
 
 
-BOOL, STRING = Parameter.Type.BOOL, Parameter.Type.STRING
-INTEGER, DOUBLE = Parameter.Type.INTEGER, Parameter.Type.DOUBLE
-STRINGS, INTEGERS, DOUBLES = Parameter.Type.STRING_ARRAY, Parameter.Type.INTEGER_ARRAY, Parameter.Type.DOUBLE_ARRAY
+BOOL, STRING, INTEGER, DOUBLE = "bool", "string", "integer", "double"
+STRINGS, INTEGERS, DOUBLES = "string array", "integer array", "double array"
+PYTHON_TYPES = {BOOL: bool, STRING: str, INTEGER: int, DOUBLE: float, STRINGS: str, INTEGERS: int, DOUBLES: float}
+ARRAYS = (STRINGS, INTEGERS, DOUBLES)
 
 DECLARATIONS = (
     Declaration("checkpoint", STRING, "", "Folder of the checkpoint. Required."),
@@ -272,21 +264,32 @@ class Parameters:
     heartbeat_timeout: float
     sync_tolerance: float
 
+    @property
+    def input_timeouts(self) -> dict[str, float]:
+        """The timeout of each input by its name, as `ObservationBuffer` takes them."""
+        timeouts = dict.fromkeys(self.cameras, self.image_timeout) | {JOINT_STATES: self.joint_state_timeout}
+        optional = {INSTRUCTION: self.instruction_timeout, HEARTBEAT: self.heartbeat_timeout}
+        return timeouts | {name: timeout for name, timeout in optional.items() if timeout > 0}
 
-def declare_parameters(node: Node) -> None:
-    """Declare every parameter on `node`."""
-    for declaration in DECLARATIONS:
-        value = declaration.type if declaration.default is None else declaration.default
-        node.declare_parameter(declaration.name, value, _descriptor(declaration))
+
+def parameters_from_yaml(file: Path, overrides: Mapping[str, Any]) -> Parameters:
+    """Return the parameters of a ROS parameter file as the node would read them; `overrides` go before the file's.
+
+    Raises:
+        ParameterError, RobotError: a value has another type or is out of range, a required one is missing, or one does
+            not fit another.
+        OSError: the file cannot be read.
+    """
+    given = {**yaml_parameters(file), **overrides}
+    return checked_parameters({declaration.name: _typed(declaration, given, file) for declaration in DECLARATIONS})
 
 
-def read_parameters(node: Node) -> Parameters:
-    """Return the node's parameters.
+def checked_parameters(given: Mapping[str, Any]) -> Parameters:
+    """Return the parameters with these values by the declared names; an array that nobody set is empty.
 
     Raises:
         ParameterError, RobotError: a required one is missing, or one does not fit another.
     """
-    given = {declaration.name: _value(node, declaration.name) for declaration in DECLARATIONS}
     values = {field.name: given[field.name] for field in fields(Parameters) if field.name != "robot"}
     for name in ("checkpoint", "cameras", "camera_topics", "joint_names", "max_acceleration"):
         if not values[name]:
@@ -304,29 +307,24 @@ def markdown_table() -> str:
         default = "" if declaration.default in (None, "") else f"`{declaration.default}`"
         bounds = f"{declaration.bounds[0]:g} to {declaration.bounds[1]:g}" if declaration.bounds else ""
         live = "yes" if declaration.live else ""
-        cells = (f"`{declaration.name}`", TYPES[declaration.type], default, bounds, live, declaration.description)
+        cells = (f"`{declaration.name}`", declaration.type, default, bounds, live, declaration.description)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _descriptor(declaration: Declaration) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=declaration.description)
-    if declaration.bounds is None:
-        return descriptor
-    low, high = declaration.bounds
-    if declaration.type == INTEGER:
-        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-    else:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    return descriptor
-
-
-def _value(node: Node, name: str) -> Any:
-    # An array that nobody set has no value at all.
-    value = node.get_parameter_or(name, Parameter(name)).value
-    if value is None:
-        return []
-    return value if isinstance(value, str | int | float) else list(value)
+def _typed(declaration: Declaration, given: Mapping[str, Any], file: Path) -> Any:
+    if declaration.name not in given:
+        return [] if declaration.default is None else declaration.default
+    value, kind = given[declaration.name], PYTHON_TYPES[declaration.type]
+    elements = value if isinstance(value, list) else [value]
+    # As rcl does it: an integer is no double, so that a YAML that is read here is one that the node takes.
+    is_array = isinstance(value, list)
+    if is_array != (declaration.type in ARRAYS) or any(type(element) is not kind for element in elements):
+        raise ParameterError(f"{file}: {declaration.name} is {value!r}, but must be of type {declaration.type}")
+    if declaration.bounds and not declaration.bounds[0] <= value <= declaration.bounds[1]:
+        low, high = declaration.bounds
+        raise ParameterError(f"{file}: {declaration.name} is {value}, but must be from {low:g} to {high:g}")
+    return value
 
 
 def _check(parameters: Parameters) -> None:
@@ -359,9 +357,9 @@ def _check_controllers(parameters: Parameters) -> None:
         raise ParameterError(
             f"controller_types has {len(parameters.controller_types)} entries, controller_topics {count}: one each"
         )
-    unknown = [name for name in parameters.controller_types if name not in TYPES_OF_CONTROLLERS]
+    unknown = [name for name in parameters.controller_types if name not in CONTROLLER_TYPES]
     if unknown:
-        raise ParameterError(f"controller_types names {unknown}: choose from {list(TYPES_OF_CONTROLLERS)}")
+        raise ParameterError(f"controller_types names {unknown}: choose from {list(CONTROLLER_TYPES)}")
     of_joint = parameters.controller_of_joint
     if len(of_joint) != joints:
         raise ParameterError(f"controller_of_joint has {len(of_joint)} entries, joint_names {joints}: one each")

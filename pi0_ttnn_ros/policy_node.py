@@ -21,7 +21,8 @@ from pi0_ttnn_ros.controllers import ControllerError
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.input_check import InputCheckError
 from pi0_ttnn_ros.msg import PolicyStatus
-from pi0_ttnn_ros.parameters import LIVE, ParameterError, declare_parameters, read_parameters
+from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
+from pi0_ttnn_ros.parameters import LIVE, ParameterError
 from pi0_ttnn_ros.policy_process import COMMAND, PolicyError, PolicyLost
 from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.status import diagnostics

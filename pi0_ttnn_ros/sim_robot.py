@@ -26,7 +26,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
-from pi0_ttnn_ros.conversions import nanoseconds, time_message
+from pi0_ttnn_ros.conversions import time_message
+from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.trajectory_interpolation import (
     JointTrajectory,

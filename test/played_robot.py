@@ -23,7 +23,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.chunk_executor import LEAD, SMOOTHING
-from pi0_ttnn_ros.conversions import nanoseconds, time_message
+from pi0_ttnn_ros.conversions import time_message
+from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.parameters import LIVE
 from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory as Motion
 from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower

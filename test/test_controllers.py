@@ -16,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.chunk_executor import Trajectory
 from pi0_ttnn_ros.controllers import ControllerError, make_controllers
-from pi0_ttnn_ros.conversions import nanoseconds
+from pi0_ttnn_ros.message_decoding import nanoseconds
 from ros_helpers import Listener
 
 JOINTS = ["shoulder", "elbow", "finger"]

@@ -10,14 +10,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from pi0_ttnn_ros.conversions import (
-    ConversionError,
-    image_from_message,
-    nanoseconds,
-    positions_from_message,
-    time_message,
-    trajectory_message,
-)
+from pi0_ttnn_ros.conversions import time_message, trajectory_message
+from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, nanoseconds, positions_from_message
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 ALPHA = np.full((5, 7, 1), 17, np.uint8)

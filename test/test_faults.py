@@ -19,7 +19,7 @@ from std_msgs.msg import Empty, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.random_checkpoint import REST_POSE
-from pi0_ttnn_ros.conversions import nanoseconds
+from pi0_ttnn_ros.message_decoding import nanoseconds
 from played_robot import (
     JOINTS,
     MAX_VELOCITY,

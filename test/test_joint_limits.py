@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-
 from pi0_ttnn_ros.joint_limits import CONTINUOUS, urdf_limits
 from pi0_ttnn_ros.parameters import ParameterError
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
+from pi0_ttnn_core.robot import yaml_parameters
+from pi0_ttnn_ros.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters import DECLARATIONS, ParameterError, markdown_table, parameters_from_yaml
 from ros_helpers import without_ros_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,27 +85,27 @@ def test_the_install_space_stands_alone(tmp_path):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_robot_set_up_is_right_in_itself(file):
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from pi0_ttnn_core.robot import robot_from_yaml
-    from pi0_ttnn_ros.controllers import TYPES
-    from pi0_ttnn_ros.parameters import DECLARATIONS
+    parameters = parameters_from_yaml(file, {"checkpoint": "anywhere"})
+    limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
+    assert yaml_parameters(file).keys() <= {declaration.name for declaration in DECLARATIONS}
+    for joint, index in zip(limits.joint_names, parameters.controller_of_joint, strict=True):
+        gripper = parameters.controller_types[index] == "gripper_command"
+        assert not gripper or parameters.controller_of_joint.count(index) == 1, joint
 
-    robot = robot_from_yaml(file)
-    ((_, node),) = yaml.safe_load(file.read_text()).items()
-    values = node["ros__parameters"]
-    known = {declaration.name.partition(".")[0] for declaration in DECLARATIONS}
-    assert values.keys() <= known
-    assert len(values["camera_topics"]) == len(robot.cameras)
-    for name in ("position_min", "position_max", "max_velocity", "max_acceleration"):
-        assert len(values[name]) == len(robot.joint_names), name
-        assert all(isinstance(value, float) for value in values[name]), name
-    assert all(low < high for low, high in zip(values["position_min"], values["position_max"], strict=True))
-    of_joint = values.get("controller_of_joint", [0] * len(robot.joint_names))
-    types = values.get("controller_types", ["joint_trajectory"])
-    assert len(of_joint) == len(robot.joint_names) and set(of_joint) == set(range(len(types)))
-    assert set(types) <= TYPES.keys()
-    for joint, index in zip(robot.joint_names, of_joint, strict=True):
-        assert types[index] != "gripper_command" or of_joint.count(index) == 1, joint
+
+@pytest.mark.parametrize(
+    ("overrides", "culprit"),
+    [
+        ({"time_step": 1}, "time_step is 1, but must be of type double"),
+        ({"cameras": "base_0_rgb"}, "cameras is 'base_0_rgb', but must be of type string array"),
+        ({"inference_rate": 1000.0}, "inference_rate is 1000.0, but must be from 0.1 to 100"),
+        ({"checkpoint": ""}, "checkpoint is not set"),
+        ({"strategy": "fast"}, "strategy is 'fast'"),
+    ],
+)
+def test_a_wrong_parameter_is_named(overrides, culprit):
+    with pytest.raises(ParameterError, match=re.escape(culprit)):
+        parameters_from_yaml(ROOT / "config/aloha.yaml", {"checkpoint": "anywhere"} | overrides)
 
 
 def test_the_command_works_without_ros(tmp_path):
@@ -130,7 +132,4 @@ def test_the_core_knows_nothing_of_ros_and_the_node_nothing_of_ttnn():
 
 
 def test_the_readme_lists_the_parameters_as_they_are():
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from pi0_ttnn_ros.parameters import markdown_table
-
     assert markdown_table() in (ROOT / "README.md").read_text()
