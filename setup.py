@@ -1,4 +1,7 @@
-"""pip's view of the package: the policy and its command, without ROS. colcon builds the rest by CMakeLists.txt."""
+"""pip's view of the package: the policy and its command, which replays bags too, without ROS.
+
+The node needs the messages that colcon builds by CMakeLists.txt.
+"""
 
 from setuptools import find_packages, setup
 
@@ -7,12 +10,28 @@ setup(
     version="0.1.0",
     description="PI0-style vision-language-action policies on the robot, on Tenstorrent Wormhole cards",
     license="Apache-2.0",
-    packages=find_packages(include=["pi0_ttnn_core", "pi0_ttnn_core.*"]),
-    package_data={"pi0_ttnn_core.tt": ["kernels/*.cpp"]},
+    packages=[
+        *find_packages(include=["pi0_ttnn_core", "pi0_ttnn_core.*"]),
+        "pi0_ttnn_ros",
+        "pi0_ttnn_ros.share.config",
+        "pi0_ttnn_ros.share.msg",
+    ],
+    package_dir={"pi0_ttnn_ros.share.config": "config", "pi0_ttnn_ros.share.msg": "msg"},
+    package_data={
+        "pi0_ttnn_core.tt": ["kernels/*.cpp"],
+        "pi0_ttnn_ros.share.config": ["*.yaml"],
+        "pi0_ttnn_ros.share.msg": ["*.msg"],
+    },
     python_requires=">=3.10,<3.13",
     install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.3"],
     extras_require={
         "ttnn": ["ttnn==0.81.1"],
+        "replay": [
+            "backports.zstd; python_version < '3.14'",
+            "lz4",
+            "opencv-python-headless<4.12",
+            "rosbags>=0.11.9,<0.12",
+        ],
         "ros": ["opencv-python-headless<4.12"],
         "demo": ["gym-aloha==0.1.5", "imageio[ffmpeg]", "matplotlib"],
         "test": [

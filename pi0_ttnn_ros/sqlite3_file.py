@@ -1,0 +1,143 @@
+"""SQLite files of rosbag2, whole or damaged: of a file that was cut off, every row that can still be read."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pi0_ttnn_ros.bag_storage import Channel, StorageError, StoredMessage
+
+_TOPICS = (
+    "SELECT id, name, type, serialization_format FROM topics "
+    "WHERE typeof(name) = 'text' AND typeof(type) = 'text' AND typeof(serialization_format) = 'text'"
+)
+
+
+class Sqlite3File:
+    """One .db3 file, see `StorageFile`."""
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        """Open the file; `report` takes a line for whatever is left out, now or while reading.
+
+        Raises:
+            StorageError: nothing in it can be used.
+        """
+        self._report = report
+        self._database = _connect(path)
+        self._topics: dict[int, Channel] = {}
+        # Row ids in order of time, of a damaged file only: a whole one has them in its index.
+        self._ids: list[int] | None = None
+        try:
+            topics = self._database.execute(_TOPICS).fetchall()
+            definitions = self._definitions()
+            counts, self.start, self.end = self._counts()
+        except sqlite3.Error as error:
+            self.close()
+            raise StorageError(f"is no SQLite file of a bag ({error}): copy it anew from where it is whole") from error
+        self._topics = {
+            number: Channel(topic, type_name, serialization, counts[number], *definitions.get(type_name, ("", "")))
+            for number, topic, type_name, serialization in topics
+        }
+        self.channels = list(self._topics.values())
+
+    def close(self) -> None:
+        self._database.close()
+
+    def messages(self, wanted: Mapping[str, str]) -> Iterator[StoredMessage]:
+        """Yield the messages of the wanted topics, which have the types given, in order of time."""
+        topics = {
+            number: channel.topic
+            for number, channel in self._topics.items()
+            if wanted.get(channel.topic) == channel.type
+        }
+        lost = 0
+        for number in self._ids_in_order():
+            time, topic, data = self._row(number)
+            if data is None:
+                lost += 1
+            elif topic in topics:
+                yield time, topics[topic], memoryview(data)
+        if lost:
+            self._report(
+                f"is damaged: {lost} messages cannot be read and are left out; copy it anew from where it is whole"
+            )
+
+    def _row(self, number: int) -> tuple[int, int, bytes | None]:
+        """Return time, topic and data of a message; without data where it cannot be read."""
+        query = "SELECT timestamp, topic_id, data FROM messages WHERE id = ?"
+        try:
+            time, topic, data = self._database.execute(query, (number,)).fetchone() or (0, 0, None)
+        except sqlite3.Error:
+            return 0, 0, None
+        readable = isinstance(time, int) and isinstance(topic, int) and isinstance(data, bytes)
+        return (time, topic, data) if readable else (0, 0, None)
+
+    def _ids_in_order(self) -> Iterator[int]:
+        if self._ids is not None:
+            yield from self._ids
+        else:
+            yield from (number for (number,) in self._database.execute("SELECT id FROM messages ORDER BY timestamp"))
+
+    def _definitions(self) -> dict[str, tuple[str, str]]:
+        """Return definition and its format by type; older files hold none."""
+        try:
+            rows = self._database.execute(
+                "SELECT topic_type, encoded_message_definition, encoding FROM message_definitions"
+            )
+            return {name: (definition, encoding) for name, definition, encoding in rows}
+        except sqlite3.OperationalError:
+            return {}
+
+    def _counts(self) -> tuple[Counter[int], int, int]:
+        """Return the number of messages by topic, and the first and last time; 0, 0 where there is no message."""
+        try:
+            # The first walks through the index of times, the second through the table: both are needed later.
+            self._database.execute("SELECT count(*) FROM messages").fetchone()
+            rows = self._database.execute(
+                "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
+            ).fetchall()
+        except sqlite3.DatabaseError:
+            return self._salvage()
+        if not all(isinstance(value, int) for row in rows for value in row):
+            return self._salvage()
+        counts = Counter({topic: count for topic, count, _, _ in rows})
+        return counts, min((row[2] for row in rows), default=0), max((row[3] for row in rows), default=0)
+
+    def _salvage(self) -> tuple[Counter[int], int, int]:
+        """Do as `_counts` for a damaged file, and keep the ids of the rows that can be read."""
+        found: list[tuple[int, int]] = []
+        counts: Counter[int] = Counter()
+        try:
+            # In the order of the rows, for which no index is needed.
+            for number, topic, time in self._database.execute(
+                "SELECT id, topic_id, timestamp FROM messages NOT INDEXED"
+            ):
+                if isinstance(topic, int) and isinstance(time, int):
+                    found.append((time, number))
+                    counts[topic] += 1
+        except sqlite3.DatabaseError:
+            pass
+        found.sort()
+        self._ids = [number for _, number in found]
+        self._report(
+            "is damaged or was cut off: read as far as its rows go; `sqlite3 FILE .recover | sqlite3 NEW` may find more"
+        )
+        return counts, found[0][0] if found else 0, found[-1][0] if found else 0
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Read only; yet what a killed recorder left in its write-ahead log is read too, where the folder can be written.
+    for options in ("mode=ro", "immutable=1"):
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True)
+        try:
+            # SQLite refuses a file that is shorter than it should be, unless it may not trust the schema either.
+            database.execute("PRAGMA writable_schema = ON")
+            database.execute("SELECT count(*) FROM sqlite_master")
+            break
+        except sqlite3.OperationalError:
+            continue
+        except sqlite3.DatabaseError:
+            break
+    return database
