@@ -55,6 +55,20 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class CommandStream:
+    """What a running node commanded.
+
+    count: how many trajectories
+    longest_gap: seconds between two of them at most
+    violations: in how many of them each limit of each joint was broken
+    """
+
+    count: int
+    longest_gap: float
+    violations: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Episode:
     """The replay of one bag.
 
@@ -64,6 +78,7 @@ class Episode:
     joint_states: how many joint states there were: each of them could have begun an inference
     truth: what the predictions are compared with: "joint_states" or "commands"
     problems: what was left out of the bag and why, a line each
+    commands: of a running node; None: there was none
     """
 
     bag: Path
@@ -76,3 +91,4 @@ class Episode:
     joint_states: int
     frames: dict[str, Frames]
     problems: list[str]
+    commands: CommandStream | None = None
