@@ -1,0 +1,205 @@
+"""A bag's messages, heard as the node hears them: what it would have inferred from. Knows nothing of ROS.
+
+The bag's receive time is the node's clock. Whether the inputs make an observation and whether an inference is due is
+decided by the node's own code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pi0_ttnn_ros.bag_reader import Bag, BagError, BagMessage
+from pi0_ttnn_ros.message_decoding import ConversionError, nanoseconds, positions_from_message
+from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot, is_due
+from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.replay_episode import Frames, Recording
+from pi0_ttnn_ros.topics import COMMANDS, JOINT_STATE, Topics, image_message_type
+
+# An interval this many times the median one means that images between were lost.
+DROPPED = 1.5
+
+
+class BagFeed:
+    """Feeds one bag to an observation buffer, and remembers what was recorded."""
+
+    def __init__(self, bag: Bag, topics: Topics, parameters: Parameters) -> None:
+        """Check that the bag has what the node needs.
+
+        Raises:
+            BagError: a topic is missing or has another type, or there is no instruction.
+        """
+        check_topics(bag, topics, parameters)
+        self._bag = bag
+        self._parameters = parameters
+        self._topics = topics
+        self._inputs = {topic: camera for camera, topic in topics.cameras.items()}
+        self._inputs |= {
+            topics.joint_states: JOINT_STATES,
+            topics.instruction: INSTRUCTION,
+            topics.heartbeat: HEARTBEAT,
+        }
+        self._commands = {
+            topic: np.flatnonzero(np.array(parameters.controller_of_joint) == index).tolist()
+            for index, topic in enumerate(topics.controllers)
+            if parameters.controller_types[index] in COMMANDS
+        }
+        self._buffer = ObservationBuffer(
+            parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, bag.start
+        )
+        self._image_stamps: dict[str, list[int]] = {camera: [] for camera in topics.cameras}
+        self._states: list[tuple[int, np.ndarray]] = []
+        self._commanded: list[list[tuple[int, float]]] = [[] for _ in parameters.joint_names]
+        self._reasons: list[str] = []
+        self.unusable: Counter[str] = Counter()
+        self.joint_states = 0
+
+    def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
+        """Yield what the node would infer from, with the receive time in nanoseconds. Images are not decoded yet."""
+        last_stamp: int | None = None
+        topics = [*self._inputs, *self._commands]
+        for message in self._bag.messages([topic for topic in topics if topic in self._bag.topics]):
+            try:
+                self._hear(message)
+            except BagError:  # the bag's problems name it
+                continue
+            snapshot = self._buffer.snapshot(message.time) if message.topic in self._inputs else None
+            if snapshot is None:
+                continue
+            self._reasons = []
+            if is_due(snapshot.stamp, last_stamp, self._parameters.inference_rate):
+                last_stamp = snapshot.stamp
+                yield message.time, snapshot
+        self._count_reasons()
+
+    def frames(self) -> dict[str, Frames]:
+        """Return how regularly the images came that were read so far, by camera."""
+        return {camera: _frames(np.array(stamps)) for camera, stamps in self._image_stamps.items()}
+
+    def recording(self, truth: str) -> Recording:
+        """Return what was read so far of the measured motion ("joint_states") or the commanded one ("commands").
+
+        Raises:
+            BagError: there is none.
+        """
+        if truth == "joint_states":
+            return self._measured()
+        silent = [self._parameters.joint_names[joint] for joint, points in enumerate(self._commanded) if not points]
+        if silent:
+            raise BagError(
+                f"{self._bag.path}: no command of {silent} is recorded on {list(self._commands)}: compare with "
+                f"joint_states"
+            )
+        return self._commanded_motion()
+
+    def _hear(self, message: BagMessage) -> None:
+        """Take one message; images stay as they are until one is used.
+
+        Raises:
+            BagError: it cannot be decoded.
+        """
+        if message.topic in self._commands:
+            self._take_command(self._commands[message.topic], message.time, message.decode())
+        name = self._inputs.get(message.topic)
+        if name == INSTRUCTION:
+            self._buffer.put(name, message.time, message.decode().data)
+        elif name == HEARTBEAT:
+            self._buffer.put(name, message.time, message)
+        elif name == JOINT_STATES:
+            self._take_joint_states(message.time, message.decode())
+        elif name is not None and message.stamp is not None:
+            self._buffer.put(name, message.stamp, message)
+            self._image_stamps[name].append(message.stamp)
+
+    def _take_joint_states(self, time: int, message: Any) -> None:
+        self._count_reasons()
+        stamp = nanoseconds(message.header.stamp)
+        self._buffer.put(JOINT_STATES, stamp, message)
+        self.joint_states += 1
+        # Until an observation is made of them, before the next ones come.
+        self._reasons = [f"{name}: missing or too old" for name in self._buffer.stale_inputs(time)] or [
+            "synchronisation: stamps further apart than sync_tolerance"
+        ]
+        try:
+            positions = positions_from_message(message, self._parameters.joint_names)
+        except ConversionError as error:
+            self._leave_out(self._topics.joint_states, str(error))
+            return
+        if self._states and stamp <= self._states[-1][0]:
+            self._leave_out(self._topics.joint_states, "stamps that do not increase")
+        elif not np.isfinite(positions).all():
+            self._leave_out(self._topics.joint_states, "positions that are not finite")
+        else:
+            self._states.append((stamp, positions))
+
+    def _take_command(self, joints: list[int], time: int, message: Any) -> None:
+        names = self._parameters.joint_names
+        if hasattr(message, "points"):
+            if not message.points:
+                return
+            point = message.points[0]
+            start = nanoseconds(message.header.stamp) or time
+            time = start + nanoseconds(point.time_from_start)
+            positions = dict(zip(message.joint_names, point.positions, strict=False))
+        else:
+            positions = dict(zip((names[joint] for joint in joints), message.data, strict=False))
+        for joint in joints:
+            points = self._commanded[joint]
+            if names[joint] in positions and (not points or time > points[-1][0]):
+                points.append((time, positions[names[joint]]))
+
+    def _count_reasons(self) -> None:
+        self.unusable.update(self._reasons)
+        self._reasons = []
+
+    def _leave_out(self, topic: str, what: str) -> None:
+        text = f"{self._bag.path}: {topic}: joint states left out of the comparison: {what}"
+        if text not in self._bag.problems:
+            self._bag.problems.append(text)
+
+    def _measured(self) -> Recording:
+        if not self._states:
+            raise BagError(f"{self._bag.path}: no usable joint states on {self._topics.joint_states}")
+        times, positions = zip(*self._states, strict=True)
+        return Recording(np.array(times), np.array(positions, np.float64))
+
+    def _commanded_motion(self) -> Recording:
+        """Return the commands of all controllers at the times at which any was given."""
+        series = [np.array(points).T for points in self._commanded]
+        first, last = max(times[0] for times, _ in series), min(times[-1] for times, _ in series)
+        times = np.unique(np.concatenate([times for times, _ in series]))
+        times = times[(times >= first) & (times <= last)]
+        positions = np.stack([np.interp(times, known, values) for known, values in series], axis=1)
+        return Recording(times.astype(np.int64), positions)
+
+
+def check_topics(bag: Bag, topics: Topics, parameters: Parameters) -> None:
+    """Raise BagError, naming all that is wrong, where the node could never make an observation from a bag."""
+    wanted = {topic: image_message_type(topic) for topic in topics.cameras.values()}
+    wanted[topics.joint_states] = JOINT_STATE
+    wrong = []
+    for topic, kind in wanted.items():
+        found = bag.topics.get(topic)
+        if found is None:
+            others = sorted(other.name for other in bag.topics.values() if other.type == kind)
+            wrong.append(f"{topic} is missing; topics of type {kind} in it: {others or 'none'}")
+        elif found.type != kind:
+            wrong.append(f"{topic} is of type {found.type}, expected {kind}")
+        elif not found.count:
+            wrong.append(f"{topic} has no messages")
+    if wrong:
+        raise BagError(f"{bag.path}: {'; '.join(wrong)}: correct the topics in the robot's YAML, or give the namespace")
+    instruction = bag.topics.get(topics.instruction)
+    if not parameters.instruction.strip() and not (instruction and instruction.count):
+        raise BagError(f"{bag.path}: no instruction on {topics.instruction}: give one with --instruction")
+
+
+def _frames(stamps: np.ndarray) -> Frames:
+    intervals = np.diff(np.sort(stamps)) * 1e-9
+    usual = np.median(intervals) if len(intervals) else 0.0
+    lost = np.round(intervals / usual) - 1 if usual > 0 else np.zeros(0)
+    dropped = int(lost[intervals > DROPPED * usual].sum()) if usual > 0 else 0
+    return Frames(len(stamps), dropped, float(intervals.max(initial=0.0)))

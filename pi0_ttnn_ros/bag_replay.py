@@ -1,0 +1,135 @@
+"""A recorded bag through the policy, open loop: what it would have done wherever the node would have inferred.
+
+Knows nothing of ROS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_ttnn_core.policy import ObservationError, Policy
+from pi0_ttnn_ros.bag_feed import BagFeed
+from pi0_ttnn_ros.bag_reader import Bag, BagError, open_bag
+from pi0_ttnn_ros.message_decoding import ConversionError, observation_from_snapshot
+from pi0_ttnn_ros.observation_buffer import Snapshot
+from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.recorded_chunks import observations_of, recorded_chunks
+from pi0_ttnn_ros.replay_episode import Episode, Tick
+from pi0_ttnn_ros.replay_predictions import Predictions
+from pi0_ttnn_ros.topics import Topics
+
+RECORDED = "recorded"
+
+# A receive time in nanoseconds, the inputs, and the actions that were recorded for them.
+Occasion = tuple[int, Snapshot, np.ndarray | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the predictions are compared with.
+
+    truth: the recorded motion: "joint_states" or "commands"
+    against: another backend with the same noise, or RECORDED: the chunks that a node recorded; empty: neither
+    every: infer on every so manieth occasion only
+    """
+
+    truth: str = "joint_states"
+    against: str = ""
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How bags are replayed: with which policy, with which one beside it for comparison, and as which robot.
+
+    run: JSON of all that decides what is predicted
+    """
+
+    parameters: Parameters
+    topics: Topics
+    comparison: Comparison
+    policy: Policy
+    reference: Policy | None
+    run: dict[str, Any]
+
+
+def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[float], None]) -> Episode:
+    """Return what the policy predicts on a bag; predictions in `folder` that an earlier call made are not made again.
+
+    `progress` is told which fraction of the bag is done.
+
+    Raises:
+        BagError: the bag cannot be used at all.
+        ReplayError: `folder` holds the predictions of another run.
+    """
+    with open_bag(path) as bag:
+        feed = BagFeed(bag, replay.topics, replay.parameters)
+        run = replay.run | {"bag": str(path.resolve()), "start": bag.start, "end": bag.end}
+        joints = len(replay.parameters.joint_names)
+        predictions = Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against))
+        done = {tick.stamp for tick in predictions.ticks()}
+        duration = max(bag.end - bag.start, 1)
+        for at, snapshot, recorded in _occasions(bag, feed, replay):
+            progress((at - bag.start) / duration)
+            if snapshot.stamp in done:
+                continue
+            try:
+                predictions.add(_predict(snapshot, recorded, replay))
+            except (BagError, ConversionError, ObservationError) as error:
+                feed.unusable[str(error)] += 1
+        progress(1.0)
+        return Episode(
+            bag=path,
+            start=bag.start,
+            end=bag.end,
+            ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp),
+            recording=feed.recording(replay.comparison.truth),
+            truth=replay.comparison.truth,
+            unusable=dict(feed.unusable),
+            joint_states=feed.joint_states,
+            frames=feed.frames(),
+            problems=list(bag.problems),
+        )
+
+
+def images_at(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, dict[str, np.ndarray]]:
+    """Return what the cameras saw at the ticks `stamps`: uint8 [height, width, 3] RGB by stamp and camera."""
+    with open_bag(path) as bag:
+        wanted = set(stamps)
+        names = replay.parameters.joint_names
+        return {
+            snapshot.stamp: observation_from_snapshot(_decoded(snapshot), names).images
+            for _, snapshot, _ in _occasions(bag, BagFeed(bag, replay.topics, replay.parameters), replay)
+            if snapshot.stamp in wanted
+        }
+
+
+def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[Occasion]:
+    """Yield where to infer; when the last was taken, `feed` has read the whole bag."""
+    every = replay.comparison.every
+    if replay.comparison.against == RECORDED:
+        chunks = recorded_chunks(bag, replay.topics, replay.parameters.joint_names, replay.policy.horizon)
+        for at, snapshot, chunk in observations_of(bag, replay.topics, chunks[::every]):
+            yield at, snapshot, chunk.actions
+    for index, (at, snapshot) in enumerate(feed.snapshots()):
+        if replay.comparison.against != RECORDED and index % every == 0:
+            yield at, snapshot, None
+
+
+def _predict(snapshot: Snapshot, recorded: np.ndarray | None, replay: Replay) -> Tick:
+    start = time.perf_counter()
+    observation = observation_from_snapshot(_decoded(snapshot), replay.parameters.joint_names)
+    chunk = replay.policy.infer(observation)
+    latency = time.perf_counter() - start
+    reference = replay.reference.infer(observation).actions if replay.reference else recorded
+    return Tick(chunk.stamp, observation.state, chunk.actions, chunk.inference_time, latency, reference)
+
+
+def _decoded(snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, images={camera: message.decode() for camera, message in snapshot.images.items()})

@@ -1,0 +1,97 @@
+"""The chunks that a node recorded, and the observations they were inferred from. Knows nothing of ROS."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ttnn_ros.bag_reader import Bag, BagError, BagMessage
+from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.observation_buffer import Snapshot
+from pi0_ttnn_ros.topics import Topics
+
+
+@dataclass(frozen=True)
+class RecordedChunk:
+    """One chunk as the node published it.
+
+    stamp: that of its observation, nanoseconds
+    image_stamps: by camera, nanoseconds
+    actions: float32 [horizon, joints], rad or m
+    """
+
+    stamp: int
+    image_stamps: dict[str, int]
+    instruction: str
+    actions: np.ndarray
+
+
+def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizon: int) -> list[RecordedChunk]:
+    """Return the chunks in a bag.
+
+    Raises:
+        BagError: there are none, or they are of other joints or of another horizon.
+    """
+    if topics.chunks not in bag.topics or not bag.topics[topics.chunks].count:
+        raise BagError(f"{bag.path}: {topics.chunks} has no chunks: compare with a backend, or record that topic")
+    chunks = []
+    for message in bag.messages([topics.chunks]):
+        chunk = message.decode()
+        if list(chunk.joint_names) != list(joint_names) or chunk.horizon != horizon:
+            raise BagError(
+                f"{bag.path}: {topics.chunks}: {chunk.horizon} actions of {list(chunk.joint_names)} are recorded, but "
+                f"the checkpoint and the robot's YAML give {horizon} of {list(joint_names)}"
+            )
+        stamps = [nanoseconds(stamp) for stamp in chunk.image_stamps]
+        actions = np.array(chunk.actions, np.float32).reshape(horizon, len(joint_names))
+        images = dict(zip(chunk.cameras, stamps, strict=True))
+        chunks.append(RecordedChunk(nanoseconds(chunk.header.stamp), images, chunk.instruction, actions))
+    return chunks
+
+
+def observations_of(
+    bag: Bag, topics: Topics, chunks: Sequence[RecordedChunk]
+) -> Iterator[tuple[int, Snapshot, RecordedChunk]]:
+    """Yield each chunk with its receive time (nanoseconds) and the inputs it was inferred from, images not decoded yet.
+
+    A chunk whose inputs are not all in the bag is left out, and the bag's problems say so.
+    """
+    needed_by: dict[tuple[str, int], list[int]] = defaultdict(list)
+    missing: list[set[tuple[str, int]]] = []
+    for index, chunk in enumerate(chunks):
+        missing.append({(topics.joint_states, chunk.stamp)} | _images(chunk, topics))
+        for key in missing[index]:
+            needed_by[key].append(index)
+    found: dict[tuple[str, int], BagMessage] = {}
+    for message in bag.messages([topics.joint_states, *topics.cameras.values()]):
+        if message.stamp is None or not needed_by.get(key := (message.topic, message.stamp)):
+            continue
+        found[key] = message
+        for index in needed_by[key]:
+            missing[index].discard(key)
+            if not missing[index]:
+                yield message.time, _snapshot(chunks[index], topics, found), chunks[index]
+        for done in [done for done in found if all(not missing[index] for index in needed_by[done])]:
+            del found[done], needed_by[done]
+    lost = sum(bool(keys) for keys in missing)
+    if lost:
+        bag.problems.append(
+            f"{bag.path}: {topics.chunks}: {lost} of {len(chunks)} chunks left out: the images or joint states they "
+            f"were inferred from are not in the bag; start to record before the node is activated"
+        )
+
+
+def _images(chunk: RecordedChunk, topics: Topics) -> set[tuple[str, int]]:
+    unknown = sorted(chunk.image_stamps.keys() - topics.cameras.keys())
+    if unknown:
+        raise BagError(f"{topics.chunks}: chunks of the cameras {unknown}, which the robot's YAML does not name")
+    return {(topics.cameras[camera], stamp) for camera, stamp in chunk.image_stamps.items()}
+
+
+def _snapshot(chunk: RecordedChunk, topics: Topics, found: dict[tuple[str, int], BagMessage]) -> Snapshot:
+    images = {camera: found[topics.cameras[camera], stamp] for camera, stamp in chunk.image_stamps.items()}
+    joint_states = found[topics.joint_states, chunk.stamp].decode()
+    return Snapshot(images, joint_states, chunk.instruction, chunk.stamp)

@@ -1,0 +1,69 @@
+"""The predictions of a replay on disk, one by one as they are made: an interrupted replay goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pi0_ttnn_ros.replay_episode import Tick
+
+
+class ReplayError(RuntimeError):
+    """A replay that cannot be done; the message says why and what to do."""
+
+
+class Predictions:
+    """Ticks in `ticks.bin`, records of fixed size in the order they were made; `run.json` says of which run."""
+
+    def __init__(self, folder: Path, run: dict[str, Any], horizon: int, joints: int, with_reference: bool) -> None:
+        """Open or begin the predictions in `folder`. `run` is JSON: all that decides what is predicted.
+
+        Raises:
+            ReplayError: the folder holds the predictions of another run.
+        """
+        actions = ("f4", (horizon, joints))
+        fields: list[Any] = [("stamp", "i8"), ("state", "f4", (joints,)), ("actions", *actions)]
+        fields += [("inference_time", "f8"), ("latency", "f8")]
+        self._record = np.dtype(fields + ([("reference", *actions)] if with_reference else []))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_run(folder / "run.json", run)
+        self._file = (folder / "ticks.bin").open("a+b")
+        # What was being written when the replay ended is made anew.
+        self._file.truncate(self._file.tell() // self._record.itemsize * self._record.itemsize)
+
+    def add(self, tick: Tick) -> None:
+        record = np.zeros((), self._record)
+        for name in self._record.names or ():
+            record[name] = getattr(tick, name)
+        self._file.write(record.tobytes())
+        self._file.flush()
+
+    def ticks(self) -> Sequence[Tick]:
+        """Return what was predicted so far; read from the disk as it is used."""
+        if not self._file.tell():
+            return []
+        records = np.memmap(self._file, self._record, "r")
+        return [Tick(**{name: _plain(record[name]) for name in self._record.names or ()}) for record in records]
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _check_run(self, file: Path, run: dict[str, Any]) -> None:
+        if file.exists():
+            other = json.loads(file.read_text(encoding="utf-8"))
+            differing = sorted(name for name in {*run, *other} if run.get(name) != other.get(name))
+            if differing:
+                raise ReplayError(
+                    f"{file.parent} holds the predictions of another run, with another {', '.join(differing)}: choose "
+                    f"another --out or remove it"
+                )
+        else:
+            file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, np.ndarray) and value.ndim else value.item()
