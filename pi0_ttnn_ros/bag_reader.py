@@ -85,6 +85,7 @@ class Bag:
         self.problems = problems
         self._files = [file for _, file in files if any(channel.count for channel in file.channels)]
         self._types = BagTypes()
+        self._serializations: dict[str, str] = {}
         self.topics = self._topics([channel for _, file in files for channel in file.channels])
         if not self._files:
             raise BagError(
@@ -141,10 +142,7 @@ class Bag:
                 )
                 continue
             topics[channel.topic] = Topic(topic.name, topic.type, topic.count + channel.count)
-            if channel.serialization != "cdr":
-                self._problem(
-                    channel.topic, f"is serialised as {channel.serialization!r}, not cdr; record it with rosbag2"
-                )
+            self._serializations[channel.topic] = channel.serialization
             try:
                 self._types.add(channel)
             except TypeProblem as error:
@@ -156,6 +154,8 @@ class Bag:
             self._problem(topic, f"is not in the bag, which has {sorted(self.topics)}; record it or correct the name")
         elif self.topics[topic].count == 0:
             self._problem(topic, "has no messages; was it published, and with a QoS that the recorder takes?")
+        elif self._serializations[topic] != "cdr":
+            self._problem(topic, f"is serialised as {self._serializations[topic]!r}, not cdr; record it with rosbag2")
         elif self.topics[topic].type not in self._types:
             self._problem(
                 topic,
@@ -213,24 +213,23 @@ def find_bags(path: Path) -> list[Path]:
     Raises:
         BagError: there is none.
     """
-    if _is_bag(path):
+    inside = sorted(child for child in path.iterdir() if _is_bag(child)) if path.is_dir() else []
+    if _is_bag(path) and not any(child.is_dir() for child in inside):
         return [path]
-    found = [child for child in sorted(path.iterdir()) if _is_bag(child)] if path.is_dir() else []
-    if not found:
+    if not inside:
         raise BagError(_no_bag(path))
-    return found
+    return inside
 
 
 def _is_bag(path: Path) -> bool:
     if path.is_file():
         return _storage_suffix(path) in STORAGES
-    return path.is_dir() and ((path / METADATA).is_file() or _is_split(_stored_in(path)))
+    return path.is_dir() and ((path / METADATA).is_file() or _is_one_bag(_stored_in(path)))
 
 
-def _is_split(files: list[Path]) -> bool:
+def _is_one_bag(files: list[Path]) -> bool:
     """Return whether the files are the parts of one bag: their names differ in a number at the end only."""
-    names = {re.sub(r"(_\d+)?(\.[a-z0-9]+)+$", "", file.name) for file in files}
-    return len(names) == 1
+    return len({re.sub(r"(_\d+)?(\.[a-z0-9]+)+$", "", file.name) for file in files}) == 1
 
 
 def _stored_in(folder: Path) -> list[Path]:
@@ -263,6 +262,8 @@ def _storage_files(path: Path, problems: list[str]) -> list[Path]:
     metadata = path / METADATA
     if not metadata.is_file() and not there:
         raise BagError(_no_bag(path))
+    if not metadata.is_file() and not _is_one_bag(there):
+        raise BagError(f"{path}: holds several bags; name one of {[file.name for file in there]}")
     remedy = f"`ros2 bag reindex {path}` writes it anew"
     try:
         content = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from rosbags.serde import SerdeError
@@ -19,8 +20,9 @@ class TypeProblem(ValueError):
     """A type whose definition cannot be used, or bytes that are not of the type."""
 
 
+@cache
 def jazzy_types() -> Typestore:
-    """Return the types of ROS 2 Jazzy and of this package."""
+    """Return the types of ROS 2 Jazzy and of this package. Shared: register nothing in it."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for name in OWN_TYPES:
         definition = package_file("msg", f"{name}.msg").read_text(encoding="utf-8")

@@ -16,9 +16,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from pi0_ttnn_ros.sim_robot import JOINT_NAMES, JOINT_STATE_RATE, START_POSE, trajectory_from_message
+from pi0_ttnn_ros.sim_robot import JOINT_STATE_RATE, trajectory_from_message
 from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
 
 matplotlib.use("Agg")

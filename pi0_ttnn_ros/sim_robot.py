@@ -7,17 +7,10 @@ policy that a simulated card computes: then its time is published on `/clock`, f
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
-# Read by mujoco when it is imported: render without a screen.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
-import mujoco
 import numpy as np
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
@@ -26,6 +19,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
+from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE, AlohaCameras, AlohaSimulation
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.run_node import run_node
@@ -36,52 +30,7 @@ from pi0_ttnn_ros.trajectory_interpolation import (
     check_joint_names,
 )
 
-ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
-JOINT_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in (*ARM_JOINTS, "gripper"))
-START_POSE = np.array(2 * [0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.1])
-START_BOX = (0.1, 0.5, 0.05)  # m, on the table between the arms
-
-# The finger's travel in m, closed and open (openpi policies/aloha_policy.py; gym_aloha constants.py).
-FINGER_CLOSED, FINGER_OPEN = 0.01844, 0.05800
-
 JOINT_STATE_RATE = 50.0  # Hz
-
-
-class AlohaSimulation:
-    """Physics and cameras. Positions are [14] in the order of JOINT_NAMES."""
-
-    def __init__(self) -> None:
-        spec = importlib.util.find_spec("gym_aloha")
-        if spec is None or not spec.submodule_search_locations:
-            raise SystemExit("gym-aloha is not installed: pip install 'gym-aloha==0.1.5'")
-        assets = Path(spec.submodule_search_locations[0]) / "assets"
-        self.model = mujoco.MjModel.from_xml_path(str(assets / "bimanual_viperx_transfer_cube.xml"))
-        # In software, multisampling doubles the time of an image, shadows make it five times as long.
-        self.model.vis.quality.offsamples = 0
-        self.data = mujoco.MjData(self.model)
-        self.data.ctrl[:] = self.data.qpos[:16] = _to_mujoco(START_POSE)
-        self.data.qpos[16:19] = START_BOX
-        mujoco.mj_forward(self.model, self.data)
-
-    def step(self, desired: np.ndarray, seconds: float) -> None:
-        """Move the physics on while the motors follow `desired`."""
-        self.data.ctrl[:] = _to_mujoco(desired)
-        mujoco.mj_step(self.model, self.data, round(seconds / self.model.opt.timestep))
-
-    def joint_state(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return positions and velocities."""
-        qpos, qvel = self.data.qpos[:16].reshape(2, 8), self.data.qvel[:16].reshape(2, 8)
-        travel = FINGER_OPEN - FINGER_CLOSED
-        positions = np.column_stack([qpos[:, :6], (qpos[:, 6] - FINGER_CLOSED) / travel])
-        velocities = np.column_stack([qvel[:, :6], qvel[:, 6] / travel])
-        return positions.ravel(), velocities.ravel()
-
-
-def _to_mujoco(positions: np.ndarray) -> np.ndarray:
-    """Return MuJoCo's 16 joints: each gripper is two fingers that mirror each other."""
-    arms = positions.reshape(2, 7)
-    finger = FINGER_CLOSED + arms[:, 6:] * (FINGER_OPEN - FINGER_CLOSED)
-    return np.hstack([arms[:, :6], finger, -finger]).ravel()
 
 
 class SimRobot(Node):
@@ -175,24 +124,18 @@ class SimRobot(Node):
             self._joint_states.publish(message)
 
     def _run_cameras(self) -> None:
-        """Render in a thread of its own: an OpenGL context belongs to one thread."""
-        model = self._simulation.model
-        data = mujoco.MjData(model)
-        renderer = mujoco.Renderer(model, self._value("image_height"), self._value("image_width"))
-        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        cameras = AlohaCameras(self._simulation.model, self._value("image_width"), self._value("image_height"))
         period = 1.0 / self._value("camera_rate") / self._factor
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + period, time.monotonic())
             with self._lock:
-                data.qpos[:] = self._simulation.data.qpos
+                qpos = self._simulation.data.qpos.copy()
                 stamp = self._stamp
-            mujoco.mj_kinematics(model, data)
-            mujoco.mj_camlight(model, data)
+            cameras.move(qpos)
             for name, publisher in self._cameras.items():
-                renderer.update_scene(data, name)
-                publisher.publish(_image_message(renderer.render(), stamp, f"camera_{name}"))
-        renderer.close()
+                publisher.publish(_image_message(cameras.image(name), stamp, f"camera_{name}"))
+        cameras.close()
 
 
 def _image_message(pixels: np.ndarray, stamp: int, frame_id: str) -> Image:

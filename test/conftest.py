@@ -24,3 +24,15 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     make_checkpoint("tiny", folder, seed=0)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sample_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of the simulated robot at its task, MCAP, 4 s. Read only: copy it to change it."""
+    for package in ("rosbags", "gym_aloha"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    from pi0_ttnn_ros.sample_bag import record
+
+    folder = tmp_path_factory.mktemp("bag") / "sample"
+    record(folder, 4.0)
+    return folder

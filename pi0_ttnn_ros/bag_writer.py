@@ -1,0 +1,117 @@
+"""Writes a rosbag2 without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rosbags.interfaces import (
+    Connection,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
+
+from pi0_ttnn_ros.bag_reader import BagError
+from pi0_ttnn_ros.bag_types import jazzy_types
+
+STORAGES = ("mcap", "sqlite3")
+_TYPES = jazzy_types()
+_FOREVER = QosTime(9223372036, 854775807)
+
+
+def qos(depth: int, reliable: bool = True, latched: bool = False) -> Qos:
+    """Return the quality of service that a publisher offered."""
+    return Qos(
+        QosHistory.KEEP_LAST,
+        depth,
+        QosReliability.RELIABLE if reliable else QosReliability.BEST_EFFORT,
+        QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        _FOREVER,
+        _FOREVER,
+        QosLiveliness.AUTOMATIC,
+        _FOREVER,
+        False,
+    )
+
+
+class BagWriter:
+    """A bag that is being written: `with BagWriter(...) as bag: bag.write(...)`."""
+
+    def __init__(self, path: Path, topics: Mapping[str, tuple[str, Qos]], storage: str = "mcap") -> None:
+        """Take the type and the quality of service of each topic; `storage` is one of STORAGES.
+
+        Raises:
+            BagError: there is something at `path` already.
+        """
+        try:
+            self._writer = Writer(path, version=9, storage_plugin=StoragePlugin[storage.upper()])
+            self._writer.open()
+        except WriterError as error:
+            raise BagError(f"{path}: is there already; remove it or name another folder") from error
+        self._connections: dict[str, Connection] = {
+            topic: self._writer.add_connection(topic, type_name, typestore=_TYPES, offered_qos_profiles=[offered])
+            for topic, (type_name, offered) in topics.items()
+        }
+
+    def write(self, topic: str, time: int, raw: bytes | memoryview) -> None:
+        """Add a message, as `serialized` returns it, that was received at `time`, nanoseconds."""
+        self._writer.write(self._connections[topic], time, raw)
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+
+def message(type_name: str, **fields: Any) -> Any:
+    """Return a message of a type of ROS 2 Jazzy or of this package; sequences of numbers are numpy arrays."""
+    return _TYPES.types[type_name](**fields)
+
+
+def header(stamp: int, frame_id: str = "") -> Any:
+    """Return a std_msgs/Header; `stamp` is in nanoseconds."""
+    return message("std_msgs/msg/Header", stamp=time_message(stamp), frame_id=frame_id)
+
+
+def time_message(stamp: int) -> Any:
+    return message("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
+
+
+def duration_message(nanoseconds: int) -> Any:
+    return message("builtin_interfaces/msg/Duration", sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+
+
+def serialized(content: Any) -> memoryview:
+    """Return the bytes of a message in CDR."""
+    return _TYPES.serialize_cdr(content, content.__msgtype__)
+
+
+def joint_state(stamp: int, names: list[str], positions: np.ndarray, velocities: np.ndarray) -> Any:
+    return message(
+        "sensor_msgs/msg/JointState",
+        header=header(stamp),
+        name=names,
+        position=positions,
+        velocity=velocities,
+        effort=np.zeros(0),
+    )
+
+
+def compressed_image(stamp: int, jpeg: np.ndarray, frame_id: str) -> Any:
+    return message(
+        "sensor_msgs/msg/CompressedImage",
+        header=header(stamp, frame_id),
+        format="rgb8; jpeg compressed bgr8",
+        data=jpeg,
+    )

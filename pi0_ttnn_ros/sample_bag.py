@@ -1,0 +1,136 @@
+"""Records a sample bag: the simulated ALOHA robot takes a cube from the table, moved by a script.
+
+Neither DDS nor real time is needed: physics and cameras are stepped, and what a recorder would have received is written
+with simulated times. The same arguments give the same bag. `config/sample.yaml` is the robot's set-up for it.
+
+Stamps are the simulation's; receive times come after them by delays as cameras, drivers and DDS have them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE, AlohaCameras, AlohaSimulation
+from pi0_ttnn_ros.aloha_task import INSTRUCTION, commanded_positions
+from pi0_ttnn_ros.bag_reader import BagError
+from pi0_ttnn_ros.bag_writer import (
+    STORAGES,
+    BagWriter,
+    compressed_image,
+    duration_message,
+    header,
+    joint_state,
+    message,
+    qos,
+    serialized,
+)
+from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFollower
+
+START = 1_750_000_000 * 10**9  # ns
+PERIOD = 20_000_000  # ns: joint states and commands at 50 Hz
+CAMERA_PERIOD = 4  # periods: images at 12.5 Hz
+LEAD = 2  # periods between a command and the moment that it is meant for
+WIDTH, HEIGHT, JPEG_QUALITY = 320, 240, 90
+MIN_SECONDS = 4.0  # faster than that the arm throws the cube
+
+JOINT_STATES = "/joint_states"
+TRAJECTORY = "/joint_trajectory_controller/joint_trajectory"
+INSTRUCTION_TOPIC = "/pi0_policy/instruction"
+# Camera of the MuJoCo model -> topic; the cameras are not triggered together.
+CAMERAS = {name: f"/camera_{name}/image_raw/compressed" for name in ("top", "left_wrist", "right_wrist")}
+
+TOPICS = {
+    JOINT_STATES: ("sensor_msgs/msg/JointState", qos(5, reliable=False)),
+    TRAJECTORY: ("trajectory_msgs/msg/JointTrajectory", qos(10)),
+    INSTRUCTION_TOPIC: ("std_msgs/msg/String", qos(1, latched=True)),
+    **{topic: ("sensor_msgs/msg/CompressedImage", qos(5, reliable=False)) for topic in CAMERAS.values()},
+}
+# Topic -> shortest and longest time from a message's stamp to its receipt, ns.
+DELAYS = {JOINT_STATES: (300_000, 1_500_000), TRAJECTORY: (200_000, 1_000_000), INSTRUCTION_TOPIC: (0, 1_000_000)}
+IMAGE_DELAY = (8_000_000, 25_000_000)
+
+
+def record(path: Path, seconds: float, storage: str = "mcap") -> None:
+    """Write the bag of a task that takes `seconds`.
+
+    Raises:
+        BagError: there is something at `path` already, or the task cannot be done in that time.
+    """
+    if seconds < MIN_SECONDS:
+        raise BagError(f"{path}: the task takes at least {MIN_SECONDS:g} s, not {seconds:g}")
+    random = np.random.default_rng(0)
+    received = []
+    with BagWriter(path, TOPICS, storage) as bag:
+        for stamp, topic, content in _published(seconds):
+            delay = random.integers(*DELAYS.get(topic, IMAGE_DELAY))
+            received.append((stamp + int(delay), topic, serialized(content)))
+        for time, topic, raw in sorted(received, key=lambda entry: entry[0]):
+            bag.write(topic, time, raw)
+
+
+def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
+    """Yield time, topic and message of all that the robot and its operator publish."""
+    simulation = AlohaSimulation()
+    cameras = AlohaCameras(simulation.model, WIDTH, HEIGHT)
+    follower = TrajectoryFollower(START_POSE)
+    yield START, INSTRUCTION_TOPIC, message("std_msgs/msg/String", data=INSTRUCTION)
+    for tick in range(round(seconds * 1e9) // PERIOD):
+        now = START + tick * PERIOD
+        yield now, JOINT_STATES, joint_state(now, list(JOINT_NAMES), *simulation.joint_state())
+        for phase, (camera, topic) in enumerate(CAMERAS.items()):
+            if tick % CAMERA_PERIOD == phase:
+                cameras.move(simulation.data.qpos)
+                yield now, topic, compressed_image(now, _jpeg(cameras.image(camera)), f"camera_{camera}")
+        target = commanded_positions((tick + LEAD) * PERIOD * 1e-9, seconds)
+        follower.replace(JointTrajectory(now, np.array([LEAD * PERIOD]), target[None], None), now)
+        yield now, TRAJECTORY, _trajectory(now, target)
+        simulation.step(follower.sample(now)[0], PERIOD * 1e-9)
+    cameras.close()
+
+
+def _trajectory(stamp: int, target: np.ndarray) -> Any:
+    """Return the command to be at `target` [14] a lead after `stamp`, as a teleoperation sends it."""
+    point = message(
+        "trajectory_msgs/msg/JointTrajectoryPoint",
+        positions=target,
+        velocities=np.zeros(0),
+        accelerations=np.zeros(0),
+        effort=np.zeros(0),
+        time_from_start=duration_message(LEAD * PERIOD),
+    )
+    return message(
+        "trajectory_msgs/msg/JointTrajectory", header=header(stamp), joint_names=list(JOINT_NAMES), points=[point]
+    )
+
+
+def _jpeg(pixels: np.ndarray) -> np.ndarray:
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+
+
+def main() -> None:
+    """Record the bag that the arguments ask for."""
+    parser = argparse.ArgumentParser(prog="scripts/make_sample_bag", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="folder of the bag, which must not exist"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of the task (default 10)")
+    parser.add_argument("--storage", choices=STORAGES, default="mcap")
+    arguments = parser.parse_args()
+    try:
+        record(arguments.out, arguments.seconds, arguments.storage)
+    except (BagError, OSError) as error:
+        print(f"make_sample_bag: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"wrote {arguments.seconds:g} s of the task {INSTRUCTION!r} to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
