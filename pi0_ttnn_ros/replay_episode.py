@@ -18,6 +18,7 @@ class Tick:
     inference_time: seconds that the backend took for the model
     latency: seconds from taking the observation to its chunk, host work included
     reference: as actions, from the backend that it is compared with, from the same noise; None: there is none
+    instruction: that of the observation
     """
 
     stamp: int
@@ -26,6 +27,7 @@ class Tick:
     inference_time: float
     latency: float
     reference: np.ndarray | None = None
+    instruction: str = ""
 
 
 @dataclass(frozen=True)

@@ -38,13 +38,7 @@ def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None
     Raises:
         SafetyError: naming the first joint and action that does.
     """
-    velocities = np.diff(actions, axis=0) / time_step
-    accelerations = np.diff(velocities, axis=0) / time_step
-    for what, values, low, high in (
-        ("position", actions, limits.position_min, limits.position_max),
-        ("velocity", velocities, -limits.max_velocity, limits.max_velocity),
-        ("acceleration", accelerations, -limits.max_acceleration, limits.max_acceleration),
-    ):
+    for what, (values, low, high) in _judged(actions, time_step, limits).items():
         outside = (values < low) | (values > high)
         if outside.any():
             action, joint = np.argwhere(outside)[0]
@@ -52,6 +46,15 @@ def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None
                 f"chunk refused: {what} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
                 f"{action} is outside of {low[joint]:g} to {high[joint]:g}"
             )
+
+
+def broken_limits(actions: np.ndarray, time_step: float, limits: Limits) -> dict[str, np.ndarray]:
+    """Return for position, velocity and acceleration which joints of actions [..., points, joints] break that limit.
+
+    Of each bool [..., joints]: those of which `check_actions` refuses one. What is NaN breaks none.
+    """
+    judged = _judged(actions, time_step, limits)
+    return {what: ((values < low) | (values > high)).any(axis=-2) for what, (values, low, high) in judged.items()}
 
 
 def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
@@ -62,10 +65,28 @@ def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Li
     Raises:
         SafetyError: naming the joint that is the farthest off.
     """
-    excess = np.abs(position - measured) - limits.max_velocity * max_jump_time
+    excess = jump_excess(position, measured, limits, max_jump_time)
     joint = int(np.argmax(excess))
     if excess[joint] > 0:
         raise SafetyError(
             f"{what} is {position[joint] - measured[joint]:+.3f} from where joint {limits.joint_names[joint]!r} is "
             f"measured ({measured[joint]:.3f}); max_jump_time allows {limits.max_velocity[joint] * max_jump_time:.3f}"
         )
+
+
+def jump_excess(position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> np.ndarray:
+    """Return how much further than allowed `position` [..., joints] is from `measured`; rad or m, above 0: too far."""
+    return np.abs(position - measured) - limits.max_velocity * max_jump_time
+
+
+def _judged(
+    actions: np.ndarray, time_step: float, limits: Limits
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return what of actions [..., points, joints] has limits: values [..., points, joints], lower and upper limit."""
+    velocities = np.diff(actions, axis=-2) / time_step
+    accelerations = np.diff(velocities, axis=-2) / time_step
+    return {
+        "position": (actions, limits.position_min, limits.position_max),
+        "velocity": (velocities, -limits.max_velocity, limits.max_velocity),
+        "acceleration": (accelerations, -limits.max_acceleration, limits.max_acceleration),
+    }

@@ -1,0 +1,274 @@
+"""The numbers that people read, made of an episode's sums. None stands for what cannot be said. Knows nothing of ROS.
+
+Field names are those of report.json. Positions are in rad (m for prismatic joints), times in seconds, fractions from 0
+to 1. The arm is all joints but the grippers: these open and close, and an error in between means little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pi0_ttnn_ros.replay_episode import Frames
+from pi0_ttnn_ros.replay_metrics import JUMP, EpisodeMetrics, Errors, Violations
+
+
+@dataclass(frozen=True)
+class JointSummary:
+    """One joint.
+
+    gripper: whether it is one
+    mae, rmse: mean absolute and root mean square error over all compared steps, rad or m
+    normalized_mae, normalized_rmse: the same in the checkpoint's normalised space
+    hold_mae: what `mae` would be if the policy stood still
+    jump_mean, jump_max: absolute distance of the first action from the measured state, rad or m
+    jerk_predicted, jerk_recorded: root mean square, rad/s^3 or m/s^3
+    jerk_ratio: of these, predicted to recorded
+    violations: for each kind the ticks at which this joint broke that limit
+    reference_difference: the largest absolute difference of the backends' actions, rad or m
+    """
+
+    name: str
+    gripper: bool
+    mae: float | None
+    rmse: float | None
+    normalized_mae: float | None
+    normalized_rmse: float | None
+    hold_mae: float | None
+    jump_mean: float | None
+    jump_max: float | None
+    jerk_predicted: float | None
+    jerk_recorded: float | None
+    jerk_ratio: float | None
+    violations: dict[str, int]
+    reference_difference: float | None
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """One step of the chunk: `time` seconds after the observation; over `count` ticks."""
+
+    time: float
+    count: int
+    mae: float | None
+    normalized_mae: float | None
+    normalized_hold_mae: float | None
+
+
+@dataclass(frozen=True)
+class ViolationSummary:
+    """One kind of limit: at how many ticks the chunk broke it, by which joints; and how often the recorded motion."""
+
+    ticks: int
+    fraction: float | None
+    joints: list[str]
+    recorded_ticks: int
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of one value per tick, seconds."""
+
+    p50: float
+    p95: float
+    max: float
+
+
+@dataclass(frozen=True)
+class CameraSummary:
+    """The frames of one camera: see `Frames`; `dropped_fraction` of those that should have come."""
+
+    count: int
+    dropped: int
+    dropped_fraction: float
+    longest_gap: float
+
+
+@dataclass(frozen=True)
+class ReferenceSummary:
+    """The backends side by side: see `Agreement`. `difference` is in rad or m."""
+
+    ticks: int
+    undefined: int
+    pcc_lowest: float | None
+    pcc_mean: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one episode, or of several merged.
+
+    ticks: inferences; of these, something of `compared_ticks` was compared with the recording
+    compared_steps: actions that were compared
+    mae, rmse: of the arm's joints, rad or m
+    normalized_mae, normalized_rmse: of all joints, in the checkpoint's normalised space
+    hold_ratio: normalized_mae / what it would be if the policy stood still at the measured state; below 1 is better
+        than doing nothing
+    jerk_ratio: RMS jerk of the arm, predicted to recorded
+    jump_refused: fraction of the ticks that the jump guard refuses
+    violating: fraction of the ticks whose chunk breaks any limit; recorded_violating: whose recorded motion does
+    gripper_agreement: fraction of compared steps with the same gripper state, open or closed
+    gripper_change_agreement: the same of the steps where the recorded gripper has changed since the observation
+    unusable_fraction: joint states without a usable observation; `unusable`: how many, by reason
+    latency, inference_time: see `Tick`
+    """
+
+    ticks: int
+    compared_ticks: int
+    compared_steps: int
+    mae: float | None
+    rmse: float | None
+    normalized_mae: float | None
+    normalized_rmse: float | None
+    hold_ratio: float | None
+    jerk_ratio: float | None
+    jump_refused: float | None
+    violating: float | None
+    recorded_violating: float | None
+    gripper_agreement: float | None
+    gripper_change_agreement: float | None
+    joint_states: int
+    unusable_fraction: float | None
+    unusable: dict[str, int]
+    latency: Distribution | None
+    inference_time: Distribution | None
+    violations: dict[str, ViolationSummary]
+    cameras: dict[str, CameraSummary]
+    reference: ReferenceSummary | None
+    joints: list[JointSummary]
+    horizon: list[IndexSummary]
+
+
+def summarize(metrics: EpisodeMetrics) -> Summary:
+    """Return what the sums say."""
+    arm = [index for index, name in enumerate(metrics.joint_names) if name not in metrics.grippers.names]
+    grippers = metrics.grippers
+    return Summary(
+        ticks=metrics.ticks,
+        compared_ticks=metrics.compared_ticks,
+        compared_steps=sum(metrics.error.count),
+        mae=_mae(metrics.error, arm),
+        rmse=_rmse(metrics.error, arm),
+        normalized_mae=_mae(metrics.normalized),
+        normalized_rmse=_rmse(metrics.normalized),
+        hold_ratio=_ratio(_mae(metrics.normalized), _mae(metrics.normalized_hold)),
+        jerk_ratio=_root_ratio(metrics.jerks.predicted, metrics.jerks.recorded, arm),
+        jump_refused=_ratio(metrics.violations.kinds[JUMP], metrics.ticks),
+        violating=_ratio(metrics.violations.ticks, metrics.ticks),
+        recorded_violating=_ratio(metrics.recorded_violations.ticks, metrics.compared_ticks),
+        gripper_agreement=_ratio(sum(grippers.agreeing), sum(grippers.count)),
+        gripper_change_agreement=_ratio(sum(grippers.followed), sum(grippers.changes)),
+        joint_states=metrics.joint_states,
+        unusable_fraction=_ratio(sum(metrics.unusable.values()), metrics.joint_states),
+        unusable=metrics.unusable,
+        latency=_distribution(metrics.latency),
+        inference_time=_distribution(metrics.inference_time),
+        violations={kind: _violation(metrics, kind) for kind in metrics.violations.kinds},
+        cameras={camera: _camera(frames) for camera, frames in metrics.frames.items()},
+        reference=_reference(metrics),
+        joints=[_joint(metrics, joint) for joint in range(len(metrics.joint_names))],
+        horizon=_horizon(metrics, arm),
+    )
+
+
+def _joint(metrics: EpisodeMetrics, joint: int) -> JointSummary:
+    jerks, jumps, one = metrics.jerks, metrics.jumps, [joint]
+    return JointSummary(
+        name=metrics.joint_names[joint],
+        gripper=metrics.joint_names[joint] in metrics.grippers.names,
+        mae=_mae(metrics.error, one),
+        rmse=_rmse(metrics.error, one),
+        normalized_mae=_mae(metrics.normalized, one),
+        normalized_rmse=_rmse(metrics.normalized, one),
+        hold_mae=_mae(metrics.hold, one),
+        jump_mean=_ratio(jumps.absolute[joint], jumps.count),
+        jump_max=jumps.largest[joint] if jumps.count else None,
+        jerk_predicted=_root(_ratio(jerks.predicted[joint], jerks.count)),
+        jerk_recorded=_root(_ratio(jerks.recorded[joint], jerks.count)),
+        jerk_ratio=_root_ratio(jerks.predicted, jerks.recorded, one),
+        violations={kind: ticks[joint] for kind, ticks in metrics.violations.joints.items()},
+        reference_difference=metrics.agreement.joints[joint] if metrics.agreement else None,
+    )
+
+
+def _horizon(metrics: EpisodeMetrics, arm: Sequence[int]) -> list[IndexSummary]:
+    return [
+        IndexSummary(
+            time=index * metrics.time_step,
+            count=count,
+            mae=_mae(metrics.error, arm, index),
+            normalized_mae=_mae(metrics.normalized, None, index),
+            normalized_hold_mae=_mae(metrics.normalized_hold, None, index),
+        )
+        for index, count in enumerate(metrics.error.count)
+    ]
+
+
+def _violation(metrics: EpisodeMetrics, kind: str) -> ViolationSummary:
+    violations: Violations = metrics.violations
+    return ViolationSummary(
+        ticks=violations.kinds[kind],
+        fraction=_ratio(violations.kinds[kind], metrics.ticks),
+        joints=[name for name, ticks in zip(metrics.joint_names, violations.joints[kind], strict=True) if ticks],
+        recorded_ticks=metrics.recorded_violations.kinds[kind],
+    )
+
+
+def _camera(frames: Frames) -> CameraSummary:
+    fraction = _ratio(frames.dropped, frames.count + frames.dropped)
+    return CameraSummary(frames.count, frames.dropped, fraction or 0.0, frames.longest_gap)
+
+
+def _reference(metrics: EpisodeMetrics) -> ReferenceSummary | None:
+    agreement = metrics.agreement
+    if agreement is None:
+        return None
+    return ReferenceSummary(
+        ticks=len(agreement.pcc) + agreement.undefined,
+        undefined=agreement.undefined,
+        pcc_lowest=min(agreement.pcc, default=None),
+        pcc_mean=_ratio(sum(agreement.pcc), len(agreement.pcc)),
+        difference=max(agreement.difference, default=None),
+    )
+
+
+def _mae(errors: Errors, joints: Sequence[int] | None = None, index: int | None = None) -> float | None:
+    return _mean(errors, lambda sums: sums.absolute, joints, index)
+
+
+def _rmse(errors: Errors, joints: Sequence[int] | None = None) -> float | None:
+    return _root(_mean(errors, lambda sums: sums.squared, joints, None))
+
+
+def _mean(
+    errors: Errors, which: Callable[[Errors], list[list[float]]], joints: Sequence[int] | None, index: int | None
+) -> float | None:
+    """Return the mean over compared steps (or those at one index of the chunk) and joints (None: all)."""
+    if not errors.count:
+        return None
+    steps = slice(None) if index is None else slice(index, index + 1)
+    sums = np.array(which(errors))[steps]
+    chosen = sums if joints is None else sums[:, joints]
+    return _ratio(float(chosen.sum()), sum(errors.count[steps]) * chosen.shape[1])
+
+
+def _root_ratio(predicted: Sequence[float], recorded: Sequence[float], joints: Sequence[int]) -> float | None:
+    return _root(_ratio(sum(predicted[joint] for joint in joints), sum(recorded[joint] for joint in joints)))
+
+
+def _root(value: float | None) -> float | None:
+    return None if value is None else value**0.5
+
+
+def _ratio(value: float | None, whole: float | None) -> float | None:
+    return None if value is None or not whole else value / whole
+
+
+def _distribution(values: Sequence[float]) -> Distribution | None:
+    if not values:
+        return None
+    p50, p95 = np.percentile(values, [50, 95])
+    return Distribution(float(p50), float(p95), max(values))
