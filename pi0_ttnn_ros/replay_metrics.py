@@ -14,7 +14,7 @@ import numpy as np
 
 from pi0_ttnn_core.validation import pcc
 from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.replay_episode import Episode, Frames, Recording, Tick
+from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Frames, Recording, Tick
 from pi0_ttnn_ros.safety import Limits, broken_limits, jump_excess
 
 NOT_FINITE, JUMP = "not finite", "jump"
@@ -117,6 +117,7 @@ class EpisodeMetrics:
     latency, inference_time: of each tick, seconds
     frames: of each camera
     agreement: with the reference backend; None: there was none
+    commands: what a running node commanded meanwhile; None: none was running
     """
 
     joint_names: list[str]
@@ -139,6 +140,7 @@ class EpisodeMetrics:
     inference_time: list[float]
     frames: dict[str, Frames]
     agreement: Agreement | None
+    commands: CommandStream | None
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,11 @@ def episode_metrics(
         ticks = episode.ticks[first : first + BATCH]
         parts.append(_tick_metrics(ticks, episode.recording, parameters, limits, middles, normalize))
     return replace(
-        merged(parts), joint_states=episode.joint_states, unusable=dict(episode.unusable), frames=dict(episode.frames)
+        merged(parts),
+        joint_states=episode.joint_states,
+        unusable=dict(episode.unusable),
+        frames=dict(episode.frames),
+        commands=episode.commands,
     )
 
 
@@ -184,6 +190,7 @@ def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
         ):
             raise ValueError("metrics of different joints, grippers or time steps cannot be merged")
     agreements = [part.agreement for part in parts if part.agreement is not None]
+    commands = [part.commands for part in parts if part.commands is not None]
     return EpisodeMetrics(
         joint_names=first.joint_names,
         time_step=first.time_step,
@@ -219,6 +226,7 @@ def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
         inference_time=[seconds for part in parts for seconds in part.inference_time],
         frames=_merged_frames([part.frames for part in parts]),
         agreement=_merged_agreements(agreements) if agreements else None,
+        commands=_merged_commands(commands) if commands else None,
     )
 
 
@@ -290,6 +298,7 @@ def _no_ticks(parameters: Parameters, grippers: Sequence[str]) -> EpisodeMetrics
         inference_time=[],
         frames={},
         agreement=None,
+        commands=None,
     )
 
 
@@ -338,6 +347,7 @@ def _tick_metrics(
         inference_time=[float(tick.inference_time) for tick in ticks],
         frames={},
         agreement=_agreement(ticks, batch, normalize),
+        commands=None,
     )
 
 
@@ -450,6 +460,14 @@ def _merged_agreements(parts: Sequence[Agreement]) -> Agreement:
         undefined=sum(part.undefined for part in parts),
         difference=[value for part in parts for value in part.difference],
         joints=np.max([part.joints for part in parts], axis=0).tolist(),
+    )
+
+
+def _merged_commands(parts: Sequence[CommandStream]) -> CommandStream:
+    return CommandStream(
+        count=sum(part.count for part in parts),
+        longest_gap=max(part.longest_gap for part in parts),
+        violations=_added(part.violations for part in parts),
     )
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_ros.replay_episode import Frames
-from pi0_ttnn_ros.replay_metrics import JUMP, EpisodeMetrics, Errors, Violations
+from pi0_ttnn_ros.replay_episode import CommandStream, Frames
+from pi0_ttnn_ros.replay_metrics import EpisodeMetrics, Errors, Violations
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class Summary:
     hold_ratio: normalized_mae / what it would be if the policy stood still at the measured state; below 1 is better
         than doing nothing
     jerk_ratio: RMS jerk of the arm, predicted to recorded
-    jump_refused: fraction of the ticks that the jump guard refuses
     violating: fraction of the ticks whose chunk breaks any limit; recorded_violating: whose recorded motion does
     gripper_agreement: fraction of compared steps with the same gripper state, open or closed
     gripper_change_agreement: the same of the steps where the recorded gripper has changed since the observation
     unusable_fraction: joint states without a usable observation; `unusable`: how many, by reason
     latency, inference_time: see `Tick`
+    dropped_frames: fraction of the frames that the worst camera dropped
     """
 
     ticks: int
@@ -125,7 +125,6 @@ class Summary:
     normalized_rmse: float | None
     hold_ratio: float | None
     jerk_ratio: float | None
-    jump_refused: float | None
     violating: float | None
     recorded_violating: float | None
     gripper_agreement: float | None
@@ -136,8 +135,10 @@ class Summary:
     latency: Distribution | None
     inference_time: Distribution | None
     violations: dict[str, ViolationSummary]
+    dropped_frames: float | None
     cameras: dict[str, CameraSummary]
     reference: ReferenceSummary | None
+    commands: CommandStream | None
     joints: list[JointSummary]
     horizon: list[IndexSummary]
 
@@ -146,6 +147,7 @@ def summarize(metrics: EpisodeMetrics) -> Summary:
     """Return what the sums say."""
     arm = [index for index, name in enumerate(metrics.joint_names) if name not in metrics.grippers.names]
     grippers = metrics.grippers
+    cameras = {camera: _camera(frames) for camera, frames in metrics.frames.items()}
     return Summary(
         ticks=metrics.ticks,
         compared_ticks=metrics.compared_ticks,
@@ -156,7 +158,6 @@ def summarize(metrics: EpisodeMetrics) -> Summary:
         normalized_rmse=_rmse(metrics.normalized),
         hold_ratio=_ratio(_mae(metrics.normalized), _mae(metrics.normalized_hold)),
         jerk_ratio=_root_ratio(metrics.jerks.predicted, metrics.jerks.recorded, arm),
-        jump_refused=_ratio(metrics.violations.kinds[JUMP], metrics.ticks),
         violating=_ratio(metrics.violations.ticks, metrics.ticks),
         recorded_violating=_ratio(metrics.recorded_violations.ticks, metrics.compared_ticks),
         gripper_agreement=_ratio(sum(grippers.agreeing), sum(grippers.count)),
@@ -167,8 +168,10 @@ def summarize(metrics: EpisodeMetrics) -> Summary:
         latency=_distribution(metrics.latency),
         inference_time=_distribution(metrics.inference_time),
         violations={kind: _violation(metrics, kind) for kind in metrics.violations.kinds},
-        cameras={camera: _camera(frames) for camera, frames in metrics.frames.items()},
+        dropped_frames=max((camera.dropped_fraction for camera in cameras.values()), default=None),
+        cameras=cameras,
         reference=_reference(metrics),
+        commands=metrics.commands,
         joints=[_joint(metrics, joint) for joint in range(len(metrics.joint_names))],
         horizon=_horizon(metrics, arm),
     )

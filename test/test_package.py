@@ -13,6 +13,7 @@ import pytest
 from pi0_ttnn_core.robot import yaml_parameters
 from pi0_ttnn_ros.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters import DECLARATIONS, ParameterError, markdown_table, parameters_from_yaml
+from pi0_ttnn_ros.replay_verdict import SECTION, replay_settings
 from ros_helpers import without_ros_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,7 +88,10 @@ def test_the_install_space_stands_alone(tmp_path):
 def test_every_robot_set_up_is_right_in_itself(file):
     parameters = parameters_from_yaml(file, {"checkpoint": "anywhere"})
     limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
-    assert yaml_parameters(file).keys() <= {declaration.name for declaration in DECLARATIONS}
+    assert {name for name in yaml_parameters(file) if not name.startswith(f"{SECTION}.")} <= {
+        declaration.name for declaration in DECLARATIONS
+    }
+    assert replay_settings(file, parameters.joint_names).grippers
     for joint, index in zip(limits.joint_names, parameters.controller_of_joint, strict=True):
         gripper = parameters.controller_types[index] == "gripper_command"
         assert not gripper or parameters.controller_of_joint.count(index) == 1, joint

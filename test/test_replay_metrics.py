@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ttnn_ros.replay_episode import Episode, Frames, Recording
+from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Frames, Recording
 from pi0_ttnn_ros.replay_metrics import EpisodeMetrics, episode_metrics, merged, recorded_at
 from pi0_ttnn_ros.replay_summary import Summary, summarize
 from replay_cases import (
@@ -166,7 +166,7 @@ def test_the_jump_guard_measures_from_the_state():
     recorded = recording(still, 1.0)
     far = tick(0, still, np.array([0.0, -2.1, 0.0]))
     summary = summary_of(episode([far, tick(5, still, np.zeros(3))], recorded))
-    assert summary.violations["jump"].joints == ["elbow"] and summary.jump_refused == 0.5
+    assert summary.violations["jump"].joints == ["elbow"] and summary.violations["jump"].fraction == 0.5
     assert summary.joints[1].jump_max == pytest.approx(2.1) and summary.joints[1].jump_mean == pytest.approx(1.05)
 
 
@@ -288,6 +288,7 @@ def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, referen
         joint_states=sum(sizes) + 5 * len(sizes),
         unusable={"a": len(sizes), "b": 2 * len(sizes)},
         frames={"top": Frames(10 * len(sizes), len(sizes), 0.5)},
+        commands=CommandStream(7 * len(sizes), 0.5, {"velocity of elbow": len(sizes)}),
     )
     parts, first = [], 0
     for index, size in enumerate(sizes):
@@ -298,6 +299,7 @@ def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, referen
                 joint_states=size + 5,
                 unusable={"a": 1, "b": 2},
                 frames={"top": Frames(10, 1, 0.5 / (index + 1))},
+                commands=CommandStream(7, 0.5 / (index + 1), {"velocity of elbow": 1}),
             )
         )
         first += size

@@ -1,0 +1,175 @@
+"""Verdicts: each threshold decides, nothing passes only because nothing was measured, wrong sections are refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pi0_ttnn_ros.parameters import ParameterError, parameters_from_yaml
+from pi0_ttnn_ros.replay_episode import CommandStream, Frames
+from pi0_ttnn_ros.replay_metrics import episode_metrics
+from pi0_ttnn_ros.replay_summary import summarize
+from pi0_ttnn_ros.replay_verdict import Thresholds, judge, markdown_table, replay_settings
+from replay_cases import GRIPPERS, LIMITS, PARAMETERS, episode, normalize, recording, tick, wave, wave_episode
+
+ROOT = Path(__file__).resolve().parent.parent
+YAML = (ROOT / "config/aloha.yaml").read_text()
+JOINT_NAMES = parameters_from_yaml(ROOT / "config/aloha.yaml", {"checkpoint": "anywhere"}).joint_names
+
+
+def summary_of(case, grippers=GRIPPERS):
+    return summarize(episode_metrics(case, PARAMETERS, LIMITS, grippers, normalize))
+
+
+def with_reference(case, difference=0.0):
+    return replace(case, ticks=[replace(each, reference=each.actions + difference) for each in case.ticks])
+
+
+def failed(verdict):
+    assert verdict.passed == all(check.passed is not False for check in verdict.checks)
+    return {check.name for check in verdict.checks if check.passed is False}
+
+
+def off_by(*offset):
+    return lambda times: wave(times) + np.array(offset)
+
+
+GOOD = with_reference(wave_episode())
+STEEP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0])[:, None]  # the last of ten actions jumps
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "names"),
+    [
+        (GOOD, set()),
+        (wave_episode(off_by(0.11, 0.11, 0.0)), {"max_mae"}),
+        (wave_episode(off_by(0.0, 0.0, 0.16)), {"max_normalized_mae"}),
+        (wave_episode(off_by(2.5, 0.0, 0.0)), {"max_jump_violations", "max_position_violations"}),
+        (wave_episode(lambda times: wave(times) + STEEP[: len(times)] / 20), {"max_velocity_violations"}),
+        (wave_episode(lambda times: wave(times) + 0.04 * np.cos(times * 50 * np.pi)[:, None]), {"max_jerk_ratio"}),
+        (wave_episode(lambda times: wave(times) * [1, 1, 0]), {"min_gripper_change_agreement"}),
+        (with_reference(wave_episode(), 0.06), {"max_reference_difference"}),
+        (replace(GOOD, frames={"top": Frames(100, 0, 0.1), "wrist": Frames(90, 10, 0.1)}), {"max_dropped_frames"}),
+        (replace(GOOD, unusable={"no image yet": 20}), {"max_unusable"}),
+        (replace(GOOD, commands=CommandStream(10, 0.1, {"max_velocity of elbow": 2})), {"commands"}),
+        (replace(GOOD, commands=CommandStream(10, 0.1, {})), set()),
+        (replace(GOOD, ticks=[replace(each, latency=0.6) for each in GOOD.ticks]), {"max_latency_p95"}),
+        (replace(GOOD, ticks=[replace(GOOD.ticks[0], actions=np.full((10, 3), np.nan)), *GOOD.ticks]), {"finite"}),
+    ],
+)
+def test_what_is_wrong_fails_by_its_name(spoiled, names):
+    verdict = judge(summary_of(spoiled), Thresholds())
+    assert names <= failed(verdict) and verdict.passed == (not names)
+
+
+def test_every_threshold_decides_by_its_own_value():
+    """A hair on the wrong side of what was measured fails, on the right side it passes."""
+    noise = np.random.default_rng(0)
+    shaken = wave_episode(lambda times: wave(times) + noise.normal(0, 0.3, (len(times), 3)))
+    case = replace(
+        with_reference(shaken),
+        ticks=[replace(each, reference=each.actions + noise.normal(0, 0.1, (10, 3))) for each in shaken.ticks],
+    )
+    case.ticks[3].state[0] = 3.0
+    summary = summary_of(case)
+    values = {check.name: check.value for check in judge(summary, Thresholds()).checks}
+    for each in fields(Thresholds):
+        value, towards_failure = values[each.name], 1e-6 if each.name.startswith("min_") else -1e-6
+        assert value is not None and value != 0
+        for sign, passes in ((1, False), (-1, True)):
+            verdict = judge(summary, Thresholds(**{each.name: value + sign * towards_failure}))
+            assert (each.name not in failed(verdict)) == passes, each.name
+
+
+def test_sentences_say_what_was_measured_and_what_is_asked():
+    verdict = judge(summary_of(wave_episode(off_by(0.3, 0.1, 0.0))), Thresholds(max_mae=0.15))
+    sentences = {check.name: check.sentence for check in verdict.checks}
+    assert re.search(r"error of the arm's joints is 0\.2 rad \(m\), at most 0\.15 is allowed", sentences["max_mae"])
+    assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_ticks"]
+
+
+def test_what_cannot_be_measured_is_skipped_and_says_why():
+    verdict = judge(summary_of(wave_episode(), grippers=()), Thresholds())
+    skipped = {check.name: check.sentence for check in verdict.checks if check.passed is None}
+    assert skipped.keys() == {
+        "commands",
+        "min_gripper_agreement",
+        "min_gripper_change_agreement",
+        "min_pcc",
+        "max_reference_difference",
+    }
+    assert verdict.passed
+    assert skipped["min_pcc"].endswith("skipped, there is no reference backend.")
+
+
+def test_nothing_usable_is_no_pass():
+    recorded = recording(wave, 1.0)
+    assert failed(judge(summary_of(episode([], recorded)), Thresholds())) == {"compared_ticks", "max_unusable"}
+    elsewhere = episode([tick(1000, wave, np.zeros(3))], recorded)
+    assert "compared_ticks" in failed(judge(summary_of(elsewhere), Thresholds()))
+
+
+def settings_from(tmp_path, section: str):
+    file = tmp_path / "robot.yaml"
+    file.write_text(YAML + section)
+    return replay_settings(file, JOINT_NAMES)
+
+
+def test_the_section_of_the_yaml(tmp_path):
+    settings = settings_from(tmp_path, "    replay:\n      max_mae: 0.02\n      min_pcc: 1\n")
+    assert settings.thresholds == replace(Thresholds(), max_mae=0.02, min_pcc=1.0)
+    assert settings.grippers == ("left_gripper", "right_gripper")
+    assert settings_from(tmp_path, "").thresholds == Thresholds()
+    named = settings_from(tmp_path, "    replay:\n      gripper_joints: [right_elbow, left_waist]\n")
+    assert named.grippers == ("left_waist", "right_elbow")
+    assert settings_from(tmp_path, "    replay:\n      gripper_joints: []\n").grippers == ()
+
+
+@pytest.mark.parametrize(
+    ("section", "culprit"),
+    [
+        ("    replay:\n      max_mea: 0.1\n", "replay.max_mea is unknown: choose from ['max_mae'"),
+        ("    replay:\n      max_mae: small\n", "replay.max_mae is 'small', but must be a number"),
+        ("    replay:\n      max_mae: true\n", "replay.max_mae is True, but must be a number"),
+        ("    replay:\n      max_mae: .nan\n", "replay.max_mae is nan, but must be a number"),
+        ("    replay:\n      max_mae: [0.1]\n", "replay.max_mae is [0.1], but must be a number"),
+        (
+            "    replay:\n      gripper_joints: left_gripper\n",
+            "replay.gripper_joints is 'left_gripper', but must be a",
+        ),
+        ("    replay:\n      gripper_joints: [hand]\n", "replay.gripper_joints names ['hand'], which are not in joint"),
+        ("    replay: 0.1\n", "replay is 0.1, but must be a section"),
+    ],
+)
+def test_a_wrong_section_is_refused_by_name(tmp_path, section, culprit):
+    with pytest.raises(ParameterError, match=re.escape(culprit)):
+        settings_from(tmp_path, section)
+
+
+def test_the_node_takes_a_yaml_with_the_section(tmp_path):
+    """The node does not declare it: rclpy must take the file all the same, and the other parameters from it."""
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
+
+    file = tmp_path / "robot.yaml"
+    file.write_text(
+        YAML + "    checkpoint: anywhere\n    replay:\n      max_mae: 0.02\n      gripper_joints: [left_gripper]\n"
+    )
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("pi0_policy", context=context, cli_args=["--ros-args", "--params-file", str(file)])
+    try:
+        declare_parameters(node)
+        assert read_parameters(node).joint_names == JOINT_NAMES
+        assert not node.has_parameter("replay.max_mae")
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_the_documentation_lists_the_thresholds_as_they_are():
+    assert markdown_table() in (ROOT / "docs/replay_report.md").read_text()
