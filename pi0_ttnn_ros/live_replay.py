@@ -1,0 +1,256 @@
+"""A recorded bag played into the running node, in the bag's own time, and what the node answered."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import Empty, String
+from trajectory_msgs.msg import JointTrajectory
+
+from pi0_ttnn_ros.bag_feed import BagFeed
+from pi0_ttnn_ros.bag_reader import Bag, BagMessage, open_bag
+from pi0_ttnn_ros.configured_policy import LATCHED
+from pi0_ttnn_ros.conversions import time_message
+from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
+from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Tick
+from pi0_ttnn_ros.replay_predictions import ReplayError
+from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, Topics, image_message_type
+
+CLOCK_PERIOD = 5_000_000  # nanoseconds of the bag between two messages on /clock
+REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active
+DISCOVERY = 1.0  # seconds in which whoever else is there shows up
+# Floats of a message are not the floats of the plan.
+TOLERANCE = 1e-6
+
+
+def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits, truth: str) -> Episode:
+    """Play a bag into the node under `topics` as soon as it is active, and return what it answered.
+
+    Raises:
+        BagError: the bag has not what the node needs.
+        ReplayError: the node is not there or does not become active, or a robot listens to its commands.
+    """
+    with open_bag(path) as bag, _player(topics, parameters) as player:
+        feed = BagFeed(bag, topics, parameters)
+        player.refuse_company()
+        player.wait_until_active(bag, parameters.load_timeout + parameters.input_wait)
+        late = player.play(bag)
+        player.let_pass(bag.end, parameters.max_chunk_age)
+        for _ in feed.snapshots():
+            pass
+        recording = feed.recording(truth)
+        measured = feed.recording("joint_states")
+        problems = list(bag.problems)
+        if late > REPEAT:
+            problems.append(f"{path}: played up to {late:.2f} s late: this machine is too slow to judge the timing")
+        return Episode(
+            bag=path,
+            start=bag.start,
+            end=bag.end,
+            ticks=[_tick(chunk, heard, measured.times, measured.positions) for heard, chunk in player.chunks],
+            recording=recording,
+            truth=truth,
+            unusable=dict(feed.unusable),
+            joint_states=feed.joint_states,
+            frames=feed.frames(),
+            problems=problems,
+            commands=command_stream(player.commands, parameters, limits),
+        )
+
+
+def command_stream(
+    commands: Sequence[tuple[int, JointTrajectory]], parameters: Parameters, limits: Limits
+) -> CommandStream:
+    """Return how the commanded motion came and what of it breaks a limit; `commands` with their time in nanoseconds."""
+    violations: dict[str, int] = {}
+    for _, message in commands:
+        for name in _violations(message, parameters.joint_names, limits):
+            violations[name] = violations.get(name, 0) + 1
+    gaps = np.diff([heard for heard, _ in commands]) * 1e-9
+    return CommandStream(len(commands), float(gaps.max(initial=0.0)), violations)
+
+
+class _Player(Node):
+    """Publishes a bag's inputs and `/clock`, and hears chunks, commands and status."""
+
+    def __init__(self, topics: Topics, parameters: Parameters, context: Context) -> None:
+        super().__init__("bag_player", context=context, use_global_arguments=False)
+        self.chunks: list[tuple[int, ActionChunk]] = []
+        self.commands: list[tuple[int, JointTrajectory]] = []
+        self._topics = topics
+        self._instruction = parameters.instruction
+        self._now = 0
+        self._status: PolicyStatus | None = None
+        self._time = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
+        self._inputs = self._make_publishers(topics)
+        self.create_subscription(PolicyStatus, topics.status, self._on_status, LATCHED)
+        self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
+        self._controllers = [
+            topic
+            for topic, kind in zip(topics.controllers, parameters.controller_types, strict=True)
+            if kind == "joint_trajectory"
+        ]
+        for topic in self._controllers:
+            self.create_subscription(JointTrajectory, topic, self._on_command, 100)
+
+    def refuse_company(self) -> None:
+        """Raise ReplayError where a robot would follow the commands, or where its sensors are there already."""
+        time.sleep(DISCOVERY)
+        followers = [topic for topic in self._controllers if self.count_subscribers(topic) > 1]
+        if followers:
+            raise ReplayError(
+                f"someone else listens to {followers}: a robot would move. Replay where no controller runs, in another "
+                f"ROS_DOMAIN_ID or namespace"
+            )
+        sources = [topic for topic in self._inputs if self.count_publishers(topic) > 1]
+        if sources:
+            raise ReplayError(f"someone else publishes {sources}: replay in another ROS_DOMAIN_ID or namespace")
+
+    def wait_until_active(self, bag: Bag, timeout: float) -> None:
+        """Show the node the first message of each input until it is active.
+
+        Raises:
+            ReplayError: it is not after `timeout` seconds, or says why it cannot be.
+        """
+        first = self._first_messages(bag)
+        deadline = time.monotonic() + timeout
+        while not (self._status and self._status.lifecycle_state == "active"):
+            if self._status and self._status.last_error:
+                raise ReplayError(f"the node cannot be configured: {self._status.last_error}")
+            if time.monotonic() > deadline:
+                seen = f"is {self._status.lifecycle_state}" if self._status else "was not heard"
+                raise ReplayError(f"the node under {self._topics.status} {seen} after {timeout:g} s: launch it")
+            self._tell_time(bag.start)
+            for message in first:
+                self._publish(message)
+            time.sleep(REPEAT)
+
+    def play(self, bag: Bag) -> float:
+        """Publish the messages in their time; return by how many seconds the latest came too late."""
+        self._tell_time(bag.start)
+        start, late = time.monotonic(), 0.0
+        for message in bag.messages([topic for topic in self._inputs if topic in bag.topics]):
+            while self._now < message.time:
+                self._tell_time(min(self._now + CLOCK_PERIOD, message.time))
+                ahead = start + (self._now - bag.start) * 1e-9 - time.monotonic()
+                if ahead > 0:
+                    time.sleep(ahead)
+                late = max(late, -ahead)
+            self._publish(message)
+        return late
+
+    def let_pass(self, start: int, seconds: float) -> None:
+        """Let the bag's clock go on from `start`, for the answers to what came last."""
+        for step in range(int(seconds * 1e9) // CLOCK_PERIOD):
+            self._tell_time(start + step * CLOCK_PERIOD)
+            time.sleep(CLOCK_PERIOD * 1e-9)
+
+    def _make_publishers(self, topics: Topics) -> dict[str, Publisher]:
+        images: dict[str, type] = {
+            topic: CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image
+            for topic in topics.cameras.values()
+        }
+        sensors = images | {topics.joint_states: JointState}
+        publishers = {
+            topic: self.create_publisher(kind, topic, qos_profile_sensor_data) for topic, kind in sensors.items()
+        }
+        publishers[topics.instruction] = self.create_publisher(String, topics.instruction, LATCHED)
+        publishers[topics.heartbeat] = self.create_publisher(Empty, topics.heartbeat, 1)
+        return publishers
+
+    def _first_messages(self, bag: Bag) -> list[BagMessage]:
+        wanted = [topic for topic in self._inputs if topic in bag.topics and bag.topics[topic].count]
+        first: dict[str, BagMessage] = {}
+        for message in bag.messages(wanted):
+            first.setdefault(message.topic, message)
+            if len(first) == len(wanted):
+                break
+        return list(first.values())
+
+    def _publish(self, message: BagMessage) -> None:
+        if message.topic == self._topics.instruction and self._instruction:
+            self._inputs[message.topic].publish(String(data=self._instruction))
+        else:
+            self._inputs[message.topic].publish(bytes(message.raw))
+
+    def _tell_time(self, now: int) -> None:
+        self._now = now
+        self._time.publish(Clock(clock=time_message(now)))
+
+    def _on_status(self, message: PolicyStatus) -> None:
+        self._status = message
+
+    def _on_chunk(self, message: ActionChunk) -> None:
+        self.chunks.append((self._now, message))
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        self.commands.append((self._now, message))
+
+
+@contextmanager
+def _player(topics: Topics, parameters: Parameters) -> Iterator[_Player]:
+    """Yield a player that hears in a thread of its own."""
+    context = Context()
+    rclpy.init(context=context)
+    player = _Player(topics, parameters, context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(player)
+    thread = threading.Thread(target=partial(_spin, executor), daemon=True)
+    thread.start()
+    try:
+        yield player
+    finally:
+        executor.shutdown()
+        thread.join()
+        player.destroy_node()
+        context.try_shutdown()
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    with contextlib.suppress(rclpy.executors.ExternalShutdownException):
+        executor.spin()
+
+
+def _tick(chunk: ActionChunk, heard: int, times: np.ndarray, positions: np.ndarray) -> Tick:
+    stamp = nanoseconds(chunk.header.stamp)
+    index = min(int(np.searchsorted(times, stamp)), len(times) - 1)
+    actions = np.array(chunk.actions, np.float32).reshape(chunk.horizon, -1)
+    return Tick(stamp, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp) * 1e-9)
+
+
+def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set[str]:
+    """Return which limits of which joints a commanded trajectory breaks."""
+    joints = [joint_names.index(name) for name in message.joint_names]
+    times = np.array([nanoseconds(point.time_from_start) for point in message.points]) * 1e-9
+    positions = np.array([point.positions for point in message.points])
+    velocities = np.array([point.velocities for point in message.points])
+    accelerations = np.diff(velocities, axis=0) / np.diff(times)[:, None]
+    checks = (
+        ("position", positions, limits.position_min, limits.position_max),
+        ("velocity", velocities, -limits.max_velocity, limits.max_velocity),
+        ("acceleration", accelerations, -limits.max_acceleration, limits.max_acceleration),
+    )
+    found = set()
+    for what, values, low, high in checks:
+        inside = (values >= low[joints] - TOLERANCE) & (values <= high[joints] + TOLERANCE)
+        found |= {f"{what} of {joint_names[joints[column]]}" for column in np.flatnonzero(~inside.all(axis=0))}
+    return found
