@@ -19,6 +19,7 @@ setup(
     package_dir={"pi0_ttnn_ros.share.config": "config", "pi0_ttnn_ros.share.msg": "msg"},
     package_data={
         "pi0_ttnn_core.tt": ["kernels/*.cpp"],
+        "pi0_ttnn_ros": ["*.jinja"],
         "pi0_ttnn_ros.share.config": ["*.yaml"],
         "pi0_ttnn_ros.share.msg": ["*.msg"],
     },
@@ -28,6 +29,7 @@ setup(
         "ttnn": ["ttnn==0.81.1"],
         "replay": [
             "backports.zstd; python_version < '3.14'",
+            "jinja2",
             "lz4",
             "opencv-python-headless<4.12",
             "rosbags>=0.11.9,<0.12",

@@ -18,7 +18,6 @@ class Tick:
     inference_time: seconds that the backend took for the model
     latency: seconds from taking the observation to its chunk, host work included
     reference: as actions, from the backend that it is compared with, from the same noise; None: there is none
-    instruction: that of the observation
     """
 
     stamp: int
@@ -27,7 +26,17 @@ class Tick:
     inference_time: float
     latency: float
     reference: np.ndarray | None = None
-    instruction: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the policy was given at a tick beside the joints.
+
+    images: uint8 [height, width, 3] RGB by camera
+    """
+
+    images: dict[str, np.ndarray]
+    instruction: str
 
 
 @dataclass(frozen=True)

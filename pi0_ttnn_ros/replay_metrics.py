@@ -144,17 +144,27 @@ class EpisodeMetrics:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Ticks as arrays.
+class Compared:
+    """Ticks beside what was recorded in their time, as arrays of float64.
 
-    state [ticks, joints], actions and truth [ticks, horizon, joints] in the robot's units; truth is NaN where nothing
-    is to be compared. `normalized` are actions, truth and the state held, in the normalised space.
+    state: [ticks, joints], measured in the observation; rad or m
+    actions, truth, held: [ticks, horizon, joints], predicted, recorded, and the state for ever; rad or m. The truth is
+        NaN where nothing is compared: beyond the recording, in its gaps, and where the prediction is not finite.
+    normalized_actions, normalized_truth, normalized_held: the same in the checkpoint's normalised space
     """
 
     state: np.ndarray
     actions: np.ndarray
     truth: np.ndarray
-    normalized: tuple[np.ndarray, np.ndarray, np.ndarray]
+    held: np.ndarray
+    normalized_actions: np.ndarray
+    normalized_truth: np.ndarray
+    normalized_held: np.ndarray
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Which steps are compared, bool [ticks, horizon]."""
+        return np.isfinite(self.truth).all(axis=-1)
 
 
 def episode_metrics(
@@ -244,18 +254,22 @@ def recorded_at(recording: Recording, times: np.ndarray, max_gap: float) -> np.n
     known = (times >= samples[0]) & (times <= samples[-1]) & (gap <= max_gap * 1e9)
     fraction = ((times - samples[before]) / np.maximum(gap, 1))[..., None]
     positions = recording.positions[before] * (1 - fraction) + recording.positions[after] * fraction
+    known &= np.isfinite(positions).all(axis=-1)
     return np.where(known[..., None], positions, np.nan)
 
 
-def truth_of(ticks: Sequence[Tick], recording: Recording, parameters: Parameters) -> np.ndarray:
-    """Return what the recording says at the time of each action, float64 [ticks, horizon, joints].
-
-    NaN where it says nothing: beyond its ends, or where it has a gap longer than `joint_state_timeout`.
-    """
-    step = round(parameters.time_step * 1e9)
+def compare(ticks: Sequence[Tick], recording: Recording, parameters: Parameters, normalize: Normalize) -> Compared:
+    """Put ticks (one at least) beside the recording. Its gaps are those longer than `joint_state_timeout`."""
+    state = np.stack([tick.state for tick in ticks]).astype(np.float64)
+    actions = np.stack([tick.actions for tick in ticks]).astype(np.float64)
     stamps = np.array([tick.stamp for tick in ticks], np.int64)
-    times = stamps[:, None] + step * np.arange(len(ticks[0].actions), dtype=np.int64)
-    return recorded_at(recording, times, parameters.joint_state_timeout)
+    step = round(parameters.time_step * 1e9)
+    times = stamps[:, None] + step * np.arange(actions.shape[1], dtype=np.int64)
+    truth = recorded_at(recording, times, parameters.joint_state_timeout)
+    truth[~np.isfinite(actions).all(axis=(1, 2))] = np.nan
+    held = np.broadcast_to(state[:, None], actions.shape)
+    normalized = [_normalized(normalize, values, state) for values in (actions, truth, held)]
+    return Compared(state, actions, truth, held, *normalized)
 
 
 def gripper_middles(recording: Recording, limits: Limits, grippers: Sequence[str]) -> dict[int, float]:
@@ -310,39 +324,29 @@ def _tick_metrics(
     middles: dict[int, float],
     normalize: Normalize,
 ) -> EpisodeMetrics:
-    state = np.stack([tick.state for tick in ticks]).astype(np.float64)
-    actions = np.stack([tick.actions for tick in ticks]).astype(np.float64)
-    truth = truth_of(ticks, recording, parameters)
-    finite = np.isfinite(actions).all(axis=(1, 2))
-    truth[~finite] = np.nan
-    held = np.broadcast_to(state[:, None], actions.shape)
-    normalized = [_normalized(normalize, values, state) for values in (actions, truth, held)]
-    # A step is compared as a whole: where one joint was not recorded, none is.
-    unknown = ~np.isfinite(truth).all(axis=-1)
-    for values in (truth, normalized[1]):
-        values[unknown] = np.nan
-    batch = _Batch(state, actions, truth, (normalized[0], normalized[1], normalized[2]))
-    step_error = np.abs(normalized[0] - normalized[1]).mean(axis=-1)
-    compared = ~unknown.all(axis=1)
+    batch = compare(ticks, recording, parameters, normalize)
+    finite = np.isfinite(batch.actions).all(axis=(1, 2))
+    error = batch.normalized_actions - batch.normalized_truth
     return EpisodeMetrics(
         joint_names=list(parameters.joint_names),
         time_step=parameters.time_step,
         ticks=len(ticks),
-        compared_ticks=int(compared.sum()),
+        compared_ticks=int(batch.steps.any(axis=1).sum()),
         joint_states=0,
         unusable={},
-        error=_errors(actions - truth),
-        hold=_errors(held - truth),
-        normalized=_errors(normalized[0] - normalized[1]),
-        normalized_hold=_errors(normalized[2] - normalized[1]),
+        error=_errors(batch.actions - batch.truth),
+        hold=_errors(batch.held - batch.truth),
+        normalized=_errors(error),
+        normalized_hold=_errors(batch.normalized_held - batch.normalized_truth),
         tick_error=[
-            float(np.nanmean(error)) if known else None for error, known in zip(step_error, compared, strict=True)
+            float(np.abs(of_tick[steps]).mean()) if steps.any() else None
+            for of_tick, steps in zip(error, batch.steps, strict=True)
         ],
-        jumps=_jumps(actions[finite, 0] - state[finite]),
+        jumps=_jumps(batch.actions[finite, 0] - batch.state[finite]),
         jerks=_jerks(batch, parameters.time_step),
         grippers=_grippers(batch, limits, middles),
         violations=_violations(batch, parameters, limits),
-        recorded_violations=_counted(broken_limits(truth, parameters.time_step, limits), len(ticks), limits),
+        recorded_violations=_counted(broken_limits(batch.truth, parameters.time_step, limits), len(ticks), limits),
         latency=[float(tick.latency) for tick in ticks],
         inference_time=[float(tick.inference_time) for tick in ticks],
         frames={},
@@ -370,7 +374,7 @@ def _jumps(jump: np.ndarray) -> Jumps:
     return Jumps(len(jump), jump.sum(axis=0).tolist(), jump.max(axis=0, initial=0.0).tolist())
 
 
-def _jerks(batch: _Batch, time_step: float) -> Jerks:
+def _jerks(batch: Compared, time_step: float) -> Jerks:
     """Third differences / time_step^3, of prediction and recording on the same steps."""
     with np.errstate(invalid="ignore"):
         predicted, recorded = (np.diff(values, 3, axis=1) / time_step**3 for values in (batch.actions, batch.truth))
@@ -382,9 +386,9 @@ def _jerks(batch: _Batch, time_step: float) -> Jerks:
     )
 
 
-def _grippers(batch: _Batch, limits: Limits, middles: dict[int, float]) -> Grippers:
+def _grippers(batch: Compared, limits: Limits, middles: dict[int, float]) -> Grippers:
     joints, middle = list(middles), np.array(list(middles.values()))
-    compared = np.isfinite(batch.truth).all(axis=-1)[..., None]
+    compared = batch.steps[..., None]
     measured = (batch.state[:, joints] > middle)[:, None]
     predicted, recorded = (values[..., joints] > middle for values in (batch.actions, batch.truth))
     agreeing = compared & (predicted == recorded)
@@ -398,7 +402,7 @@ def _grippers(batch: _Batch, limits: Limits, middles: dict[int, float]) -> Gripp
     )
 
 
-def _violations(batch: _Batch, parameters: Parameters, limits: Limits) -> Violations:
+def _violations(batch: Compared, parameters: Parameters, limits: Limits) -> Violations:
     with np.errstate(invalid="ignore"):
         broken = broken_limits(batch.actions, parameters.time_step, limits)
         first = np.clip(batch.actions[:, 0], limits.position_min, limits.position_max)
@@ -418,14 +422,14 @@ def _counted(broken: dict[str, np.ndarray], ticks: int, limits: Limits) -> Viola
     )
 
 
-def _agreement(ticks: Sequence[Tick], batch: _Batch, normalize: Normalize) -> Agreement | None:
+def _agreement(ticks: Sequence[Tick], batch: Compared, normalize: Normalize) -> Agreement | None:
     pairs = [(index, tick.reference) for index, tick in enumerate(ticks) if tick.reference is not None]
     if not pairs:
         return None
     indices = [index for index, _ in pairs]
     references = np.stack([reference for _, reference in pairs]).astype(np.float64)
     expected = _normalized(normalize, references, batch.state[indices])
-    correlations = [pcc(*pair) for pair in zip(expected, batch.normalized[0][indices], strict=True)]
+    correlations = [pcc(*pair) for pair in zip(expected, batch.normalized_actions[indices], strict=True)]
     with np.errstate(invalid="ignore"):
         difference = np.abs(batch.actions[indices] - references)
     difference = difference[np.isfinite(difference).all(axis=(1, 2))]

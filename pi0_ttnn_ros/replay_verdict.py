@@ -27,6 +27,8 @@ def _threshold(default: float, value: str, unit: str, what: str, absent: str = "
     return field(default=default, metadata={"value": value, "unit": unit, "what": what, "absent": absent})
 
 
+RADIANS = "rad (m)"
+PART = "part"  # from 0 to 1, of all
 STILL = "the recorded robot stood still"
 NO_REFERENCE = "there is no reference backend"
 
@@ -35,61 +37,45 @@ NO_REFERENCE = "there is no reference backend"
 class Thresholds:
     """What a replay has to keep to pass."""
 
-    max_mae: float = _threshold(0.1, "mae", "rad (m)", "mean absolute error of the arm's joints")
-    max_normalized_mae: float = _threshold(
-        0.5, "normalized_mae", "", "mean absolute error of all joints in the checkpoint's normalised space"
-    )
-    max_hold_ratio: float = _threshold(
-        1.0, "hold_ratio", "", "normalised error relative to that of standing still", STILL
-    )
-    max_jerk_ratio: float = _threshold(
-        10.0, "jerk_ratio", "", "RMS jerk of the arm, predicted relative to recorded", STILL
-    )
-    max_jump_violations: float = _threshold(
-        0.0, "violations.jump.fraction", "", "part of the chunks that the jump guard refuses"
-    )
+    max_mae: float = _threshold(0.1, "mae", RADIANS, "mean absolute error of the arm's joints")
+    max_normalized_mae: float = _threshold(0.5, "normalized_mae", "", "mean absolute error of all joints, normalised")
+    max_hold_ratio: float = _threshold(1.0, "hold_ratio", "", "normalised error relative to standing still", STILL)
+    max_jerk_ratio: float = _threshold(10.0, "jerk_ratio", "", "RMS jerk of the arm relative to the recording", STILL)
+    max_jump_violations: float = _threshold(0.0, "violations.jump.fraction", PART, "chunks that the jump guard refuses")
     max_position_violations: float = _threshold(
-        0.05, "violations.position.fraction", "", "part of the chunks that break a position limit"
+        0.05, "violations.position.fraction", PART, "chunks that break a position limit"
     )
     max_velocity_violations: float = _threshold(
-        0.2, "violations.velocity.fraction", "", "part of the chunks that break a velocity limit"
+        0.2, "violations.velocity.fraction", PART, "chunks that break a velocity limit"
     )
     max_acceleration_violations: float = _threshold(
-        1.0, "violations.acceleration.fraction", "", "part of the chunks that break an acceleration limit"
+        1.0, "violations.acceleration.fraction", PART, "chunks that break an acceleration limit"
     )
     min_gripper_agreement: float = _threshold(
-        0.9,
-        "gripper_agreement",
-        "",
-        "part of the steps at which the gripper is open or closed as recorded",
-        "there is no gripper joint",
+        0.9, "gripper_agreement", PART, "steps with the gripper open or closed as recorded", "there is no gripper joint"
     )
     min_gripper_change_agreement: float = _threshold(
         0.5,
         "gripper_change_agreement",
-        "",
+        PART,
         "the same of the steps by which the recorded gripper has opened or closed",
         "no gripper was opened or closed",
     )
-    max_latency_p95: float = _threshold(0.5, "latency.p95", "s", "95th percentile of the latency")
+    max_latency_p95: float = _threshold(0.5, "latency.p95", "s", "latency, 95th percentile")
     max_unusable: float = _threshold(
-        0.2,
-        "unusable_fraction",
-        "",
-        "part of the joint states without a usable observation",
-        "there are no joint states",
+        0.2, "unusable_fraction", PART, "joint states without a usable observation", "there are no joint states"
     )
     max_dropped_frames: float = _threshold(
-        0.05, "dropped_frames", "", "part of the frames that the worst camera dropped", "there are no cameras"
+        0.05, "dropped_frames", PART, "frames that the worst camera dropped", "there are no cameras"
     )
     min_pcc: float = _threshold(
-        0.99, "reference.pcc_lowest", "", "lowest correlation of a chunk with the reference backend's", NO_REFERENCE
+        0.99, "reference.pcc_mean", "", "mean correlation of the chunks with the reference backend's", NO_REFERENCE
     )
     max_reference_difference: float = _threshold(
         0.05,
         "reference.difference",
-        "rad (m)",
-        "largest difference of an action from the reference backend's",
+        RADIANS,
+        "largest difference from an action of the reference backend",
         NO_REFERENCE,
     )
 
@@ -108,7 +94,7 @@ class Check:
 
     name: that of the threshold, or of a condition that always holds
     passed: None: it was skipped, because there is nothing to measure
-    value, threshold: in `unit`
+    value, threshold: in `unit`: "rad (m)", "s", "part" (from 0 to 1) or none
     sentence: the same in words
     """
 
@@ -186,7 +172,7 @@ def _grippers(given: Any, joint_names: Sequence[str], what: str) -> tuple[str, .
 
 def _anything(summary: Summary) -> Check:
     sentence = (
-        f"{summary.ticks} observations were inferred from, {summary.compared_ticks} of them could be compared with "
+        f"{summary.ticks:,} observations were inferred from, {summary.compared_ticks:,} of them could be compared with "
         f"the recording."
     )
     return Check("compared_ticks", summary.compared_ticks > 0, summary.compared_ticks, 1, "", sentence)
@@ -195,7 +181,7 @@ def _anything(summary: Summary) -> Check:
 def _finite(summary: Summary) -> Check:
     ticks = summary.violations[NOT_FINITE].ticks
     undefined = summary.reference.undefined if summary.reference else 0
-    sentence = "Every action is finite." if not ticks else f"{ticks} chunks have values that are not finite."
+    sentence = "Every action is finite." if not ticks else f"{ticks:,} chunks have values that are not finite."
     if undefined:
         sentence += f" {undefined} chunks have no correlation with the reference backend's: not finite, or constant."
     return Check("finite", ticks + undefined == 0, ticks + undefined, 0, "", sentence)
@@ -205,7 +191,7 @@ def _commands(summary: Summary) -> Check:
     if summary.commands is None:
         return Check("commands", None, None, 0, "", "What a running node commanded: skipped, none was recorded.")
     broken = summary.commands.violations
-    sentence = f"{summary.commands.count} trajectories of a running node were recorded, "
+    sentence = f"{summary.commands.count:,} trajectories of a running node were recorded, "
     sentence += "; ".join(f"{count} break {what}" for what, count in broken.items()) or "none breaks a limit"
     return Check("commands", not broken, sum(broken.values()), 0, "", sentence + ".")
 
@@ -218,8 +204,15 @@ def _check(threshold: Field, summary: Summary, thresholds: Thresholds) -> Check:
         return Check(name, None, None, limit, unit, f"{what}: skipped, {about['absent']}.")
     least = name.startswith("min_")
     passed = value >= limit if least else value <= limit
-    allowed = f"at least {limit:.4g} is asked for" if least else f"at most {limit:.4g} is allowed"
-    return Check(name, passed, value, limit, unit, f"{what} is {f'{value:.4g} {unit}'.strip()}, {allowed}.")
+    asked = f"at {'least' if least else 'most'} {in_words(limit, unit)} is {'asked for' if least else 'allowed'}"
+    return Check(name, passed, value, limit, unit, f"{what}: {in_words(value, unit)}, {asked}.")
+
+
+def in_words(value: float, unit: str) -> str:
+    """Return a value with its unit, of the digits that count; parts as percentages."""
+    if unit == PART:
+        return f"{100 * value:.3g} %"
+    return f"{value:.3g} {unit}" if unit else f"{value:.4g}"
 
 
 def _value(summary: Summary, path: str) -> float | None:

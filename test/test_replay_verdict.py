@@ -88,7 +88,9 @@ def test_every_threshold_decides_by_its_own_value():
 def test_sentences_say_what_was_measured_and_what_is_asked():
     verdict = judge(summary_of(wave_episode(off_by(0.3, 0.1, 0.0))), Thresholds(max_mae=0.15))
     sentences = {check.name: check.sentence for check in verdict.checks}
-    assert re.search(r"error of the arm's joints is 0\.2 rad \(m\), at most 0\.15 is allowed", sentences["max_mae"])
+    assert re.search(
+        r"error of the arm's joints: 0\.2 rad \(m\), at most 0\.15 rad \(m\) is allowed", sentences["max_mae"]
+    )
     assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_ticks"]
 
 
