@@ -15,10 +15,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import mujoco
 import numpy as np
 
-ARM_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
-JOINT_NAMES = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in (*ARM_JOINTS, "gripper"))
-START_POSE = np.array(2 * [0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.1])
-START_BOX = (0.1, 0.5, 0.05)  # m, on the table between the arms
+from pi0_ttnn_ros.aloha_robot import START_BOX, START_POSE
 
 # The finger's travel in m, closed and open (openpi policies/aloha_policy.py; gym_aloha constants.py).
 FINGER_CLOSED, FINGER_OPEN = 0.01844, 0.05800

@@ -1,6 +1,6 @@
 """A scripted task for the simulated ALOHA robot: the right arm takes the cube from the table and lifts it.
 
-Joints as in `aloha_simulation`. The cube lies straight before the right arm, so three of its joints do it, in a plane.
+Joints as in `aloha_robot`. The cube lies straight before the right arm, so three of its joints do it, in a plane.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_BOX, START_POSE
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_BOX, START_POSE
 
 INSTRUCTION = "pick up the red cube"
 

@@ -20,7 +20,7 @@ from pi0_ttnn_ros.message_decoding import ConversionError, observation_from_snap
 from pi0_ttnn_ros.observation_buffer import Snapshot
 from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.recorded_chunks import observations_of, recorded_chunks
-from pi0_ttnn_ros.replay_episode import Episode, Tick
+from pi0_ttnn_ros.replay_episode import Episode, Scene, Tick
 from pi0_ttnn_ros.replay_predictions import Predictions
 from pi0_ttnn_ros.topics import Topics
 
@@ -98,16 +98,14 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
         )
 
 
-def images_at(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, dict[str, np.ndarray]]:
-    """Return what the cameras saw at the ticks `stamps`: uint8 [height, width, 3] RGB by stamp and camera."""
+def scenes(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, Scene]:
+    """Return what the policy saw at the ticks `stamps` (nanoseconds)."""
+    wanted, names = set(stamps), replay.parameters.joint_names
     with open_bag(path) as bag:
-        wanted = set(stamps)
-        names = replay.parameters.joint_names
-        return {
-            snapshot.stamp: observation_from_snapshot(_decoded(snapshot), names).images
-            for _, snapshot, _ in _occasions(bag, BagFeed(bag, replay.topics, replay.parameters), replay)
-            if snapshot.stamp in wanted
-        }
+        feed = BagFeed(bag, replay.topics, replay.parameters)
+        snapshots = [snapshot for _, snapshot, _ in _occasions(bag, feed, replay) if snapshot.stamp in wanted]
+        observations = [observation_from_snapshot(_decoded(snapshot), names) for snapshot in snapshots]
+    return {seen.stamp: Scene(seen.images, seen.instruction) for seen in observations}
 
 
 def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[Occasion]:

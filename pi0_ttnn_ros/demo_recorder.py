@@ -16,7 +16,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from pi0_ttnn_ros.sim_robot import JOINT_STATE_RATE, trajectory_from_message

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE, AlohaCameras, AlohaSimulation
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.aloha_task import INSTRUCTION, commanded_positions
 from pi0_ttnn_ros.bag_reader import BagError
 from pi0_ttnn_ros.bag_writer import (
@@ -35,7 +35,7 @@ from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFol
 
 START = 1_750_000_000 * 10**9  # ns
 PERIOD = 20_000_000  # ns: joint states and commands at 50 Hz
-CAMERA_PERIOD = 4  # periods: images at 12.5 Hz
+CAMERA_PERIOD = 3  # periods: images at 16.7 Hz
 LEAD = 2  # periods between a command and the moment that it is meant for
 WIDTH, HEIGHT, JPEG_QUALITY = 320, 240, 90
 MIN_SECONDS = 4.0  # faster than that the arm throws the cube
@@ -77,6 +77,9 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
 
 def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
     """Yield time, topic and message of all that the robot and its operator publish."""
+    # Imported here: the software renderer brings an LLVM, and a process that has it crashes when it loads torch's.
+    from pi0_ttnn_ros.aloha_simulation import AlohaCameras, AlohaSimulation
+
     simulation = AlohaSimulation()
     cameras = AlohaCameras(simulation.model, WIDTH, HEIGHT)
     follower = TrajectoryFollower(START_POSE)

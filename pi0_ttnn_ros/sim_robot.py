@@ -19,7 +19,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
-from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE, AlohaCameras, AlohaSimulation
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha_simulation import AlohaCameras, AlohaSimulation
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.run_node import run_node

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,8 +33,8 @@ def sample_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bag of the simulated robot at its task, MCAP, 4 s. Read only: copy it to change it."""
     for package in ("rosbags", "gym_aloha"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    from pi0_ttnn_ros.sample_bag import record
-
     folder = tmp_path_factory.mktemp("bag") / "sample"
-    record(folder, 4.0)
+    # In a process of its own: the renderer and torch crash each other.
+    command = [sys.executable, "-m", "pi0_ttnn_ros.sample_bag", "--out", str(folder), "--seconds", "4"]
+    subprocess.run(command, check=True)
     return folder

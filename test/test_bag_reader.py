@@ -66,11 +66,19 @@ def test_decodes_lazily_what_the_node_can_use(sample_bag):
         assert 0.5 < positions_from_message(states[-1].decode(), ["right_gripper"])[0] < 0.7
 
 
+def make_sample_bag(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pi0_ttnn_ros.sample_bag", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_the_sample_bag_is_the_same_each_time(sample_bag, tmp_path):
-    sample.record(tmp_path / "again", 4.0)
+    arguments = ("--out", tmp_path / "again", "--seconds", 4, "--storage", "sqlite3")
+    assert make_sample_bag(*arguments).returncode == 0
     assert bags.entries(tmp_path / "again") == bags.entries(sample_bag)
-    with pytest.raises(BagError, match="is there already"):
-        sample.record(tmp_path / "again", 4.0)
+    again = make_sample_bag(*arguments)
+    assert again.returncode == 2 and "is there already" in again.stderr
+    short = make_sample_bag("--out", tmp_path / "short", "--seconds", 1)
+    assert short.returncode == 2 and "at least 4 s" in short.stderr and not (tmp_path / "short").exists()
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
@@ -106,10 +114,10 @@ def test_cut_off_in_the_middle_of_a_message(sample_bag, tmp_path, storage, compr
     found, problems = read(tmp_path / "bag")
     expected = bags.entries(sample_bag)
     # A chunk is compressed as one: of the last one zstd gives back whole blocks of 128 KiB only.
-    lost = 400_000 if compression == "storage" else 50_000
-    size = sum(len(raw) for _, _, raw in expected)
-    assert sum(len(raw) for _, _, raw in found) > share * size - lost
-    assert found == expected[: len(found)]
+    assert len(found) > (share - (0.25 if compression == "storage" else 0.1)) * len(expected)
+    # Rows of SQLite lie a little apart from the pages that their long data go on in.
+    assert found == [entry for entry in expected if entry in found]
+    assert found[-1] in expected[: len(found) + (5 if storage == "sqlite3" else 0)]
     assert problems and all(str(file) in line for line in problems)
     assert "cut off" in problems[0] and ("mcap recover" in problems[0] or ".recover" in problems[0])
 

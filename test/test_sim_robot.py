@@ -14,7 +14,7 @@ if importlib.util.find_spec("gym_aloha") is None:
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
-from pi0_ttnn_ros.aloha_simulation import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.conversions import trajectory_message
 from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds
 from ros_helpers import Listener, Process

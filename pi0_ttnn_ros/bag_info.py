@@ -1,0 +1,98 @@
+"""pi0-ttnn bag-info: whether a recorded bag fits a robot's parameter file, and what to do where it does not.
+
+Ends with 0 where it fits, 1 where it does not, 2 on an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from pi0_ttnn_core.robot import RobotError
+from pi0_ttnn_ros.bag_fit import MISFIT, Finding, Fit, Input, fit_of
+from pi0_ttnn_ros.bag_reader import BagError, open_bag
+from pi0_ttnn_ros.parameters import ParameterError, parameters_from_yaml
+from pi0_ttnn_ros.robot_files import robot_file
+
+HEADINGS = ("input", "topic", "messages", "rate", "longest gap", "delay", "content")
+
+
+def table(fit: Fit) -> str:
+    """Return the topics, one a line."""
+    rows = [HEADINGS, *(_row(entry) for entry in fit.inputs)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "-" * max(map(len, lines)))
+    return "\n".join(lines)
+
+
+def report(bag: Path, robot: Path, fit: Fit) -> str:
+    """Return the whole in words."""
+    lines = [f"{bag}: {fit.duration:.1f} s, held against {robot}", "", table(fit), ""]
+    if fit.skew:
+        lines.append(
+            f"images and joint states: {_seconds(fit.skew[0])} apart in the median, {_seconds(fit.skew[1])} at most"
+        )
+    if fit.observations:
+        lines.append(f"the node would infer {fit.observations} times")
+        lines += [f"  joint states without an observation: {count}, {reason}" for reason, count in fit.unusable.items()]
+    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: finding.severity != MISFIT)]
+    lines.append("fits" if fit.fits else "does not fit")
+    return "\n".join(lines)
+
+
+def _row(entry: Input) -> tuple[str, ...]:
+    if not entry.count:
+        return (entry.use, entry.topic, "none", "", "", "", "")
+    several = entry.rate > 0
+    return (
+        entry.use,
+        entry.topic,
+        str(entry.count),
+        f"{entry.rate:.1f} Hz" if several else "",
+        _seconds(entry.longest_gap) if several else "",
+        f"{_seconds(entry.delay[0])} to {_seconds(entry.delay[2])}" if entry.delay else "",
+        entry.content,
+    )
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if abs(value) >= 1.0 else f"{value * 1e3:.1f} ms"
+
+
+def _line(finding: Finding) -> str:
+    subject = f"{finding.topic}: " if finding.topic else ""
+    remedy = f"\n  -> {finding.remedy}" if finding.remedy else ""
+    return f"{finding.severity}: {subject}{finding.text}{remedy}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="pi0-ttnn bag-info", description="Say whether a bag fits a robot.")
+    parser.add_argument("bag", type=Path, metavar="BAG", help="folder of the bag, or its storage file")
+    parser.add_argument("--robot", required=True, metavar="NAME|YAML", help="set-up in config/, or a parameter file")
+    parser.add_argument("--namespace", default="", help="that the robot's topics had when the bag was recorded")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    try:
+        file = robot_file(options.robot)
+        # No checkpoint is needed to look at a bag.
+        parameters = parameters_from_yaml(file, {"checkpoint": "none"})
+        with open_bag(options.bag) as bag:
+            fit = fit_of(bag, parameters, options.namespace)
+    except (BagError, ParameterError, RobotError, OSError) as error:
+        print(f"pi0-ttnn bag-info: {error}", file=sys.stderr)
+        sys.exit(2)
+    if options.json:
+        print(json.dumps({"bag": str(options.bag), "robot": str(file), "fits": fit.fits, **asdict(fit)}, indent=2))
+    else:
+        print(report(options.bag, file, fit))
+    sys.exit(0 if fit.fits else 1)
+
+
+if __name__ == "__main__":
+    main()
