@@ -53,6 +53,19 @@ def topics_of(parameters: Parameters, namespace: str = "") -> Topics:
     )
 
 
+def recorded_topics(parameters: Parameters, namespace: str = "") -> list[str]:
+    """Return what a recording needs for replay: the node's inputs, what it commands, its chunks and its status.
+
+    A gripper that is commanded by an action has no topic for it.
+    """
+    topics = topics_of(parameters, namespace)
+    commands = [
+        topic for topic, kind in zip(topics.controllers, parameters.controller_types, strict=True) if kind in COMMANDS
+    ]
+    of_node = [topics.instruction, topics.chunks, topics.status]
+    return [*topics.cameras.values(), topics.joint_states, *commands, *of_node]
+
+
 def full_name(name: str, namespace: str) -> str:
     """Return a topic's name with its namespace, as ROS resolves it: `/a` stays, `~/a` is under the node's name."""
     if name.startswith("/"):
