@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,7 @@ def main() -> None:
     """Run the command; a bad input ends it with one message and status 2."""
     parser = _parser()
     arguments, rest = parser.parse_known_args()
-    if rest and arguments.run is not _bench_node:
+    if rest and arguments.run is not _run_module:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     try:
@@ -96,10 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.set_defaults(run=_validate)
 
+    _add_module(commands, "replay", "pi0_ttnn_ros.replay_command", "run recorded bags through the policy: a report")
+    _add_module(commands, "bag-info", "pi0_ttnn_ros.bag_info", "say whether a recorded bag fits a robot", "rosbags")
+
     bench = commands.add_parser("bench", help="measure")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
-    node = benches.add_parser("node", help="overhead of the ROS 2 node, from image to trajectory", add_help=False)
-    node.set_defaults(run=_bench_node)
+    _add_module(benches, "node", "pi0_ttnn_ros.bench_node", "overhead of the ROS 2 node, from image to trajectory")
+    decoding = "how much faster than real time a bag is read and decoded"
+    _add_module(benches, "replay-decoding", "pi0_ttnn_ros.bench_replay", decoding, "rosbags")
     model = benches.add_parser("model", help="time and memory of one inference on the torch backend, beside a peer's")
     model.add_argument("--config", choices=CONFIGS, default="pi0", help="sizes of the random model (default pi0)")
     model.add_argument("--checkpoint", type=Path, metavar="DIR", help="take this one instead of a random one")
@@ -109,6 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--peer", choices=("lerobot",), default="", help="measure it too, with the same weights")
     model.set_defaults(run=_bench_model)
     return parser
+
+
+def _add_module(commands: Any, name: str, module: str, summary: str, needs: str = "") -> None:
+    """Add a command of the other package, which this one does not know: a process of its own parses the options.
+
+    needs: package of the extra `replay` that it cannot do without
+    """
+    command = commands.add_parser(name, help=summary, add_help=False)
+    command.set_defaults(run=_run_module, module=module, needs=needs)
 
 
 def _positive(text: str) -> int:
@@ -198,9 +213,10 @@ def _bench_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _bench_node(arguments: argparse.Namespace) -> int:
-    # In a process of its own, which parses the options: this package knows nothing of ROS.
-    return subprocess.run([sys.executable, "-m", "pi0_ttnn_ros.bench_node", *arguments.rest], check=False).returncode
+def _run_module(arguments: argparse.Namespace) -> int:
+    if arguments.needs and importlib.util.find_spec(arguments.needs) is None:
+        raise BackendError(f"this needs the package {arguments.needs}: pip install 'pi0_ttnn_ros[replay]'")
+    return subprocess.run([sys.executable, "-m", arguments.module, *arguments.rest], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -140,6 +140,8 @@ class _Player(Node):
                 seen = f"is {self._status.lifecycle_state}" if self._status else "was not heard"
                 raise ReplayError(f"the node under {self._topics.status} {seen} after {timeout:g} s: launch it")
             self._tell_time(bag.start)
+            if self._instruction:
+                self._inputs[self._topics.instruction].publish(String(data=self._instruction))
             for message in first:
                 self._publish(message)
             time.sleep(REPEAT)
@@ -187,9 +189,8 @@ class _Player(Node):
         return list(first.values())
 
     def _publish(self, message: BagMessage) -> None:
-        if message.topic == self._topics.instruction and self._instruction:
-            self._inputs[message.topic].publish(String(data=self._instruction))
-        else:
+        # An instruction that was given goes before the bag's.
+        if message.topic != self._topics.instruction or not self._instruction:
             self._inputs[message.topic].publish(bytes(message.raw))
 
     def _tell_time(self, now: int) -> None:

@@ -11,7 +11,7 @@ from pi0_ttnn_core.policy import Observation, load_policy
 from pi0_ttnn_core.random_checkpoint import CAMERAS
 from pi0_ttnn_ros.bag_feed import BagFeed
 from pi0_ttnn_ros.bag_reader import BagError, open_bag
-from pi0_ttnn_ros.bag_replay import Comparison, Replay, images_at, replay_bag
+from pi0_ttnn_ros.bag_replay import Comparison, Replay, replay_bag, scenes
 from pi0_ttnn_ros.parameters import parameters_from_yaml
 from pi0_ttnn_ros.replay_predictions import ReplayError
 from pi0_ttnn_ros.topics import topics_of
@@ -168,12 +168,12 @@ def test_predictions_of_another_run_are_not_mixed_in(bag, robot, policy, tmp_pat
         replayed(bag, tmp_path, dataclasses.replace(replay, run={"seed": 1}))
 
 
-def test_the_images_of_a_tick_can_be_looked_at(bag, robot, policy, tmp_path):
-    replay = replay_of(robot, policy)
+def test_what_the_policy_saw_at_a_tick_can_be_looked_at(bag, robot, policy):
     stamp = expected_stamps()[2]
-    images = images_at(bag, replay, [stamp])
-    assert images.keys() == {stamp} and images[stamp].keys() == set(CAMERAS)
-    assert all(pixels.shape == (48, 64, 3) for pixels in images[stamp].values())
+    seen = scenes(bag, replay_of(robot, policy), [stamp])
+    assert seen.keys() == {stamp} and seen[stamp].images.keys() == set(CAMERAS)
+    assert seen[stamp].instruction == "wave"
+    assert all(pixels.shape == (48, 64, 3) for pixels in seen[stamp].images.values())
 
 
 @pytest.mark.parametrize(

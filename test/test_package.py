@@ -76,7 +76,8 @@ def test_the_install_space_stands_alone(tmp_path):
     code = (
         "import pi0_ttnn_core, pi0_ttnn_ros.policy_node as n, pi0_ttnn_ros.msg as m; print(n.__file__); m.ActionChunk()"
     )
-    assert prefix in Path(python(code, tmp_path, PYTHONPATH=path)).parents
+    node = Path(python(code, tmp_path, PYTHONPATH=path))
+    assert prefix in node.parents and node.with_name("replay_page.html.jinja").exists()
     for executable in ("policy_node", "sim_robot"):
         assert os.access(prefix / "lib/pi0_ttnn_ros" / executable, os.X_OK)
     share = prefix / "share/pi0_ttnn_ros"

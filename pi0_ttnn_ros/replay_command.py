@@ -1,0 +1,291 @@
+"""The command `pi0-ttnn replay`: bags through the policy, and one report that says whether to trust it."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError
+from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.policy import Policy, load_policy
+from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
+from pi0_ttnn_core.robot import RobotError
+from pi0_ttnn_core.tokenizer import TokenizerError
+from pi0_ttnn_core.transforms import encode_actions
+from pi0_ttnn_ros.bag_reader import BagError, find_bags, open_bag
+from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag, scenes
+from pi0_ttnn_ros.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters import ParameterError, Parameters, parameters_from_yaml
+from pi0_ttnn_ros.replay_episode import Episode
+from pi0_ttnn_ros.replay_metrics import episode_metrics
+from pi0_ttnn_ros.replay_predictions import ReplayError
+from pi0_ttnn_ros.replay_report import BagReport, Scenes, bag_report, reproduction, write_report
+from pi0_ttnn_ros.replay_verdict import replay_settings
+from pi0_ttnn_ros.robot_files import robot_file
+from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.topics import Topics, topics_of
+
+USER_ERRORS = (
+    BackendError,
+    BagError,
+    CheckpointError,
+    OSError,
+    ParameterError,
+    ReplayError,
+    RobotError,
+    TokenizerError,
+)
+PASSED, FAILED, ERROR = 0, 1, 2
+BAR = "{desc}: {percentage:3.0f} % {bar} {elapsed}, {remaining} left"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was told. `overrides` go before the robot's YAML; `reference` is the second backend or empty."""
+
+    robot: Path
+    overrides: dict[str, Any]
+    namespace: str
+    comparison: Comparison
+    reference: str
+    live: bool
+    jobs: int
+    out: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 when the verdict passes, 1 when it does not, 2 on error."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        return _run(given)
+    except USER_ERRORS as error:
+        print(f"pi0-ttnn replay: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on from here: {given.out}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pi0-ttnn replay",
+        description="Run recorded bags through the policy and write a report: how far it is from what was done.",
+    )
+    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a bag, or a folder of bags")
+    parser.add_argument("--checkpoint", required=True, metavar="DIR")
+    parser.add_argument("--robot", default="aloha", metavar="NAME", help="a set-up in config/, or a parameter file")
+    parser.add_argument(
+        "--out", type=Path, default=Path("replay"), metavar="DIR", help="of the report (default replay)"
+    )
+    parser.add_argument("--backend", choices=BACKENDS, help="what runs the model; default: the parameter file's")
+    parser.add_argument("--precision", choices=PRECISIONS, help="preset of dtypes and fidelities, ttnn")
+    parser.add_argument("--dtype", choices=DTYPES, help="of weights and activations, torch")
+    parser.add_argument("--instruction", help="where the bag has none")
+    parser.add_argument("--seed", type=int, help="of the noise")
+    parser.add_argument(
+        "--against",
+        choices=(*BACKENDS, RECORDED),
+        default="",
+        help="compare every prediction with another backend's, or with the chunks that a node recorded",
+    )
+    parser.add_argument(
+        "--truth", choices=("joint_states", "commands"), default="joint_states", help="what the predictions should be"
+    )
+    parser.add_argument("--every", type=_positive, default=1, metavar="K", help="infer at every K-th occasion only")
+    parser.add_argument("--namespace", default="", help="of the node and its topics")
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="bags at a time, each in a process")
+    parser.add_argument("--live", action="store_true", help="play the bag into the running node and judge its answers")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _options(given: argparse.Namespace) -> Options:
+    names = ("checkpoint", "backend", "precision", "dtype", "instruction", "seed")
+    reference = given.against if given.against != RECORDED else ""
+    return Options(
+        robot=robot_file(given.robot),
+        overrides={name: getattr(given, name) for name in names if getattr(given, name) is not None},
+        namespace=given.namespace,
+        comparison=Comparison(given.truth, given.against, given.every),
+        reference=reference,
+        live=given.live,
+        jobs=given.jobs,
+        out=given.out,
+    )
+
+
+def _run(given: argparse.Namespace) -> int:
+    options = _options(given)
+    parameters = parameters_from_yaml(options.robot, options.overrides)
+    thresholds = replay_settings(options.robot, parameters.joint_names).thresholds
+    bags = list(dict.fromkeys(bag for path in given.bags for bag in find_bags(path)))
+    _check(options, parameters, bags)
+    outcomes = dict(_live_reports(bags, options) if options.live else _reports(bags, options))
+    reports = [outcome for bag in bags if isinstance(outcome := outcomes[bag], BagReport)]
+    left_out = [outcome for bag in bags if isinstance(outcome := outcomes[bag], str)]
+    for line in left_out:
+        print(f"pi0-ttnn replay: {line}", file=sys.stderr)
+    if not reports:
+        return ERROR
+    digest = open_checkpoint(parameters.checkpoint).digest()
+    command = shlex.join(["pi0-ttnn", "replay", *sys.argv[1:]])
+    made = reproduction(parameters, command, digest, options.comparison.against)
+    passed = write_report(reports, thresholds, made, options.out, left_out)
+    print(f"{'passed' if passed else 'failed'}: {options.out / 'report.html'}")
+    return PASSED if passed else FAILED
+
+
+def _check(options: Options, parameters: Parameters, bags: list[Path]) -> None:
+    names = [bag.stem for bag in bags]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ReplayError(f"several bags are called {doubled}: replay them one by one, each with its own --out")
+    if options.jobs > 1 and "ttnn" in (parameters.backend, options.reference):
+        raise ReplayError("--jobs with backend ttnn: a card serves one process at a time")
+    if options.live and (options.comparison.against or options.comparison.every > 1 or options.jobs > 1):
+        raise ReplayError("--live judges what the node answers: without --against, --every and --jobs")
+
+
+def _reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagReport | str]]:
+    """Yield the report of each bag, or why there is none."""
+    if options.jobs == 1 or len(bags) == 1:
+        replayer = _Replayer(options)
+        for bag in bags:
+            with tqdm(desc=bag.name, total=1.0, bar_format=BAR, disable=None) as bar:
+                yield bag, replayer.report(bag, partial(_show, bar))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, _start_process, (options,)) as pool:
+        futures = {pool.submit(_report_in_process, bag): bag for bag in bags}
+        for future in tqdm(as_completed(futures), total=len(bags), unit="bag", disable=None):
+            yield futures[future], future.result()
+
+
+def _show(bar: tqdm[Any], fraction: float) -> None:
+    bar.update(fraction - bar.n)
+
+
+_of_process: _Replayer
+
+
+def _start_process(options: Options) -> None:
+    global _of_process
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.jobs))
+    _of_process = _Replayer(options)
+
+
+def _report_in_process(bag: Path) -> BagReport | str:
+    return _of_process.report(bag, lambda fraction: None)
+
+
+class _Robot:
+    """What the replays of all bags have in common, whichever way they are replayed."""
+
+    def __init__(self, options: Options) -> None:
+        self.parameters = parameters_from_yaml(options.robot, options.overrides)
+        self.topics = topics_of(self.parameters, options.namespace)
+        self.settings = replay_settings(options.robot, self.parameters.joint_names)
+
+    def report(self, episode: Episode, limits: Limits, steps: PolicySteps, seen: Scenes) -> BagReport:
+        normalize = partial(encode_actions, steps.transforms)
+        metrics = episode_metrics(episode, self.parameters, limits, self.settings.grippers, normalize)
+        return bag_report(episode, metrics, self.parameters, limits, normalize, self.settings.thresholds, seen)
+
+
+class _Replayer:
+    """Replays bags open loop: holds the policy, and the one that it is compared with."""
+
+    def __init__(self, options: Options) -> None:
+        self._robot = robot = _Robot(options)
+        policy = _load(robot.parameters, robot.parameters.backend)
+        reference = _load(robot.parameters, options.reference) if options.reference else None
+        run = _run_of(robot.parameters, options, policy)
+        self._replay = Replay(robot.parameters, robot.topics, options.comparison, policy, reference, run)
+        self._out = options.out
+
+    def report(self, bag: Path, progress: Callable[[float], None]) -> BagReport | str:
+        """Return the report of a bag, or why it cannot be used."""
+        robot = self._robot
+        try:
+            limits = bag_limits(bag, robot.topics, robot.parameters)
+            episode = replay_bag(bag, self._replay, self._out / bag.stem, progress)
+            return robot.report(episode, limits, self._replay.policy.steps, partial(scenes, bag, self._replay))
+        except BagError as error:
+            return str(error)
+
+
+def _live_reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagReport | str]]:
+    """Yield the report of each bag, played into the running node, or why there is none."""
+    try:
+        from pi0_ttnn_ros.live_replay import play_bag
+    except ImportError as error:
+        raise ReplayError(f"--live needs ROS 2 ({error}): source it and this package") from error
+    robot = _Robot(options)
+    steps = policy_steps(open_checkpoint(robot.parameters.checkpoint), robot.parameters.robot)
+    for bag in bags:
+        try:
+            limits = bag_limits(bag, robot.topics, robot.parameters)
+            episode = play_bag(bag, robot.parameters, robot.topics, limits, options.comparison.truth)
+            yield bag, robot.report(episode, limits, steps, lambda stamps: {})
+        except BagError as error:
+            yield bag, str(error)
+
+
+def _load(parameters: Parameters, backend: str) -> Policy:
+    return load_policy(
+        parameters.checkpoint,
+        backend,
+        parameters.robot,
+        parameters.dtype,
+        parameters.precision,
+        parameters.num_steps or None,
+        parameters.seed,
+    )
+
+
+def _run_of(parameters: Parameters, options: Options, policy: Policy) -> dict[str, Any]:
+    """Return, as JSON, all that decides what is predicted, beside the bag."""
+    decisive = ("backend", "dtype", "precision", "num_steps", "seed", "instruction", "cameras", "camera_topics")
+    inputs = ("joint_names", "joint_state_topic", "inference_rate", "sync_tolerance", "input_timeouts")
+    values = {name: getattr(parameters, name) for name in (*decisive, *inputs)}
+    return values | {
+        "checkpoint": policy.checkpoint.digest(),
+        "transforms": [str(step) for step in policy.steps.transforms],
+        "every": options.comparison.every,
+        "against": options.comparison.against,
+    }
+
+
+def bag_limits(bag: Path, topics: Topics, parameters: Parameters) -> Limits:
+    """Return the robot's limits; what the parameters leave out comes from the URDF that the bag has."""
+
+    def urdf(missing: list[str]) -> str:
+        with open_bag(bag) as opened:
+            for message in opened.messages([topics.robot_description]):
+                return str(message.decode().data)
+        raise ParameterError(f"parameters {missing} are not set, and {bag} has no {topics.robot_description}")
+
+    return joint_limits(parameters, urdf)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""`pi0-ttnn replay`: one command, one report, and an exit status that a CI can go by."""
+
+from __future__ import annotations
+
+import json
+from html import unescape
+
+import pytest
+
+from pi0_ttnn_ros.replay_command import main
+from written_bag import PARAMETERS, messages, write_bag
+
+# Random weights pass nothing but this.
+LENIENT = """
+    replay:
+      max_mae: 1000.0
+      max_normalized_mae: 1000.0
+      max_hold_ratio: 1.0e+9
+      max_jerk_ratio: 1.0e+9
+      max_jump_violations: 1.0
+      max_position_violations: 1.0
+      max_velocity_violations: 1.0
+      max_acceleration_violations: 1.0
+      min_gripper_agreement: 0.0
+      min_gripper_change_agreement: 0.0
+      max_latency_p95: 1000.0
+"""
+
+
+@pytest.fixture(scope="module")
+def lenient(tmp_path_factory):
+    file = tmp_path_factory.mktemp("robot") / "lenient.yaml"
+    file.write_text(PARAMETERS + LENIENT)
+    return file
+
+
+@pytest.fixture(scope="module")
+def bags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bags")
+    for name, seconds in (("one", 1.0), ("other", 0.6)):
+        write_bag(folder / name, messages(seconds))
+    return folder
+
+
+@pytest.fixture
+def replay(tiny_checkpoint, lenient, tmp_path):
+    """Run the command; return its exit status and the report, None where there is none."""
+
+    def run(*arguments, robot=lenient):
+        words = [*arguments, "--robot", robot, "--checkpoint", tiny_checkpoint, "--out", tmp_path / "out"]
+        status = main([str(word) for word in words])
+        file = tmp_path / "out/report.json"
+        return status, json.loads(file.read_text()) if file.exists() else None
+
+    return run
+
+
+def test_a_replay_passes_or_fails_by_the_thresholds_of_the_yaml(replay, bags, tmp_path):
+    status, report = replay(bags / "one")
+    assert (status, report["passed"]) == (0, True)
+    assert report["bags"][0]["summary"]["ticks"] == 5
+    strict = tmp_path / "strict.yaml"
+    strict.write_text(PARAMETERS)
+    status, report = replay(bags / "one", robot=strict)
+    assert (status, report["passed"]) == (1, False)
+    assert "data:image/jpeg" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_folder_of_bags_is_the_same_in_one_process_or_in_several(replay, bags, tmp_path):
+    status, one = replay(bags)
+    assert status == 0 and one["summary"]["ticks"] == 5 + 3
+    for file in (tmp_path / "out").glob("*/ticks.bin"):
+        file.unlink()
+    status, several = replay(bags, "--jobs", 2)
+    assert status == 0
+    for name in ("mae", "normalized_mae", "joints", "horizon", "violations"):
+        assert several["summary"][name] == one["summary"][name], name
+
+
+def test_a_bag_that_cannot_be_used_does_not_pass_unseen(replay, bags, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "broken_0.mcap").write_bytes(b"no bag")
+    status, report = replay(bags / "one", broken)
+    assert (status, report["passed"]) == (1, False)
+    assert len(report["left_out"]) == 1 and str(broken) in report["left_out"][0]
+    assert report["left_out"][0] in unescape((tmp_path / "out/report.html").read_text())
+    assert report["left_out"][0] in capsys.readouterr().err
+
+
+def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
+    status, report = replay(bags / "one", "--against", "torch")
+    assert status == 0
+    assert report["summary"]["reference"]["pcc_lowest"] == pytest.approx(1.0)
+    assert report["summary"]["reference"]["difference"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (("nowhere",), "nowhere: does not exist"),
+        (("BAG", "--robot", "toaster"), "toaster"),
+        (("BAG", "--checkpoint", "nowhere"), "nowhere is no folder"),
+        (("BAG", "--against", "recorded"), "has no chunks"),
+        (("BAG", "--jobs", "2", "--backend", "ttnn"), "a card serves one process at a time"),
+        (("BAG", "BAG/../one"), "several bags are called"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(arguments, culprit, bags, tiny_checkpoint, lenient, tmp_path, capsys):
+    words = [word.replace("BAG", str(bags / "one")) for word in arguments]
+    defaults = ["--robot", str(lenient), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
+    assert main([*defaults, *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert culprit in said and "\n" not in said
