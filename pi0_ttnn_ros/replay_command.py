@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError
@@ -28,6 +27,7 @@ from pi0_ttnn_ros.bag_reader import BagError, find_bags, open_bag
 from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag, scenes
 from pi0_ttnn_ros.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters import ParameterError, Parameters, parameters_from_yaml
+from pi0_ttnn_ros.policy_process import PATIENT_THREADS
 from pi0_ttnn_ros.replay_episode import Episode
 from pi0_ttnn_ros.replay_metrics import episode_metrics
 from pi0_ttnn_ros.replay_predictions import ReplayError
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0 when the verdict passes, 1 when it does not, 2 on error."""
     parser = _parser()
     given = parser.parse_args(arguments)
+    os.environ.update(PATIENT_THREADS | os.environ)
     try:
         return _run(given)
     except USER_ERRORS as error:
@@ -189,7 +190,8 @@ _of_process: _Replayer
 
 def _start_process(options: Options) -> None:
     global _of_process
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.jobs))
+    # Before torch is imported.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
     _of_process = _Replayer(options)
 
 
