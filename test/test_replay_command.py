@@ -8,23 +8,7 @@ from html import unescape
 import pytest
 
 from pi0_ttnn_ros.replay_command import main
-from written_bag import PARAMETERS, messages, write_bag
-
-# Random weights pass nothing but this.
-LENIENT = """
-    replay:
-      max_mae: 1000.0
-      max_normalized_mae: 1000.0
-      max_hold_ratio: 1.0e+9
-      max_jerk_ratio: 1.0e+9
-      max_jump_violations: 1.0
-      max_position_violations: 1.0
-      max_velocity_violations: 1.0
-      max_acceleration_violations: 1.0
-      min_gripper_agreement: 0.0
-      min_gripper_change_agreement: 0.0
-      max_latency_p95: 1000.0
-"""
+from written_bag import LENIENT, PARAMETERS, messages, write_bag
 
 
 @pytest.fixture(scope="module")

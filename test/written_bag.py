@@ -59,6 +59,22 @@ PARAMETERS = f"""
     max_acceleration: {[10.0] * 14}
 """
 
+# Random weights pass nothing but this.
+LENIENT = """
+    replay:
+      max_mae: 1000.0
+      max_normalized_mae: 1000.0
+      max_hold_ratio: 1.0e+9
+      max_jerk_ratio: 1.0e+9
+      max_jump_violations: 1.0
+      max_position_violations: 1.0
+      max_velocity_violations: 1.0
+      max_acceleration_violations: 1.0
+      min_gripper_agreement: 0.0
+      min_gripper_change_agreement: 0.0
+      max_latency_p95: 1000.0
+"""
+
 
 @dataclass(frozen=True)
 class Message:
