@@ -8,17 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.policy import ObservationError, Policy
+from pi0_ttnn_core.policy import Observation, ObservationError, Policy
 from pi0_ttnn_ros.bag_feed import BagFeed
 from pi0_ttnn_ros.bag_reader import Bag, BagError, open_bag
 from pi0_ttnn_ros.message_decoding import ConversionError, observation_from_snapshot
 from pi0_ttnn_ros.observation_buffer import Snapshot
 from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.prefetch import prefetched
 from pi0_ttnn_ros.recorded_chunks import observations_of, recorded_chunks
 from pi0_ttnn_ros.replay_episode import Episode, Scene, Tick
 from pi0_ttnn_ros.replay_predictions import Predictions
@@ -59,6 +61,16 @@ class Replay:
     run: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """An occasion with its images decoded, or with why they could not be, and the seconds that it took."""
+
+    at: int
+    observation: Observation | Exception
+    recorded: np.ndarray | None
+    seconds: float
+
+
 def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[float], None]) -> Episode:
     """Return what the policy predicts on a bag; predictions in `folder` that an earlier call made are not made again.
 
@@ -75,12 +87,12 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
         predictions = Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against))
         done = {tick.stamp for tick in predictions.ticks()}
         duration = max(bag.end - bag.start, 1)
-        for at, snapshot, recorded in _occasions(bag, feed, replay):
-            progress((at - bag.start) / duration)
-            if snapshot.stamp in done:
-                continue
+        due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp not in done)
+        # While the policy infers, the next images are decoded.
+        for prepared in prefetched(partial(_prepare, joint_names=replay.parameters.joint_names), due, workers=1):
+            progress((prepared.at - bag.start) / duration)
             try:
-                predictions.add(_predict(snapshot, recorded, replay))
+                predictions.add(_predict(prepared, replay))
             except (BagError, ConversionError, ObservationError) as error:
                 feed.unusable[str(error)] += 1
         progress(1.0)
@@ -120,12 +132,25 @@ def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[Occasion]:
             yield at, snapshot, None
 
 
-def _predict(snapshot: Snapshot, recorded: np.ndarray | None, replay: Replay) -> Tick:
+def _prepare(occasion: Occasion, joint_names: list[str]) -> _Prepared:
+    at, snapshot, recorded = occasion
     start = time.perf_counter()
-    observation = observation_from_snapshot(_decoded(snapshot), replay.parameters.joint_names)
+    observation: Observation | Exception
+    try:
+        observation = observation_from_snapshot(_decoded(snapshot), joint_names)
+    except (BagError, ConversionError) as error:
+        observation = error
+    return _Prepared(at, observation, recorded, time.perf_counter() - start)
+
+
+def _predict(prepared: _Prepared, replay: Replay) -> Tick:
+    observation = prepared.observation
+    if isinstance(observation, Exception):
+        raise observation
+    start = time.perf_counter()
     chunk = replay.policy.infer(observation)
-    latency = time.perf_counter() - start
-    reference = replay.reference.infer(observation).actions if replay.reference else recorded
+    latency = prepared.seconds + time.perf_counter() - start
+    reference = replay.reference.infer(observation).actions if replay.reference else prepared.recorded
     return Tick(chunk.stamp, observation.state, chunk.actions, chunk.inference_time, latency, reference)
 
 

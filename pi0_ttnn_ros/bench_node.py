@@ -27,6 +27,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
+from pi0_ttnn_ros.machine import cpu_name
 from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.run_node import run_node
@@ -150,14 +151,6 @@ def main() -> None:
     for what, values in (("overhead", stopwatch.overheads), ("model", stopwatch.model_times)):
         p50, p95 = np.percentile(values, [50, 95]) * 1e3
         print(f"{what}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(values) * 1e3:.1f} ms, {len(values)} chunks")
-
-
-def cpu_name() -> str:
-    """Return the processor's name as Linux gives it."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown processor"
 
 
 if __name__ == "__main__":

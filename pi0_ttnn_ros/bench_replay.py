@@ -1,0 +1,157 @@
+"""pi0-ttnn bench replay-decoding: how much faster than real time a bag is read, decoded and made the model's inputs.
+
+The bag is made on the spot: three 640x480 JPEG cameras at 30 Hz, joint states at 50 Hz. Replay infers at 10 Hz and
+decodes only the images that are inferred from. Beside it, in the same run, stands what rosbags and OpenCV need to read,
+deserialise and decode everything, without making the model's inputs of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from rosbags.highlevel import AnyReader
+
+from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.policy import Policy, load_policy
+from pi0_ttnn_core.random_checkpoint import REST_POSE, make_checkpoint
+from pi0_ttnn_ros.aloha_robot import JOINT_NAMES
+from pi0_ttnn_ros.bag_feed import BagFeed
+from pi0_ttnn_ros.bag_reader import open_bag
+from pi0_ttnn_ros.bag_writer import BagWriter, compressed_image, joint_state, message, qos, serialized
+from pi0_ttnn_ros.machine import cpu_name
+from pi0_ttnn_ros.message_decoding import observation_from_snapshot
+from pi0_ttnn_ros.observation_buffer import Snapshot
+from pi0_ttnn_ros.parameters import Parameters, parameters_from_yaml
+from pi0_ttnn_ros.prefetch import prefetched
+from pi0_ttnn_ros.robot_files import robot_file
+from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, JOINT_STATE, STRING, topics_of
+
+WIDTH, HEIGHT, JPEG_QUALITY = 640, 480, 85
+CAMERA_RATE, JOINT_STATE_RATE = 30, 50  # Hz
+START = 1_750_000_000 * 10**9  # ns
+DELAY = 5_000_000  # ns, from stamp to receipt
+FRAMES = 8  # different ones, shown in turn
+
+
+def write_bag(path: Path, parameters: Parameters, seconds: float) -> None:
+    """Write the bag that is measured."""
+    topics = topics_of(parameters)
+    types = {topic: (COMPRESSED_IMAGE, qos(1)) for topic in topics.cameras.values()}
+    types |= {topics.joint_states: (JOINT_STATE, qos(1)), topics.instruction: (STRING, qos(1, latched=True))}
+    frames = [_jpeg(np.random.default_rng(number)) for number in range(FRAMES)]
+    positions = np.array([*REST_POSE, *REST_POSE])
+    times = [(START + 10**9 * tick // CAMERA_RATE, tick) for tick in range(round(seconds * CAMERA_RATE))]
+    states = [START + 10**9 * tick // JOINT_STATE_RATE for tick in range(round(seconds * JOINT_STATE_RATE))]
+    messages = [
+        (stamp, topic, compressed_image(stamp, frames[tick % FRAMES], camera))
+        for stamp, tick in times
+        for camera, topic in topics.cameras.items()
+    ]
+    messages += [
+        (stamp, topics.joint_states, joint_state(stamp, list(JOINT_NAMES), positions, np.zeros(len(positions))))
+        for stamp in states
+    ]
+    with BagWriter(path, types) as bag:
+        bag.write(topics.instruction, START, serialized(message(STRING, data="bench")))
+        for stamp, topic, content in sorted(messages, key=lambda entry: entry[0]):
+            bag.write(topic, stamp + DELAY, serialized(content))
+
+
+def _jpeg(random: np.random.Generator) -> np.ndarray:
+    """Return an image that a JPEG has about as much work with as with a camera's: shapes and sensor noise."""
+    shapes = cv2.resize(random.integers(0, 256, (15, 20, 3), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    noise = random.integers(-4, 5, shapes.shape)
+    pixels = np.clip(shapes.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+
+
+def read_as_replay(path: Path, parameters: Parameters, policy: Policy, workers: int) -> int:
+    """Make the model's inputs of every observation, and return how many images were decoded."""
+
+    def inputs(snapshot: Snapshot) -> ModelInputs:
+        images = {camera: image.decode() for camera, image in snapshot.images.items()}
+        return policy.model_inputs(observation_from_snapshot(replace(snapshot, images=images), parameters.joint_names))
+
+    with open_bag(path) as bag:
+        snapshots = (snapshot for _, snapshot in BagFeed(bag, topics_of(parameters), parameters).snapshots())
+        return sum(int(made.image_masks.sum()) for made in prefetched(inputs, snapshots, workers))
+
+
+def read_with_rosbags(path: Path) -> int:
+    """Read, deserialise and decode everything, and return how many images there were."""
+    images = 0
+    with AnyReader([path]) as reader:
+        for connection, _, raw in reader.messages():
+            content: Any = reader.deserialize(raw, connection.msgtype)
+            if connection.msgtype == COMPRESSED_IMAGE:
+                images += cv2.imdecode(content.data, cv2.IMREAD_COLOR) is not None
+    return images
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one side took, and how many images it decoded."""
+
+    seconds: float
+    processor_seconds: float
+    images: int
+
+
+def measured(side: Callable[[], int]) -> Run:
+    start, processor_start = time.perf_counter(), time.process_time()
+    images = side()
+    return Run(time.perf_counter() - start, time.process_time() - processor_start, images)
+
+
+def main() -> None:
+    """Measure and print one line per side."""
+    parser = argparse.ArgumentParser(prog="pi0-ttnn bench replay-decoding", description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the bag (default 20)")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts (default 3)")
+    arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    # The images of several observations are worked on at the same time, one core each.
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, bag = Path(folder) / "tiny", Path(folder) / "bag"
+        make_checkpoint("tiny", checkpoint, seed=0)
+        parameters = parameters_from_yaml(robot_file("sample"), {"checkpoint": str(checkpoint)})
+        policy = load_policy(checkpoint, "torch", parameters.robot)
+        write_bag(bag, parameters, arguments.seconds)
+        size = sum(file.stat().st_size for file in bag.iterdir())
+        print(f"machine: {platform.machine()}, {cores} cores, {cpu_name()}, load {os.getloadavg()[0]:.1f}")
+        print(
+            f"bag: {arguments.seconds:g} s, {size / 1e6:.0f} MB, {len(parameters.cameras)} cameras {WIDTH}x{HEIGHT} in "
+            f"JPEG at {CAMERA_RATE} Hz, joints at {JOINT_STATE_RATE} Hz; inferences at {parameters.inference_rate:g} Hz"
+        )
+        sides: dict[str, Callable[[], int]] = {
+            f"replay, {cores} threads": lambda: read_as_replay(bag, parameters, policy, cores),
+            "replay, 1 thread": lambda: read_as_replay(bag, parameters, policy, 1),
+            "rosbags and OpenCV": lambda: read_with_rosbags(bag),
+        }
+        runs: dict[str, list[Run]] = {name: [] for name in sides}
+        # In turn, so that what else the machine does hits all alike.
+        for _ in range(arguments.repeats):
+            for name, side in sides.items():
+                runs[name].append(measured(side))
+    for name, results in runs.items():
+        best = min(results, key=lambda run: run.seconds)
+        print(
+            f"{name}: {best.seconds:.2f} s, {arguments.seconds / best.seconds:.1f} times real time "
+            f"({best.processor_seconds:.2f} s of processor time, {best.images} images decoded)"
+        )
+
+
+if __name__ == "__main__":
+    main()

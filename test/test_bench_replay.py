@@ -1,0 +1,30 @@
+"""What the bench of replay measures: that both sides do what is said of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("rosbags", reason="rosbags is not installed")
+
+
+def test_the_sides_decode_what_they_should():
+    command = [
+        sys.executable,
+        "-m",
+        "pi0_ttnn_core.cli",
+        "bench",
+        "replay-decoding",
+        "--seconds",
+        "2",
+        "--repeats",
+        "1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    sides = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    # 3 cameras at 10 and at 30 Hz; the first images come with the first joint states.
+    assert "60 images decoded" in sides["replay, 1 thread"]
+    assert "180 images decoded" in sides["rosbags and OpenCV"]
+    assert "times real time" in sides["replay, 1 thread"]
