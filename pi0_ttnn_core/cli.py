@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--json", action="store_true", help="print JSON instead of a table")
     check.set_defaults(run=_validate)
 
-    _add_module(commands, "replay", "pi0_ttnn_ros.replay_command", "run recorded bags through the policy: a report")
+    _add_module(commands, "replay", "pi0_ttnn_ros.replay_command", "run recorded bags through the policy", "rosbags")
     _add_module(commands, "bag-info", "pi0_ttnn_ros.bag_info", "say whether a recorded bag fits a robot", "rosbags")
 
     bench = commands.add_parser("bench", help="measure")
