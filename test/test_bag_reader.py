@@ -174,6 +174,25 @@ def test_without_chunks_and_index(sample_bag, tmp_path):
     assert len(found) > len(expected) - 10 and "is damaged at byte" in line
 
 
+def test_lz4_chunks_without_index(sample_bag, tmp_path):
+    expected = [entry for entry in bags.entries(sample_bag) if entry[1] == sample.JOINT_STATES]
+    file = tmp_path / "a.mcap"
+    content = bags.lz4_mcap(expected, {sample.JOINT_STATES: sample.TOPICS[sample.JOINT_STATES][0]})
+    file.write_bytes(content)
+    assert read(file) == (expected, [])
+
+    file.write_bytes(content[: len(content) // 2])
+    found, (line,) = read(file)
+    # The first chunk has 48 messages beside schema and channel; the second lacks its end, and so does its only block.
+    assert found == expected[: len(found)] and len(found) >= 48 and "cut off" in line
+
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 0xFF
+    file.write_bytes(damaged)
+    found, (line,) = read(file)
+    assert len(found) == len(expected) - 50 and "damaged chunk" in line
+
+
 def test_topics_that_cannot_be_used(sample_bag, tmp_path):
     states = [entry for entry in bags.entries(sample_bag) if entry[1] == sample.JOINT_STATES]
     empty = "/camera_top/image_raw/compressed"
