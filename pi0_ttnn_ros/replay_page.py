@@ -47,9 +47,9 @@ def number(value: float | None) -> str:
     """Three digits, or a count in full; a dash for what is not known."""
     if value is None:
         return "\N{EN DASH}"
-    if isinstance(value, int) or abs(value) >= 100:
+    if isinstance(value, int) or 100 <= abs(value) < 1e5:
         return f"{value:,.0f}"
-    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:#.3g}"
+    return f"{value:#.3g}" if value == 0 or 1e-3 <= abs(value) < 100 else f"{value:.1e}"
 
 
 def percent(fraction: float | None) -> str:
@@ -162,7 +162,7 @@ def _trajectory(drawn: dict[str, Any], joint: dict[str, Any], index: int, x: Axi
         line(x, y, chunk["times"], [position[index] for position in chunk["positions"]]) for chunk in chunks
     )
     paths += [("chunks", predicted), ("recorded", line(x, y, drawn["times"][points], recorded[points]))]
-    return Plot(joint["name"], x, y, paths, f"mean error {number(joint['mae'])} {UNIT}")
+    return Plot(joint["name"], x, y, paths, f"off by {number(joint['mae'])} {UNIT}")
 
 
 def _span(label: str, values: Sequence[float]) -> Axis:
@@ -213,7 +213,7 @@ def _histogram(title: str, label: str, values: Sequence[float], most: float, lin
     drawn = [(text, value) for text, value in lines if value <= most]
     high = 1.05 * max(min(max(values), most), *(value for _, value in drawn), 1e-6)
     counts, edges = np.histogram(np.minimum(values, high), BINS, (0.0, high))
-    x, y = axis(label, 0.0, high), axis("chunks", 0.0, 1.1 * float(counts.max()))
+    x, y = axis(label, 0.0, high), axis("chunks", 0.0, 1.1 * float(counts.max()), whole=True)
     beyond, unit = sum(value > high for value in values), label.rpartition(", ")[2]
     return Plot(
         title,

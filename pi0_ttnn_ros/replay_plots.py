@@ -52,13 +52,14 @@ class Plot:
     marks: list[Mark] = field(default_factory=list)
 
 
-def axis(label: str, low: float, high: float, parts: int = 3) -> Axis:
-    """Return an axis with round numbers on it, that divide it into so many parts at least."""
+def axis(label: str, low: float, high: float, parts: int = 3, whole: bool = False) -> Axis:
+    """Return an axis with round (or `whole`) numbers on it, that divide it into so many parts at least."""
     if high <= low:
         high = low + 1.0
-    rough = (high - low) / parts
+    rough = max((high - low) / parts, 1.0 if whole else 0.0)
     power = 10 ** math.floor(math.log10(rough))
-    step = max(step * power for step in STEPS if step * power <= rough * (1 + 1e-9))
+    steps = [step * power for step in STEPS if step * power <= rough * (1 + 1e-9)]
+    step = max(step for step in steps if not whole or step == round(step))
     decimals = max(0, -math.floor(math.log10(step) + 1e-9) + (step == 2.5 * power))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     values = [index * step for index in range(first, last + 1)]

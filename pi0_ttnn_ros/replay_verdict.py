@@ -212,6 +212,8 @@ def in_words(value: float, unit: str) -> str:
     """Return a value with its unit, of the digits that count; parts as percentages."""
     if unit == PART:
         return f"{100 * value:.3g} %"
+    if abs(value) >= 1000:
+        return f"{value:,.0f} {unit}".strip()
     return f"{value:.3g} {unit}" if unit else f"{value:.4g}"
 
 

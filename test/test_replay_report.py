@@ -276,6 +276,13 @@ def test_axes_have_round_numbers_in_their_place(low, high, texts):
         assert low + place / 100 * (made.high - low) == pytest.approx(float(text), abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("high", "texts"), [(1.1, ["0", "1"]), (9.0, ["0", "2", "4", "6", "8"]), (70, ["0", "20", "40", "60"])]
+)
+def test_counts_have_whole_numbers(high, texts):
+    assert [text for _, text in axis("chunks", 0.0, high, whole=True).ticks] == texts
+
+
 def test_lines_and_bars_are_drawn_to_scale():
     x, y = axis("s", 0.0, 10.0), axis("rad", -1.0, 1.0)
     assert line(x, y, [0, 5, 6, 10], [-1, 0, None, 1]) == "M0 1000L500 500M1000 0"
@@ -293,7 +300,7 @@ def test_gauges_compare_a_value_with_its_threshold():
 
 
 def test_numbers_are_short_and_tell_nothing_from_little():
-    assert [number(value) for value in (None, 0.0, 0.0244, 1.0, 123.4, 35996, 1e-5)] == [
+    assert [number(value) for value in (None, 0.0, 0.0244, 1.0, 123.4, 35996, 1e-5, 2.5e6)] == [
         UNKNOWN,
         "0.00",
         "0.0244",
@@ -301,6 +308,7 @@ def test_numbers_are_short_and_tell_nothing_from_little():
         "123",
         "35,996",
         "1.0e-05",
+        "2.5e+06",
     ]
     assert [percent(part) for part in (None, 0.0, 0.004, 0.5, 0.996, 1.0)] == [
         UNKNOWN,
