@@ -122,6 +122,21 @@ def test_cut_off_in_the_middle_of_a_message(sample_bag, tmp_path, storage, compr
     assert "cut off" in problems[0] and ("mcap recover" in problems[0] or ".recover" in problems[0])
 
 
+def test_write_ahead_log_of_a_killed_recorder(sample_bag, tmp_path):
+    expected = bags.entries(sample_bag)
+    file = bags.rewrite(sample_bag, tmp_path / "bag", "sqlite3", only=expected[:100])
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode = WAL")
+    topics = {name: number for number, name in database.execute("SELECT id, name FROM topics")}
+    rows = [(topics[topic], time, raw) for time, topic, raw in expected[100:]]
+    database.executemany("INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)", rows)
+    database.commit()
+    # As it lies there while the recorder has not closed it.
+    shutil.copytree(tmp_path / "bag", tmp_path / "killed")
+    database.close()
+    assert read(tmp_path / "killed") == (expected, [])
+
+
 def test_compressed_file_cut_off(sample_bag, tmp_path):
     file = bags.rewrite(sample_bag, tmp_path / "bag", "mcap", "file")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
