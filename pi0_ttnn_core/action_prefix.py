@@ -19,6 +19,11 @@ class ActionPrefix:
     weights: np.ndarray
 
 
+def free_prefix(batch: int, horizon: int, values: int) -> ActionPrefix:
+    """Return a prefix that binds nothing."""
+    return ActionPrefix(np.zeros((batch, horizon, values), np.float32), np.zeros(horizon, np.float32))
+
+
 def prefix_weights(horizon: int, frozen: int, overlap: int) -> np.ndarray:
     """Return the soft mask, float32 [horizon] (equation 5 of the paper).
 

@@ -32,7 +32,7 @@ class Backend(Protocol):
         """Return normalised actions, float32 [batch, horizon, action_dim], in agreement with `prefix`.
 
         Raises:
-            BackendError: there is a prefix, and the backend cannot take one.
+            BackendError: there is a prefix, and the backend was loaded for none.
         """
         ...
 
@@ -46,6 +46,7 @@ def load_backend(
     dtype: str = "float32",
     precision: str = "default",
     num_steps: int | None = None,
+    with_prefix: bool = False,
 ) -> Backend:
     """Load the weights of `checkpoint` into the backend `name`.
 
@@ -53,6 +54,8 @@ def load_backend(
         dtype: of weights and activations, on the torch backend.
         precision: the preset of weights' dtypes and math fidelities, on the ttnn backend.
         num_steps: Euler steps that will be asked for; None: the checkpoint's.
+        with_prefix: whether actions will have to agree with a prefix, which costs time on the ttnn backend; the torch
+            backend takes one at any time.
     Raises:
         BackendError: the backend or an option is unknown, or there is no device to run it on.
     """
@@ -64,13 +67,13 @@ def load_backend(
         if value not in choices:
             raise BackendError(f"unknown {what} {value!r}: choose one of {list(choices)}")
     if name == "ttnn":
-        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps)
+        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_prefix)
     from pi0_ttnn_core.reference.backend import TorchBackend
 
     return TorchBackend(checkpoint, dtype)
 
 
-def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int) -> Backend:
+def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_prefix: bool) -> Backend:
     wormhole = select_wormhole()
     if isinstance(wormhole, str):
         raise BackendError(f"backend ttnn: {wormhole}")
@@ -80,4 +83,4 @@ def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int) -> Backen
         raise BackendError(
             f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"
         ) from error
-    return TTNNBackend(checkpoint, wormhole.name, precision, num_steps)
+    return TTNNBackend(checkpoint, wormhole.name, precision, num_steps, with_prefix)

@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     graph.add_argument("--config", choices=CONFIGS, default="pi0", help="sizes of the model (default pi0)")
     graph.add_argument("--precision", choices=PRECISIONS, default="default", help="preset of dtypes and fidelities")
+    graph.add_argument("--guided", action="store_true", help="of an inference for the strategy rtc")
     graph.add_argument("--grid", choices=HARVESTED_ROWS, default="8x8", help="compute cores of the card (default 8x8)")
     graph.add_argument("--json", action="store_true", help="print numbers instead of a page of Markdown")
     graph.add_argument("--out", type=Path, metavar="MD", help="write the page here")
@@ -177,10 +178,11 @@ def _graph(arguments: argparse.Namespace) -> int:
             from pi0_ttnn_core.graph_capture import capture_inference
         except ImportError as error:
             raise BackendError(f"graph needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'") from error
-        captured = capture_inference(CONFIGS[arguments.config], arguments.precision)
+        captured = capture_inference(CONFIGS[arguments.config], arguments.precision, arguments.guided)
     graph = read_graph(captured.nodes)
     total = cost(graph, captured.resident, captured.l1)
     command = f"pi0-ttnn graph --config {arguments.config} --precision {arguments.precision} --grid {arguments.grid}"
+    command += " --guided" if arguments.guided else ""
     if arguments.out:
         arguments.out.write_text(page(command, graph, total), encoding="utf-8")
     if arguments.json:

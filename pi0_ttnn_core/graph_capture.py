@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import ttnn
 
+from pi0_ttnn_core.action_prefix import free_prefix
 from pi0_ttnn_core.bench_model import bench_inputs
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.graph import STAGE_MARK, Node
@@ -36,16 +37,17 @@ class Capture:
     l1: int
 
 
-def capture_inference(config: PI0Config, precision: str) -> Capture:
-    """Capture `PI0ModelTTNN.sample_actions` with all camera slots.
+def capture_inference(config: PI0Config, precision: str, guided: bool = False) -> Capture:
+    """Capture `PI0ModelTTNN.sample_actions` with all camera slots; `guided`: in agreement with earlier actions.
 
     Raises:
         RuntimeError: TTNN refuses an op: its shapes, its program or its circular buffers.
     """
-    device = open_device(config, config.num_steps)
+    device = open_device(config, config.num_steps, guided)
     try:
         model = model_without_weights(config, precision, device)
-        inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config), device)
+        prefix = free_prefix(1, config.horizon, config.action_dim) if guided else None
+        inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config, prefix), device)
         cache = model.allocate_cache(batch=1)
         # A capture allocates nothing in L1; the mock does, and refuses what does not fit.
         model.sample_actions(inputs, cache)

@@ -139,8 +139,11 @@ def load_policy(
     precision: str = "default",
     num_steps: int | None = None,
     seed: int = 0,
+    with_prefix: bool = False,
 ) -> Policy:
     """Load a checkpoint folder onto a backend, for a robot or, without one, for the robot of the training data.
+
+    `with_prefix`: `Policy.infer` will be given a prefix.
 
     Raises:
         CheckpointError, RobotError, TokenizerError, BackendError: with what is wrong and the remedy, before the
@@ -148,7 +151,8 @@ def load_policy(
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
     steps = policy_steps(checkpoint, robot)
-    return Policy(checkpoint, load_backend(backend, checkpoint, dtype, precision, num_steps), steps, num_steps, seed)
+    loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_prefix)
+    return Policy(checkpoint, loaded, steps, num_steps, seed)
 
 
 def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) -> None:

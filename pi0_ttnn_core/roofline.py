@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
-from pi0_ttnn_core.graph import DeviceOp
+from pi0_ttnn_core.graph import DeviceOp, TensorInfo
 
 # FLOP/s of the whole board of 72 cores, by math fidelity. HiFi3 takes three passes over the operands, HiFi4 four.
 BOARD_CORES = 72
@@ -38,9 +39,7 @@ DEFAULT_QUERY_CHUNK = 32
 def flops(op: DeviceOp) -> int:
     """Return 2 M K N of a matrix product, 4 heads queries keys head_dim of attention, in whole tiles; else 0."""
     if op.name in MATMULS:
-        # The rows of all heads, where the input is heads, are one row of the product.
-        rows, columns = _output_tiles(op)
-        return 2 * rows * columns * TILE**2 * _padded(op.inputs[1].shape[-2])
+        return 2 * math.prod(_product(op)) * TILE**3
     if op.name == ATTENTION:
         (batch, heads, queries, head_dim), keys = op.inputs[0].shape, op.inputs[1].shape[2]
         return 4 * batch * heads * _padded(queries) * _padded(keys) * _padded(head_dim)
@@ -53,6 +52,8 @@ def dram_bytes(op: DeviceOp) -> int:
         return _partial_bytes(op)
     written = op.outputs or op.inputs[-1:]
     read = op.inputs if op.outputs else op.inputs[:-1] or op.inputs
+    if op.name == OWN:
+        read = [_read_of_weight(op), *(tensor for tensor in read if tensor.buffer != op.inputs[1].buffer)]
     if op.name in WRITES_LAST and not op.outputs:
         read = [tensor for tensor in read if tensor.buffer != op.inputs[-1].buffer]
     return sum(tensor.dram_size for tensor in {tensor.buffer: tensor for tensor in read}.values()) + sum(
@@ -74,7 +75,7 @@ def busy_cores(op: DeviceOp) -> int:
     columns, rows = op.grid
     if op.name == "MinimalMatmulDeviceOperation":
         # The rows of the product go over one axis of the grid, its columns over the other.
-        height, width = _output_tiles(op)
+        height, _, width = _product(op)
         return max(_shared(height, rows) * _shared(width, columns), _shared(height, columns) * _shared(width, rows))
     if op.name == ATTENTION:
         batch, heads, queries, _ = op.inputs[0].shape
@@ -92,14 +93,37 @@ def compute_time(op: DeviceOp) -> float:
     return work / (PEAK_FLOPS[op.fidelity or OWN_FIDELITY] * busy_cores(op) / BOARD_CORES) if work else 0.0
 
 
+def _tiles(size: int) -> int:
+    return math.ceil(size / TILE)
+
+
 def _padded(size: int) -> int:
-    return -(-size // TILE) * TILE
+    return _tiles(size) * TILE
 
 
-def _output_tiles(op: DeviceOp) -> tuple[int, int]:
+def _product(op: DeviceOp) -> tuple[int, int, int]:
+    """Return rows, inner size and columns of a matrix product, in tiles."""
     *batch, rows, width = op.inputs[0].shape
-    heads = op.inputs[1].shape[-2] // width if op.name == OWN else 1
-    return math.prod(batch) // heads * math.ceil(rows / TILE), math.ceil(op.inputs[1].shape[-1] / TILE)
+    rows, width = _tiles(rows), _tiles(width)
+    inner, columns = map(_tiles, op.inputs[1].shape[-2:])
+    if op.name == OWN:
+        # The rows of all heads, where the input is heads, are one row; a weight that does not fit is turned round.
+        width *= math.prod(batch)
+        return rows, width, columns if width == inner else inner
+    # MatmulParams(..., whether the first factor is turned round, and the second, Tile(...), ...)
+    turned = re.search(r", ([01]), ([01]), Tile\(", op.attributes)
+    turned_a, turned_b = (flag == "1" for flag in turned.groups()) if turned else (False, False)
+    if turned_b:
+        inner, columns = columns, inner
+    return math.prod(batch) * (width if turned_a else rows), inner, columns
+
+
+def _read_of_weight(op: DeviceOp) -> TensorInfo:
+    """Return the weight of a kernel of our own, as large as the part of it that is read."""
+    _, inner, columns = _product(op)
+    weight = op.inputs[1]
+    stored = math.prod(map(_tiles, weight.shape[-2:]))
+    return replace(weight, size=weight.size * inner * columns // stored)
 
 
 def _shared(pieces: int, cores: int) -> int:

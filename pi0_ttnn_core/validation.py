@@ -35,6 +35,7 @@ SIMULATED_WEIGHTS = 20_000_000
 # The lowest PCC that passes.
 THRESHOLDS = {"accuracy": 0.9995, "default": 0.999, "fast": 0.995}
 ACTIONS = {"accuracy": 0.9995, "default": 0.998, "fast": 0.98}
+ACTION_COMPONENTS = ("actions", "guided_actions")
 EXACT = 0.9999
 EXACT_COMPONENTS = ("prefix_embedding", "prefix_rms_norm", "expert_rms_norm", "expert_adaptive_rms_norm")
 
@@ -124,7 +125,7 @@ def threshold(component: str, precision: str) -> float:
     """Return the lowest PCC with which a component passes."""
     if component in EXACT_COMPONENTS and precision != "fast":
         return EXACT
-    return (ACTIONS if component == "actions" else THRESHOLDS)[precision]
+    return (ACTIONS if component in ACTION_COMPONENTS else THRESHOLDS)[precision]
 
 
 def pcc(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -242,7 +243,7 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
         report(running=name)
         bench = benches[in_parts and not component.of_vision and not component.all_layers]
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 result = compare(name, lowest, component.compare(bench))
         except RuntimeError as error:
             result = Comparison(name, lowest, error=str(error).strip().splitlines()[0])

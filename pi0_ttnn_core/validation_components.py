@@ -17,12 +17,14 @@ import ttnn
 from torch import Tensor, nn
 
 from pi0_ttnn_core import masks
+from pi0_ttnn_core.action_prefix import ActionPrefix, prefix_weights
 from pi0_ttnn_core.configs import GemmaConfig, PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference import gemma, siglip
-from pi0_ttnn_core.reference.model import PI0ModelTorch
+from pi0_ttnn_core.reference.model import PI0ModelTorch, PrefixTorch
 from pi0_ttnn_core.reference.prefix import PrefixEmbeddingTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
+from pi0_ttnn_core.tt.common import KV
 from pi0_ttnn_core.tt.expert import ExpertDecoderBlockTTNN
 from pi0_ttnn_core.tt.gemma import (
     GemmaAdaptiveRMSNormTTNN,
@@ -36,6 +38,7 @@ from pi0_ttnn_core.tt.inputs import host_inputs, prefix_length
 from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
 from pi0_ttnn_core.tt.precision import Precision
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
+from pi0_ttnn_core.tt.pullback import Suffix, block_pullback
 from pi0_ttnn_core.tt.session import FORMATS
 from pi0_ttnn_core.tt.siglip import SigLIPAttentionTTNN, SigLIPBlockTTNN, SigLIPMLPTTNN, SigLIPVisionTowerTTNN
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
@@ -93,8 +96,11 @@ class Bench:
 
     @cached_property
     def device_inputs(self) -> DeviceInputs:
+        return self.upload_inputs(None)
+
+    def upload_inputs(self, prefix: ActionPrefix | None) -> DeviceInputs:
         tensors: dict[str, ttnn.Tensor | None] = {}
-        for name, values in vars(host_inputs(self.inputs, self.config)).items():
+        for name, values in vars(host_inputs(self.inputs, self.config, prefix)).items():
             dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
             tensors[name] = (
                 None if values is None else ttnn.from_torch(values, dtype=dtype, layout=layout, device=self.device)
@@ -400,6 +406,20 @@ def _expert_block(case: GemmaCase) -> Pair:
     return case.pair(expected, actual, case.hidden)
 
 
+def _expert_block_vjp(case: GemmaCase) -> Pair:
+    """Compare the gradient of a block's input, given a random one of its output."""
+    grad = normal(1 + len(case.hidden), case.config.width)[1:]
+    block = case.reference_block
+    with torch.enable_grad():
+        hidden = case.hidden[None].requires_grad_()
+        out, _ = block(hidden, case.rotary, case.mask, case.past, case.condition)
+        (expected,) = torch.autograd.grad(out, hidden, grad[None])
+    (cos, sin), upload = case.device_rotary, case.upload
+    suffix = Suffix((cos, sin), (cos, ttnn.neg(sin)), case.device_mask, 0)
+    _, pull = block_pullback(case.device_block, upload(case.hidden.detach()), suffix, case.device_cache)
+    return case.pair(expected, pull(upload(grad)), grad)
+
+
 def _suffix_embedding(bench: Bench) -> Pair:
     config, inputs, case = bench.config, bench.device_inputs, _expert(bench)
     reference = bench.reference(lambda: SuffixEmbeddingTorch(config), "suffix_embedding.")
@@ -421,17 +441,44 @@ def _output_projection(bench: Bench) -> Pair:
 
 def _expert_step(bench: Bench) -> Pair:
     """Compare what one Euler step adds, on the reference's KV cache: the prefix's own error is not in it."""
-    config, inputs, on_device = bench.config, bench.inputs, bench.device_inputs
-    reference, device = bench.models
+    on_device, (_, device) = bench.device_inputs, bench.models
+    prefix, displacement = _reference_displacement(bench)
+    expected = displacement(torch.from_numpy(bench.inputs.noise))
+    cache, state = _cache_of(bench, prefix), device.embed_state(on_device)
+    actual = download(device.displacement(cache, state, on_device, on_device.noise, STEP))
+    return Pair(expected[0], actual[0, 0, : bench.config.horizon])
+
+
+def _expert_step_vjp(bench: Bench) -> Pair:
+    """Compare the gradient of the noisy actions, given a random one of what an Euler step adds to them."""
+    config, on_device, (_, device) = bench.config, bench.device_inputs, bench.models
+    prefix, displacement = _reference_displacement(bench)
+    grad = normal(1 + config.horizon, config.action_dim)[1:]
+    with torch.enable_grad():
+        noise = torch.from_numpy(bench.inputs.noise).requires_grad_()
+        (expected,) = torch.autograd.grad(displacement(noise), noise, grad[None])
+    cache, state, turned_back = _cache_of(bench, prefix), device.embed_state(on_device), device.turned_back(on_device)
+    _, pull = device.differentiable_displacement(cache, state, on_device, turned_back, on_device.noise, STEP)
+    actual = download(pull(bench.upload(_placed(grad, torch.arange(config.horizon), suffix_length(config)))))
+    return Pair(expected[0], actual[0, 0, : config.horizon])
+
+
+def _reference_displacement(bench: Bench) -> tuple[PrefixTorch, Callable[[Tensor], Tensor]]:
+    """Return the reference's prefix, and what Euler step STEP adds to actions there."""
+    inputs, (reference, _) = bench.inputs, bench.models
     tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
     prefix = reference.encode_prefix(*(tensors[name] for name in ("images", "image_masks", "tokens", "token_mask")))
-    expected = reference.velocity(prefix, tensors["state"], tensors["noise"], bench.time) / -config.num_steps
-    # The reference leaves padding out.
-    place, length = bench.pad_mask[0].nonzero()[:, 0], prefix_length(config) + suffix_length(config)
-    cache = [tuple(bench.upload(_placed(x[0], place, length)) for x in kv) for kv in prefix.cache]
-    state = None if on_device.state is None else device.suffix_embedding.embed_state(on_device.state)
-    actual = download(device.displacement(cache, state, on_device, on_device.noise, STEP))
-    return Pair(expected[0], actual[0, 0, : config.horizon])
+    return prefix, lambda actions: (
+        reference.velocity(prefix, tensors["state"], actions, bench.time) / -bench.config.num_steps
+    )
+
+
+def _cache_of(bench: Bench, prefix: PrefixTorch) -> list[KV]:
+    """Return the reference's KV cache on the device, which has a place for padding, too."""
+    place = bench.pad_mask[0].nonzero()[:, 0]
+    length = prefix_length(bench.config) + suffix_length(bench.config)
+    key_values = [[bench.upload(_placed(x[0], place, length)) for x in kv] for kv in prefix.cache]
+    return [(key, value) for key, value in key_values]
 
 
 def _actions(bench: Bench) -> Pair:
@@ -440,6 +487,18 @@ def _actions(bench: Bench) -> Pair:
     tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
     expected = reference.sample_actions(**tensors, num_steps=config.num_steps)
     actual = download(device.sample_actions(bench.device_inputs, device.allocate_cache(batch=1)))
+    return Pair(expected[0], actual[0, 0, : config.horizon], tensors["noise"][0])
+
+
+def _guided_actions(bench: Bench) -> Pair:
+    """Compare actions that agree with earlier ones in half of their values, in a fifth of the chunk to the full."""
+    config, (reference, device) = bench.config, bench.models
+    actions = normal(config.horizon, config.action_dim // 2)[None].numpy()
+    prefix = ActionPrefix(actions, prefix_weights(config.horizon, config.horizon // 5, config.horizon // 2))
+    tensors = {name: torch.from_numpy(array) for name, array in vars(bench.inputs).items()}
+    of_prefix = {f"prefix_{name}": torch.from_numpy(array) for name, array in vars(prefix).items()}
+    expected = reference.sample_actions(**tensors, num_steps=config.num_steps, **of_prefix)
+    actual = download(device.sample_actions(bench.upload_inputs(prefix), device.allocate_cache(batch=1)))
     return Pair(expected[0], actual[0, 0, : config.horizon], tensors["noise"][0])
 
 
@@ -496,7 +555,10 @@ def components(config: PI0Config) -> dict[str, Component]:
         "expert_attention": _of(_expert, _expert_attention),
         "expert_mlp": _of(_expert, _expert_mlp),
         "expert_block": _of(_expert, _expert_block),
+        "expert_block_vjp": _of(_expert, _expert_block_vjp),
         "expert_step": Component(_expert_step),
+        "expert_step_vjp": Component(_expert_step_vjp),
         "output_projection": Component(_output_projection),
         "actions": Component(_actions, all_layers=True),
+        "guided_actions": Component(_guided_actions, all_layers=True),
     }

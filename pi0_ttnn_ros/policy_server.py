@@ -58,13 +58,11 @@ def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> No
 
 def load_and_warm_up(options: PolicyOptions) -> Policy:
     """Load the policy, which is checked to fit the robot, and run it once: the first inference is the slowest."""
-    arguments = dict(vars(options))
-    with_prefix = arguments.pop("with_prefix")
-    policy = load_policy(**arguments)
+    policy = load_policy(**vars(options))
     images = {camera: np.zeros((48, 64, 3), np.uint8) for camera in options.robot.cameras}
     observation = Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0)
     chunk = policy.infer(observation)
-    if with_prefix:
+    if options.with_prefix:
         policy.infer(observation, ActionPrefix(chunk.actions, np.ones(policy.horizon, np.float32)))
     return policy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import ttnn
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
+from pi0_ttnn_core.action_prefix import ActionPrefix, free_prefix
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
@@ -27,15 +27,27 @@ class TTNNBackend:
     name = "ttnn"
 
     def __init__(
-        self, checkpoint: Checkpoint, device_name: str, precision: str, num_steps: int, traced: bool = True
+        self,
+        checkpoint: Checkpoint,
+        device_name: str,
+        precision: str,
+        num_steps: int,
+        with_prefix: bool = False,
+        traced: bool = True,
     ) -> None:
-        """Load the weights; `traced` captures an inference and replays it, else operations run one by one."""
+        """Load the weights.
+
+        Args:
+            with_prefix: every inference has guidance, and where there is no prefix to agree with it has no weight.
+            traced: capture an inference and replay it; else operations run one by one.
+        """
         self.config = checkpoint.config
         _check_sizes(self.config)
+        self._with_prefix = with_prefix
         self._traced = traced and can_trace()
         self._session: Session | None = None
         self._batch = 0
-        self._device = open_device(self.config, num_steps)
+        self._device = open_device(self.config, num_steps, with_prefix)
         try:
             grid = self._device.compute_with_storage_grid_size()
             self.device = f"{device_name}, {grid.x}x{grid.y} cores"
@@ -50,8 +62,8 @@ class TTNNBackend:
             raise
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
-        if prefix is not None:
-            raise BackendError("backend ttnn cannot take a prefix yet: choose another strategy than rtc")
+        if prefix is not None and not self._with_prefix:
+            raise BackendError("backend ttnn was loaded without guidance: load it with_prefix to have actions agree")
         if inputs.tokens.shape[1] > self.config.num_tokens:
             raise BackendError(
                 f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.num_tokens}"
@@ -59,7 +71,7 @@ class TTNNBackend:
         if num_steps != self.model.num_steps:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
         try:
-            self.upload(inputs)
+            self.upload(inputs, prefix)
             assert self._session is not None
             actions = self._session.run()
         except RuntimeError as error:
@@ -69,9 +81,12 @@ class TTNNBackend:
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
         return rows[:, : self.config.horizon, : self.config.action_dim].contiguous().numpy()
 
-    def upload(self, inputs: ModelInputs) -> None:
+    def upload(self, inputs: ModelInputs, prefix: ActionPrefix | None = None) -> None:
         """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""
-        batch, laid_out = len(inputs.tokens), host_inputs(complete(inputs, self.config.num_cameras), self.config)
+        batch = len(inputs.tokens)
+        if self._with_prefix and prefix is None:
+            prefix = free_prefix(batch, self.config.horizon, self.config.action_dim)
+        laid_out = host_inputs(complete(inputs, self.config.num_cameras), self.config, prefix)
         if self._session is None or self._batch != batch:
             # A trace owns the memory of its activations: there is one at a time.
             self._end_session()

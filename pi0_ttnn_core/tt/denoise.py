@@ -9,16 +9,17 @@ import ttnn
 from pi0_ttnn_core.tt.common import Tensor
 
 
-def denoise(displacement: Callable[[Tensor, int], Tensor], noise: Tensor, num_steps: int) -> Tensor:
+def denoise(displacements: Callable[[Tensor, int], list[Tensor]], noise: Tensor, num_steps: int) -> Tensor:
     """Integrate from the noise to the actions.
 
     Args:
-        displacement: maps x, float32, and the number of the step to what the step adds, bfloat16.
+        displacements: maps x, float32, and the number of the step to what the step adds, bfloat16, in parts.
         noise: float32 [1, 1, batch * suffix, action_dim].
     Returns:
         float32, of the same shape. Rounding x to bfloat16 at every step would cost more than all else does.
     """
     x = noise
     for step in range(num_steps):
-        x = ttnn.add(x, displacement(x, step), dtype=ttnn.float32)
+        for displacement in displacements(x, step):
+            x = ttnn.add(x, displacement, dtype=ttnn.float32)
     return x

@@ -18,8 +18,10 @@ TTNN_VERSION = "0.81.1"
 TRACE_BYTES = 64 * 1024
 
 
-def open_device(config: PI0Config, num_steps: int) -> ttnn.MeshDevice:
+def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn.MeshDevice:
     """Open the first Wormhole, with room for the trace of one inference and a second queue for uploads.
+
+    `guided`: the inference will have guidance.
 
     Raises:
         BackendError: it cannot be opened, or is no Wormhole; the message says what is missing.
@@ -36,7 +38,7 @@ def open_device(config: PI0Config, num_steps: int) -> ttnn.MeshDevice:
     try:
         device = ttnn.open_device(
             device_id=0,
-            trace_region_size=TRACE_BYTES * operations(config, num_steps) if can_trace() else 0,
+            trace_region_size=TRACE_BYTES * operations(config, num_steps, guided) if can_trace() else 0,
             num_command_queues=2 if can_trace() else 1,
         )
     except RuntimeError as error:
@@ -50,9 +52,11 @@ def open_device(config: PI0Config, num_steps: int) -> ttnn.MeshDevice:
     return device
 
 
-def operations(config: PI0Config, num_steps: int) -> int:
+def operations(config: PI0Config, num_steps: int, guided: bool) -> int:
     """Return a bound of the number of operations in one inference."""
-    return 16 * (1 + config.vision.depth + config.prefix.depth) + num_steps * (5 * config.expert.depth + 10)
+    of_a_block, of_a_step = (50, 50) if guided else (5, 10)
+    of_denoising = num_steps * (of_a_block * config.expert.depth + of_a_step)
+    return 16 * (1 + config.vision.depth + config.prefix.depth) + of_denoising
 
 
 def can_trace() -> bool:

@@ -68,11 +68,19 @@ class ExpertDecoderBlockTTNN:
         )
         self.down_proj = mlp.expert_linear("down_proj", lambda: mlp.tensor("down_proj.weight"))
 
+    def query(self, hidden: Tensor, rotary: Rotary, cache: KV, step: int) -> Tensor:
+        """Return the queries of `hidden`; its keys and values become the last rows of the cache."""
+        modulation, _ = self.qkv_proj.at(step)
+        return self.qkv_proj.linear.rotary(hidden, rotary, cache, modulation)
+
+    def attend(self, query: Tensor, hidden: Tensor, mask: Tensor, cache: KV, step: int) -> Tensor:
+        """Add to `hidden` what its queries attend to."""
+        _, gate = self.qkv_proj.at(step)
+        return self.o_proj.residual(attend(query, cache, self.config, scale=1.0, mask=mask), hidden, gate)
+
     def attention(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: KV, step: int) -> Tensor:
         """Add attention to `hidden`; its own keys and values become the last rows of the cache."""
-        modulation, gate = self.qkv_proj.at(step)
-        query = self.qkv_proj.linear.rotary(hidden, rotary, cache, modulation)
-        return self.o_proj.residual(attend(query, cache, self.config, scale=1.0, mask=mask), hidden, gate)
+        return self.attend(self.query(hidden, rotary, cache, step), hidden, mask, cache, step)
 
     def mlp(self, hidden: Tensor, step: int) -> Tensor:
         """Add the MLP to `hidden`."""

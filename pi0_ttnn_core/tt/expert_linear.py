@@ -24,6 +24,8 @@ INPUT, WEIGHTS, COMPUTE = (
 )
 # The most tiles along the inner dimension that are read at once.
 INNER_BLOCK = 16
+# A unit of work is one column of tiles.
+SINGLE = {"columns": 1, "weight_columns": 1}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class ExpertLinear:
             "columns": 2,
             "weight_columns": 2,
         }
-        self._run(x, heads * half, sizes, query, norm=True, modulation=modulation, rotary=rotary, cache=cache)
+        scale, bias = _parts(modulation)
+        self._run(x, heads * half, sizes, query, norm=True, scale=scale, bias=bias, rotary=rotary, cache=cache)
         return query
 
     def geglu(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
@@ -74,14 +77,59 @@ class ExpertLinear:
         units = self.weight.padded_shape[-1] // 2 // TILE
         out = _empty((1, 1, x.shape[-2], units * TILE), x)
         sizes = {"pair_stride": units, "columns": 1, "weight_columns": 2, "has_geglu": 1}
-        self._run(x, units, sizes, out, norm=True, modulation=modulation)
+        scale, bias = _parts(modulation)
+        self._run(x, units, sizes, out, norm=True, scale=scale, bias=bias)
+        return out
+
+    def normed(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
+        """Return the product of RMS-normed rows, [1, 1, rows, outputs], and nothing after it."""
+        units = self.weight.padded_shape[-1] // TILE
+        out = _empty((1, 1, x.shape[-2], units * TILE), x)
+        scale, bias = _parts(modulation)
+        self._run(x, units, SINGLE, out, norm=True, scale=scale, bias=bias)
         return out
 
     def residual(self, x: Tensor, residual: Tensor, gate: Tensor | None = None) -> Tensor:
         """Return residual + gate * (x @ weight), of rows [1, 1, rows, inputs] or heads [1, heads, rows, head_dim]."""
         out = _empty(tuple(residual.padded_shape), x)
         units = self.weight.padded_shape[-1] // TILE
-        self._run(x, units, {"columns": 1, "weight_columns": 1}, out, gate=gate, residual=residual)
+        self._run(x, units, SINGLE, out, gate=gate, residual=residual)
+        return out
+
+    def transposed(
+        self,
+        x: Tensor,
+        first: int = 0,
+        scale: Tensor | None = None,
+        gate: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """Return residual + gate * ((x * scale) @ weight.T), [1, 1, rows, inputs], of rows or heads as in `residual`.
+
+        Of the weight only the columns from `first` on are taken, as many as x has; `first` is a multiple of a tile.
+        """
+        units = self.weight.padded_shape[-2] // TILE
+        out = _empty((1, 1, x.shape[-2], units * TILE), x)
+        sizes = {**SINGLE, "first_inner": first // TILE, "transposed": 1}
+        self._run(x, units, sizes, out, scale=scale, gate=gate, residual=residual)
+        return out
+
+    def transposed_heads(self, x: Tensor, head_dim: int, scale: Tensor | None = None) -> Tensor:
+        """Return (x * scale) @ weight.T as heads, [1, heads, rows, head_dim]."""
+        half = head_dim // 2 // TILE
+        heads = self.weight.padded_shape[-2] // head_dim
+        out = _empty((1, heads, x.shape[-2], head_dim), x)
+        sizes = {
+            "half_head": half,
+            "query_heads": heads,
+            "group": half,
+            "group_stride": 2 * half,
+            "pair_stride": half,
+            "columns": 2,
+            "weight_columns": 2,
+            "transposed": 1,
+        }
+        self._run(x, heads * half, sizes, out, scale=scale)
         return out
 
     def _run(
@@ -91,16 +139,16 @@ class ExpertLinear:
         sizes: dict[str, int],
         out: Tensor,
         norm: bool = False,
-        modulation: Modulation | None = None,
+        scale: Tensor | None = None,
+        bias: Tensor | None = None,
         rotary: Rotary | None = None,
         cache: KV | None = None,
         gate: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> None:
-        scale, bias = (modulation.scale, modulation.bias) if modulation else (None, None)
         cos, sin = rotary or (None, None)
         key, value = cache or (None, None)
-        row_tiles, inner = x.padded_shape[-2] // TILE, self.weight.padded_shape[-2] // TILE
+        row_tiles, inner = x.padded_shape[-2] // TILE, x.padded_shape[1] * x.padded_shape[-1] // TILE
         rows = 2 if row_tiles % 2 == 0 else 1
         arguments = {
             "rows": rows,
@@ -108,6 +156,7 @@ class ExpertLinear:
             "inner": inner,
             "inner_block": next(block for block in range(min(INNER_BLOCK, inner), 0, -1) if inner % block == 0),
             "head_width": x.padded_shape[-1] // TILE,
+            "first_inner": 0,
             "weight_width": self.weight.padded_shape[-1] // TILE,
             "out_width": out.padded_shape[-1] // TILE,
             "half_head": 1,
@@ -120,6 +169,7 @@ class ExpertLinear:
             "group_stride": 0,
             "pair_stride": 0,
             "rotary_width": 0,
+            "transposed": 0,
             "inverse_width": _bits(1.0 / self.weight.shape[-2]),
             "epsilon": _bits(RMS_NORM_EPS),
             "has_norm": int(norm),
@@ -141,6 +191,10 @@ class ExpertLinear:
         # The cache is not among them: a few of its rows are written in place.
         tensors = [tensor for tensor in (x, self.weight, scale, bias, cos, sin, gate, residual) if tensor is not None]
         ttnn.generic_op([*tensors, out], program)
+
+
+def _parts(modulation: Modulation | None) -> tuple[Tensor | None, Tensor | None]:
+    return (modulation.scale, modulation.bias) if modulation else (None, None)
 
 
 def _program(

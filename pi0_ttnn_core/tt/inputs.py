@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pi0_ttnn_core import masks
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference.gemma import GemmaRotaryEmbeddingTorch
@@ -33,6 +34,8 @@ class HostInputs:
     prefix_mask: [1, 1, batch * prefix, batch * prefix], additive
     suffix_mask: [1, 1, batch * suffix, batch * (prefix + suffix)], additive; all prefixes come before all suffixes
     prefix_cos, prefix_sin, suffix_cos, suffix_sin: [1, 1, rows, head_dim]
+    prefix_actions, prefix_remainder, prefix_weights: [1, 1, batch * suffix, action_dim], with guidance only, see
+        `guidance.DevicePrefix`
     """
 
     images: Tensor
@@ -46,10 +49,16 @@ class HostInputs:
     prefix_sin: Tensor
     suffix_cos: Tensor
     suffix_sin: Tensor
+    prefix_actions: Tensor | None = None
+    prefix_remainder: Tensor | None = None
+    prefix_weights: Tensor | None = None
 
 
-def host_inputs(inputs: ModelInputs, config: PI0Config) -> HostInputs:
-    """Lay out checked inputs with all camera slots, and not more tokens than the model's number."""
+def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: ActionPrefix | None = None) -> HostInputs:
+    """Lay out checked inputs with all camera slots, and not more tokens than the model's number.
+
+    `action_prefix` is normalised, [batch, horizon, values].
+    """
     batch, horizon = len(inputs.tokens), config.horizon
     prefix, suffix = prefix_length(config), suffix_length(config)
     image_tokens = config.num_cameras * config.vision.num_patches
@@ -81,7 +90,18 @@ def host_inputs(inputs: ModelInputs, config: PI0Config) -> HostInputs:
         prefix_sin=prefix_sin,
         suffix_cos=suffix_cos,
         suffix_sin=suffix_sin,
+        **({} if action_prefix is None else _action_prefix_rows(action_prefix, batch, config)),
     )
+
+
+def _action_prefix_rows(prefix: ActionPrefix, batch: int, config: PI0Config) -> dict[str, Tensor]:
+    actions, weights = torch.zeros(2, batch, suffix_length(config), config.action_dim)
+    values = prefix.actions.shape[-1]
+    actions[:, : config.horizon, :values] = torch.from_numpy(prefix.actions)
+    weights[:, : config.horizon, :values] = torch.from_numpy(prefix.weights)[:, None]
+    rounded = actions.bfloat16().float()
+    rows = {"prefix_actions": rounded, "prefix_remainder": actions - rounded, "prefix_weights": weights}
+    return {name: values.flatten(0, 1)[None, None] for name, values in rows.items()}
 
 
 def _pixel_rows(images: Tensor, patch_size: int) -> Tensor:

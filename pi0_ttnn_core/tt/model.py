@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.tt.common import KV, Tensor
+from pi0_ttnn_core.tt.common import KV, Rotary, Tensor
 from pi0_ttnn_core.tt.denoise import denoise
 from pi0_ttnn_core.tt.expert import GemmaExpertTTNN
 from pi0_ttnn_core.tt.gemma import GemmaPrefixTTNN
+from pi0_ttnn_core.tt.guidance import DevicePrefix, guide
 from pi0_ttnn_core.tt.inputs import prefix_length
 from pi0_ttnn_core.tt.precision import Precision
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
+from pi0_ttnn_core.tt.pullback import Pullback, Suffix, expert_pullback
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
 from pi0_ttnn_core.tt.suffix_weights import suffix_length
 from pi0_ttnn_core.tt.weights import Weights, WeightSource
@@ -34,6 +36,15 @@ class DeviceInputs:
     prefix_sin: Tensor
     suffix_cos: Tensor
     suffix_sin: Tensor
+    prefix_actions: Tensor | None
+    prefix_remainder: Tensor | None
+    prefix_weights: Tensor | None
+
+    @property
+    def action_prefix(self) -> DevicePrefix | None:
+        if self.prefix_actions is None or self.prefix_remainder is None or self.prefix_weights is None:
+            return None
+        return DevicePrefix(self.prefix_actions, self.prefix_remainder, self.prefix_weights)
 
 
 class PI0ModelTTNN:
@@ -71,6 +82,10 @@ class PI0ModelTTNN:
         embedded = self.prefix_embedding.embed_prefix(inputs.images, inputs.tokens)
         self.prefix.prefill(embedded, (inputs.prefix_cos, inputs.prefix_sin), inputs.prefix_mask, cache)
 
+    def embed_state(self, inputs: DeviceInputs) -> Tensor | None:
+        """Return the embedded state, which PI0 has and PI0.5 has not."""
+        return None if inputs.state is None else self.suffix_embedding.embed_state(inputs.state)
+
     def displacement(
         self, cache: list[KV], state: Tensor | None, inputs: DeviceInputs, actions: Tensor, step: int
     ) -> Tensor:
@@ -79,12 +94,48 @@ class PI0ModelTTNN:
         rotary = inputs.suffix_cos, inputs.suffix_sin
         return self.suffix_embedding.project_output(self.expert(embedded, rotary, inputs.suffix_mask, cache, step))
 
+    def turned_back(self, inputs: DeviceInputs) -> Rotary:
+        """Return the rotary tables that undo those of the suffix."""
+        return inputs.suffix_cos, ttnn.neg(inputs.suffix_sin)
+
+    def differentiable_displacement(
+        self,
+        cache: list[KV],
+        state: Tensor | None,
+        inputs: DeviceInputs,
+        turned_back: Rotary,
+        actions: Tensor,
+        step: int,
+    ) -> tuple[Tensor, Pullback]:
+        """Return what `displacement` returns, and its pullback: from a gradient of it to that of `actions`."""
+        embedding, action_rows = self.suffix_embedding, inputs.action_rows
+        embedded = embedding.embed_suffix(state, actions, action_rows, step)
+        suffix = Suffix((inputs.suffix_cos, inputs.suffix_sin), turned_back, inputs.suffix_mask, step)
+        hidden, pull_hidden = expert_pullback(self.expert, embedded, suffix, cache)
+
+        def pull(grad: Tensor) -> Tensor:
+            return embedding.pull_suffix(actions, action_rows, step, pull_hidden(embedding.pull_output(grad)))
+
+        return embedding.project_output(hidden), pull
+
     def denoise(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
-        """Return the actions that the flow leads to from the noise, given the prefix in the cache."""
-        state = None if inputs.state is None else self.suffix_embedding.embed_state(inputs.state)
-        return denoise(
-            lambda actions, step: self.displacement(cache, state, inputs, actions, step), inputs.noise, self.num_steps
-        )
+        """Return the actions that the flow leads to from the noise, given the prefix in the cache.
+
+        With actions to agree with, which `guidance.guide` explains, they do.
+        """
+        state, prefix = self.embed_state(inputs), inputs.action_prefix
+        if prefix is None:
+            return denoise(
+                lambda actions, step: [self.displacement(cache, state, inputs, actions, step)],
+                inputs.noise,
+                self.num_steps,
+            )
+        turned_back = self.turned_back(inputs)
+
+        def displacement(actions: Tensor, step: int) -> tuple[Tensor, Pullback]:
+            return self.differentiable_displacement(cache, state, inputs, turned_back, actions, step)
+
+        return denoise(guide(displacement, prefix, self.num_steps), inputs.noise, self.num_steps)
 
     def sample_actions(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
         """Return the actions, float32 [1, 1, batch * suffix, action_dim], in the rows that `HostInputs` gives them."""

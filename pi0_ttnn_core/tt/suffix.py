@@ -11,6 +11,7 @@ import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.tt.common import SILU, Linear, Tensor
+from pi0_ttnn_core.tt.expert_linear import ExpertLinear
 from pi0_ttnn_core.tt.suffix_weights import (
     SuffixWeightsTTNN,
     convert_suffix_weights_to_ttnn,
@@ -48,8 +49,7 @@ class SuffixEmbeddingTTNN:
 
     def fuse_action_time(self, actions: Tensor, step: int) -> Tensor:
         """Fuse noisy actions with the time of a step: action_in_proj and the first layer of the MLP are one product."""
-        fuse = self.weights.action_in
-        hidden = Linear(fuse.weight, self.embed_timestep(step), fuse.config, SILU)(actions)
+        hidden = self._fused(actions, step, SILU)
         assert self.weights.action_time_mlp_out is not None
         return self.weights.action_time_mlp_out(hidden)
 
@@ -66,3 +66,23 @@ class SuffixEmbeddingTTNN:
     def project_output(self, hidden: Tensor) -> Tensor:
         """Map the expert's output to what an Euler step adds to the actions: the velocity, times the step's length."""
         return self.weights.action_out(hidden)
+
+    def pull_output(self, grad: Tensor) -> Tensor:
+        """Return the gradient of `project_output`'s input, given that of its result."""
+        return _transposed(self.weights.action_out, grad)
+
+    def pull_suffix(self, actions: Tensor, action_rows: Tensor | None, step: int, grad: Tensor) -> Tensor:
+        """Return the gradient of `embed_suffix`'s actions, bfloat16, given that of its result."""
+        if self.weights.action_time_mlp_out is not None:
+            assert action_rows is not None
+            grad = _transposed(self.weights.action_time_mlp_out, ttnn.mul(grad, action_rows))
+            (grad,) = ttnn.silu_bw(grad, self._fused(actions, step, None))
+        return _transposed(self.weights.action_in, grad)
+
+    def _fused(self, actions: Tensor, step: int, activation: ttnn.UnaryWithParam | None) -> Tensor:
+        fuse = self.weights.action_in
+        return Linear(fuse.weight, self.embed_timestep(step), fuse.config, activation)(actions)
+
+
+def _transposed(linear: Linear, x: Tensor) -> Tensor:
+    return ExpertLinear(linear.weight, linear.config.math_fidelity).transposed(x)

@@ -26,6 +26,7 @@ constexpr uint32_t columns = get_named_compile_time_arg_val("columns");
 constexpr uint32_t rotated_units = get_named_compile_time_arg_val("rotated_units");  // queries and keys; values come after
 constexpr uint32_t inverse_width = get_named_compile_time_arg_val("inverse_width");  // float32 bits of 1 / width
 constexpr uint32_t epsilon = get_named_compile_time_arg_val("epsilon");              // float32 bits
+constexpr uint32_t transposed = get_named_compile_time_arg_val("transposed");        // 1: tiles of the weight are turned
 constexpr bool has_norm = get_named_compile_time_arg_val("has_norm");
 constexpr bool has_scale = get_named_compile_time_arg_val("has_scale");
 constexpr bool has_bias = get_named_compile_time_arg_val("has_bias");
@@ -103,12 +104,13 @@ void scale_input() {
 
 void multiply() {
     reconfig_data_format(cb_weight, cb_factor);
-    matmul_block_init(cb_factor, cb_weight, 0, weight_columns, rows, 1);
+    matmul_block_init(cb_factor, cb_weight, transposed, weight_columns, rows, 1);
     for (uint32_t block = 0; block < inner; block += inner_block) {
         cb_wait_front(cb_factor, rows * (block + inner_block));
         cb_wait_front(cb_weight, weight_columns * inner_block);
         for (uint32_t k = 0; k < inner_block; ++k) {
-            matmul_block(cb_factor, cb_weight, (block + k) * rows, k * weight_columns, 0, 0, weight_columns, rows, 1);
+            matmul_block(
+                cb_factor, cb_weight, (block + k) * rows, k * weight_columns, 0, transposed, weight_columns, rows, 1);
         }
         cb_pop_front(cb_weight, weight_columns * inner_block);
     }

@@ -9,11 +9,14 @@ constexpr uint32_t row_blocks = get_named_compile_time_arg_val("row_blocks");
 constexpr uint32_t inner = get_named_compile_time_arg_val("inner");
 constexpr uint32_t inner_block = get_named_compile_time_arg_val("inner_block");
 constexpr uint32_t weight_width = get_named_compile_time_arg_val("weight_width");    // tiles
+constexpr uint32_t out_width = get_named_compile_time_arg_val("out_width");          // tiles
 constexpr uint32_t weight_columns = get_named_compile_time_arg_val("weight_columns");  // tiles of a unit: 1 or 2
 constexpr uint32_t group = get_named_compile_time_arg_val("group");                // units whose first columns are neighbours
 constexpr uint32_t group_stride = get_named_compile_time_arg_val("group_stride");  // tiles from one group to the next
 constexpr uint32_t pair_stride = get_named_compile_time_arg_val("pair_stride");    // tiles from the first column to the second
 constexpr uint32_t rotary_width = get_named_compile_time_arg_val("rotary_width");  // tiles of a row of the tables
+constexpr uint32_t first_inner = get_named_compile_time_arg_val("first_inner");    // tile of the weight's inner axis
+constexpr bool transposed = get_named_compile_time_arg_val("transposed");          // the inner axis is the weight's last
 constexpr bool has_bias = get_named_compile_time_arg_val("has_bias");
 constexpr bool has_rotary = get_named_compile_time_arg_val("has_rotary");
 constexpr bool has_gate = get_named_compile_time_arg_val("has_gate");
@@ -50,7 +53,10 @@ void kernel_main() {
                 uint32_t address = get_write_ptr(cb_weight);
                 for (uint32_t row = k; row < k + inner_block; ++row) {
                     for (uint32_t column = 0; column < weight_columns; ++column) {
-                        noc_async_read_page(row * weight_width + first_column + column * pair_stride, weight, address);
+                        const uint32_t inner_tile = first_inner + row, outer_tile = first_column + column * pair_stride;
+                        const uint32_t tile = transposed ? outer_tile * weight_width + inner_tile
+                                                         : inner_tile * weight_width + outer_tile;
+                        noc_async_read_page(tile, weight, address);
                         address += weight_tile_size;
                     }
                 }
@@ -81,7 +87,7 @@ void kernel_main() {
                 }
                 if constexpr (has_residual) {
                     for (uint32_t row = 0; row < rows; ++row) {
-                        read(residual, (first_row + row) * weight_width + unit);
+                        read(residual, (first_row + row) * out_width + unit);
                     }
                 }
                 noc_async_read_barrier();

@@ -1,0 +1,197 @@
+"""The action expert and its way back: vector-Jacobian products by hand, as the device has no autograd.
+
+Each function returns a part's output and its pullback, which maps a gradient of the output to the gradient of the
+input. Weights and the prefix's keys and values are constants. The forward pass is that of `expert.py`; of it only the
+residual stream and the queries are kept, the rest is computed anew. Products with a weight turned round read the same
+weight; the norms' weights are folded in there as well. Rows lie as in `gemma.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ttnn
+
+from pi0_ttnn_core.tt.common import (
+    EXACT,
+    GELU_TANH,
+    KV,
+    RMS_NORM_EPS,
+    TILE,
+    Rotary,
+    Tensor,
+    activation_memory,
+)
+from pi0_ttnn_core.tt.expert import ExpertDecoderBlockTTNN, GemmaExpertTTNN
+from pi0_ttnn_core.tt.gemma import GemmaRMSNormTTNN, GemmaRotaryEmbeddingTTNN
+
+Pullback = Callable[[Tensor], Tensor]
+
+# Tiles of the two factors that a core holds at once, at most.
+BLOCKS = 160
+RSQRT = ttnn.UnaryWithParam(ttnn.UnaryOpType.RSQRT)
+
+
+@dataclass(frozen=True)
+class Suffix:
+    """What the expert's rows are given besides themselves.
+
+    rotary: their rotary tables
+    turned_back: those that undo them
+    mask: additive, [1, 1, rows, keys]
+    step: Euler step, on which adaptive norms depend
+    """
+
+    rotary: Rotary
+    turned_back: Rotary
+    mask: Tensor
+    step: int
+
+
+def expert_pullback(
+    expert: GemmaExpertTTNN, hidden: Tensor, suffix: Suffix, cache: list[KV]
+) -> tuple[Tensor, Pullback]:
+    """Return the normed output for `hidden` [1, 1, rows, width] and its pullback, to be called once."""
+    pullbacks: list[Pullback] = []
+    for block, kv in zip(expert.layers, cache, strict=True):
+        hidden, pullback = block_pullback(block, hidden, suffix, kv)
+        pullbacks.append(pullback)
+    norm = expert.norm
+    scale = norm.weight if isinstance(norm, GemmaRMSNormTTNN) else norm.scales[suffix.step]
+
+    def pull(grad: Tensor) -> Tensor:
+        grad = _norm_back(hidden, ttnn.mul(grad, scale))
+        while pullbacks:
+            # What a block has kept is freed with it.
+            grad = pullbacks.pop()(grad)
+        return grad
+
+    return norm(hidden, suffix.step), pull
+
+
+def block_pullback(block: ExpertDecoderBlockTTNN, hidden: Tensor, suffix: Suffix, cache: KV) -> tuple[Tensor, Pullback]:
+    """Return a block's output for `hidden` and its pullback; its own keys and values are the cache's last rows."""
+    query = block.query(hidden, suffix.rotary, cache, suffix.step)
+    attended = block.attend(query, hidden, suffix.mask, cache, suffix.step)
+
+    def pull(grad: Tensor) -> Tensor:
+        return _attention_back(block, hidden, query, suffix, cache, _mlp_back(block, attended, suffix.step, grad))
+
+    return block.mlp(attended, suffix.step), pull
+
+
+def _mlp_back(block: ExpertDecoderBlockTTNN, hidden: Tensor, step: int, grad: Tensor) -> Tensor:
+    linear = block.gate_up_proj.linear
+    modulation, branch_gate = block.gate_up_proj.at(step)
+    scale = modulation.scale if modulation else None
+    gate, up = _halves(linear.normed(hidden, modulation))
+    grad_product = block.down_proj.transposed(grad, scale=branch_gate)
+    grad_gate = ttnn.gelu_bw(ttnn.mul(grad_product, up), gate, variant=ttnn.GeluVariant.Tanh)[0]
+    grad_up = ttnn.mul(grad_product, gate, input_tensor_b_activations=[GELU_TANH])
+    of_gate = linear.transposed(grad_gate, gate=scale)
+    grad_normed = linear.transposed(grad_up, first=up.shape[-1], gate=scale, residual=of_gate)
+    return _norm_back(hidden, grad_normed, grad)
+
+
+def _attention_back(
+    block: ExpertDecoderBlockTTNN, hidden: Tensor, query: Tensor, suffix: Suffix, cache: KV, grad: Tensor
+) -> Tensor:
+    modulation, branch_gate = block.qkv_proj.at(suffix.step)
+    grad_attended = block.o_proj.transposed_heads(grad, query.shape[-1], scale=branch_gate)
+    grad_query, grad_key, grad_value = attention_back(query, cache, suffix.mask, grad_attended)
+    rotate = GemmaRotaryEmbeddingTTNN.rotate
+    grad_heads = ttnn.concat(
+        [rotate(grad_query, suffix.turned_back), rotate(grad_key, suffix.turned_back), grad_value], dim=1
+    )
+    grad_normed = block.qkv_proj.linear.transposed(grad_heads, gate=modulation.scale if modulation else None)
+    return _norm_back(hidden, grad_normed, grad)
+
+
+def attention_back(query: Tensor, cache: KV, mask: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, own keys and own values, given that of what the queries attended to.
+
+    Args:
+        query, grad: [1, heads, rows, head_dim]; the scale of the logits is in the queries.
+        cache: keys and values [1, kv_heads, keys, head_dim], of which the last `rows` are the own.
+        mask: additive, [1, 1, rows, keys].
+    """
+    _, heads, rows, _ = query.shape
+    key, value = cache
+    keys = key.shape[-2]
+    grad, queries = _grouped(grad, cache), _grouped(query, cache)
+    # Logits lose too much in bfloat16.
+    logits = _product(queries, key, transpose_b=True, dtype=ttnn.float32)
+    logits = ttnn.add(_per_head(logits, heads), mask, dtype=ttnn.float32)
+    attention = ttnn.softmax(logits, dim=-1, numeric_stable=True, compute_kernel_config=EXACT)
+    del logits
+    attention = _grouped(ttnn.clone(attention, dtype=ttnn.bfloat16), cache)
+    grad_attention = _product(grad, value, transpose_b=True)
+    grad_logits = ttnn.operations.moreh.softmax_backward(attention, grad_attention, 3, compute_kernel_config=EXACT)
+    grad_query = _per_head(_product(grad_logits, key), heads)
+    own = keys - rows
+    grad_key = _product(_columns(grad_logits, own, keys), queries, transpose_a=True)
+    grad_value = _product(_columns(attention, own, keys), grad, transpose_a=True)
+    return grad_query, grad_key, grad_value
+
+
+def _norm_back(hidden: Tensor, grad: Tensor, residual: Tensor | None = None) -> Tensor:
+    """Return residual + grad @ d(normed)/d(hidden), where normed = hidden / rms(hidden)."""
+    normed = ttnn.rms_norm(hidden, epsilon=RMS_NORM_EPS, compute_kernel_config=EXACT)
+    mean_square = ttnn.mean(ttnn.square(hidden), dim=-1, keepdim=True, compute_kernel_config=EXACT)
+    inverse_rms = ttnn.add(mean_square, RMS_NORM_EPS, activations=[RSQRT])
+    along = ttnn.mean(ttnn.mul(grad, normed), dim=-1, keepdim=True, compute_kernel_config=EXACT)
+    across = ttnn.addcmul(grad, normed, along, value=-1.0)
+    return ttnn.mul(across, inverse_rms) if residual is None else ttnn.addcmul(residual, across, inverse_rms)
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    half = x.shape[-1] // 2
+    return _columns(x, 0, half), _columns(x, half, 2 * half)
+
+
+def _columns(x: Tensor, first: int, end: int) -> Tensor:
+    return ttnn.slice(x, [0, 0, 0, first], [*list(x.shape)[:-1], end])
+
+
+def _grouped(x: Tensor, cache: KV) -> Tensor:
+    """Return heads [1, heads, rows, ...] with the rows of all heads that share keys as one, [1, kv_heads, ...]."""
+    kv_heads = cache[0].shape[1]
+    return ttnn.reshape(x, (1, kv_heads, x.shape[1] * x.shape[2] // kv_heads, x.shape[3]))
+
+
+def _per_head(x: Tensor, heads: int) -> Tensor:
+    return ttnn.reshape(x, (1, heads, x.shape[1] * x.shape[2] // heads, x.shape[3]))
+
+
+def _product(
+    a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False, dtype: ttnn.DataType = ttnn.bfloat16
+) -> Tensor:
+    """Return a @ b, [1, kv_heads, rows, columns], summed in float32 over as much of the inner axis as fits at once."""
+    rows, inner = list(a.padded_shape)[-2:][:: -1 if transpose_a else 1]
+    columns = b.padded_shape[-2 if transpose_b else -1]
+    grid = a.device().compute_with_storage_grid_size()
+    height, width, inner = (-(-rows // TILE // grid.y), -(-columns // TILE // grid.x), inner // TILE)
+    subblock = next(size for size in (2, 1) if height % size == 0)
+    fitting = [size for size in range(1, inner + 1) if inner % size == 0 and size * (height + width) <= BLOCKS]
+    program = ttnn.MatmulMultiCoreReuseMultiCastProgramConfig(
+        compute_with_storage_grid_size=grid,
+        in0_block_w=max(fitting),
+        out_subblock_h=subblock,
+        # Four tiles in float32 are what the registers hold.
+        out_subblock_w=next(size for size in (4 // subblock, 2, 1) if width % size == 0),
+        per_core_M=height,
+        per_core_N=width,
+        transpose_mcast=False,
+        fuse_batch=False,
+    )
+    return ttnn.matmul(
+        a,
+        b,
+        transpose_a=transpose_a,
+        transpose_b=transpose_b,
+        program_config=program,
+        compute_kernel_config=EXACT,
+        dtype=dtype,
+        memory_config=activation_memory((a.shape[1], rows, columns * 4), a.device()),
+    )
