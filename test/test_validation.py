@@ -49,7 +49,8 @@ def test_max_error_is_the_largest_difference():
 def test_thresholds_are_those_that_are_documented():
     assert threshold("siglip_block", "default") == 0.999
     assert threshold("prefix_embedding", "default") == threshold("prefix_rms_norm", "accuracy") == 0.9999
-    assert threshold("actions", "default") == 0.998
+    assert threshold("actions", "default") == threshold("guided_actions", "default") == 0.998
+    assert threshold("expert_step_vjp", "default") == 0.998 and threshold("expert_block_vjp", "default") == 0.999
     assert threshold("actions", "accuracy") == threshold("prefix_mlp", "accuracy") == 0.9995
 
 

@@ -100,10 +100,8 @@ def _attention_back(
     modulation, branch_gate = block.qkv_proj.at(suffix.step)
     grad_attended = block.o_proj.transposed_heads(grad, query.shape[-1], scale=branch_gate)
     grad_query, grad_key, grad_value = attention_back(query, cache, suffix.mask, grad_attended)
-    rotate = GemmaRotaryEmbeddingTTNN.rotate
-    grad_heads = ttnn.concat(
-        [rotate(grad_query, suffix.turned_back), rotate(grad_key, suffix.turned_back), grad_value], dim=1
-    )
+    turned = [GemmaRotaryEmbeddingTTNN.rotate(x, suffix.turned_back) for x in (grad_query, grad_key)]
+    grad_heads = ttnn.concat([*turned, grad_value], dim=1, memory_config=grad.memory_config())
     grad_normed = block.qkv_proj.linear.transposed(grad_heads, gate=modulation.scale if modulation else None)
     return _norm_back(hidden, grad_normed, grad)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.configs import PI0, GemmaConfig, PI0Config, VisionConfig
 from pi0_ttnn_core.wormhole import find_wormhole
 
@@ -35,26 +36,35 @@ ODD_PI05 = replace(ODD, pi05=True, num_tokens=41)
 
 @dataclass(frozen=True)
 class Request:
-    """The arrays of ModelInputs, how many Euler steps are asked for, and whether something else fills the cores' L1."""
+    """The arrays of ModelInputs, how many Euler steps are asked for, and whether something else fills the cores' L1.
+
+    prefix: normalised
+    """
 
     arrays: dict[str, np.ndarray]
     num_steps: int
     l1_is_full: bool = False
+    prefix: ActionPrefix | None = None
 
 
-def answers(checkpoint: Path, requests: list[Request], folder: Path, traced: bool) -> list[np.ndarray | str]:
+def answers(
+    checkpoint: Path, requests: list[Request], folder: Path, traced: bool = True, guided: bool = False
+) -> list[np.ndarray | str]:
     """Send requests to one backend, one after the other; return the actions, or the message of the refusal.
 
-    In a process of its own: the simulator ends the process where it meets what it does not know.
+    `guided`: the backend is loaded for prefixes. In a process of its own: the simulator ends the process where it meets
+    what it does not know.
     """
     folder.mkdir()
     for number, request in enumerate(requests):
         asked = {"num_steps": request.num_steps, "l1_is_full": request.l1_is_full}
-        np.savez(folder / f"{number}.npz", **request.arrays, **asked)
+        prefix = {} if request.prefix is None else {f"prefix_{key}": x for key, x in vars(request.prefix).items()}
+        np.savez(folder / f"{number}.npz", **request.arrays, **asked, **prefix)
     # The user's cache of converted weights is left alone.
     environment = {**os.environ, "PI0_TTNN_CACHE": str(checkpoint.parent / "cache")}
     script = Path(__file__).with_name("run_requests.py")
-    command = [sys.executable, script, checkpoint, folder, "traced" if traced else "op by op"]
+    how = "traced" if traced else "op by op", "guided" if guided else "free"
+    command = [sys.executable, script, checkpoint, folder, *how]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return [_answer(folder, number) for number in range(len(requests))]

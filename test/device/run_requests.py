@@ -1,7 +1,7 @@
-"""Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op"`.
+"""Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op" guided|free`.
 
-FOLDER/0.npz and so on hold the arrays, `num_steps` and `l1_is_full`; 0.npy will hold the actions, or 0.txt the refusal.
-The backend is loaded for the number of steps of the first.
+FOLDER/0.npz and so on hold the arrays, `num_steps`, `l1_is_full` and, if there is a prefix, its arrays; 0.npy will hold
+the actions, or 0.txt the refusal. The backend is loaded for the number of steps of the first.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.backends import BackendError
 from pi0_ttnn_core.checkpoint import open_checkpoint
 from pi0_ttnn_core.model_inputs import model_inputs
@@ -35,14 +36,17 @@ def main() -> None:
     from pi0_ttnn_core.tt.backend import TTNNBackend
 
     num_steps = int(np.load(files[0])["num_steps"])
-    backend = TTNNBackend(checkpoint, wormhole.name, "default", num_steps, traced=sys.argv[3] == "traced")
+    traced, guided = sys.argv[3] == "traced", sys.argv[4] == "guided"
+    backend = TTNNBackend(checkpoint, wormhole.name, "default", num_steps, guided, traced)
     for file in files:
         arrays = dict(np.load(file))
         num_steps, l1_is_full = int(arrays.pop("num_steps")), bool(arrays.pop("l1_is_full"))
         hog = fill_l1(backend.model.device) if l1_is_full else None
+        prefix = {name: arrays.pop(f"prefix_{name}") for name in ("actions", "weights") if f"prefix_{name}" in arrays}
         inputs, _ = model_inputs(arrays, checkpoint.config)
         try:
-            np.save(file.with_suffix(".npy"), backend.sample_actions(inputs, num_steps))
+            actions = backend.sample_actions(inputs, num_steps, ActionPrefix(**prefix) if prefix else None)
+            np.save(file.with_suffix(".npy"), actions)
         except BackendError as error:
             file.with_suffix(".txt").write_text(str(error), encoding="utf-8")
         del hog

@@ -16,10 +16,11 @@ pytestmark = needs_wormhole
 VISION = ["patch_embedding", "siglip_attention", "siglip_mlp", "siglip_block", "siglip_tower", "projector"]
 PREFIX = ["prefix_embedding", *(f"prefix_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
 EXPERT = ["suffix_embedding", *(f"expert_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
-WHOLE = ["expert_step", "output_projection", "actions"]
+GUIDANCE = ["expert_block_vjp", "expert_step_vjp", "guided_actions"]
+WHOLE = ["expert_step", "output_projection", "actions", *GUIDANCE]
 PI0 = [*VISION, *PREFIX, *EXPERT, *WHOLE]
 # What PI0.5 has different.
-PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions"]
+PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions", *GUIDANCE]
 # Blocks hold the attention and the MLP; a simulator computes some 170 MFLOP/s.
 FULL_WIDTH = [
     *("patch_embedding", "siglip_block", "projector", "prefix_embedding", "prefix_rms_norm", "prefix_rope"),

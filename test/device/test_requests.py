@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from device_cases import ODD, ODD_PI05, Request, answers, needs_wormhole, random_arrays
+from pi0_ttnn_core.action_prefix import ActionPrefix, free_prefix, prefix_weights
 from pi0_ttnn_core.backends import load_backend
 from pi0_ttnn_core.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import PI0Config
@@ -19,6 +21,9 @@ pytestmark = needs_wormhole
 PCC = 0.998
 STEPS = 4
 FIRST, AGAIN = "three cameras", "three cameras again"
+# Of the prefix: values of an action that it knows, actions that are frozen, and where its weights end.
+VALUES, FROZEN, OVERLAP = 14, 5, 12
+BATCH = "batch of two, masked cameras, prompts of two lengths"
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,25 @@ class Answered:
     """Requests by name, what the device answered, and what the reference does to those that are not refused.
 
     op_by_op: what the device answered to the first without a trace.
+    checkpoint: the folder of the model
     """
+
+    checkpoint: Path
 
     requests: dict[str, Request]
     device: dict[str, np.ndarray | str]
     op_by_op: np.ndarray | str
     reference: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Guided:
+    """Actions of a guided backend without and with a prefix, and what the reference makes of the latter."""
+
+    prefix: ActionPrefix
+    unbound: np.ndarray
+    bound: np.ndarray
+    expected: np.ndarray
 
 
 def requests_to(config: PI0Config) -> dict[str, Request]:
@@ -44,11 +62,12 @@ def requests_to(config: PI0Config) -> dict[str, Request]:
         "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
         AGAIN: first,
         "no room in L1": Request(two, STEPS, l1_is_full=True),
-        "batch of two, masked cameras, prompts of two lengths": Request(two, STEPS),
+        BATCH: Request(two, STEPS),
+        "prefix without guidance": replace(first, prefix=free_prefix(1, config.horizon, config.action_dim)),
     }
 
 
-REFUSED = {"too many tokens", "other number of steps", "no room in L1"}
+REFUSED = {"too many tokens", "other number of steps", "no room in L1", "prefix without guidance"}
 ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
 
 
@@ -64,7 +83,7 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     expected = {
         name: reference.sample_actions(model_inputs(requests[name].arrays, config)[0], STEPS) for name in ANSWERED
     }
-    return Answered(requests, dict(zip(requests, device, strict=True)), op_by_op, expected)
+    return Answered(checkpoint, requests, dict(zip(requests, device, strict=True)), op_by_op, expected)
 
 
 @pytest.mark.parametrize("name", ANSWERED)
@@ -99,3 +118,44 @@ def test_another_number_of_steps_is_refused(answered):
 def test_an_inference_that_fails_on_the_device_is_told_and_the_next_one_runs(answered):
     """The next one is the batch of two, whose actions are compared with the reference's."""
     assert answered.device["no room in L1"].startswith("the inference failed on the device: ")
+
+
+def test_a_prefix_is_refused_where_the_backend_was_loaded_for_none(answered):
+    assert "loaded without guidance" in answered.device["prefix without guidance"]
+
+
+@pytest.fixture(scope="module")
+def guided(answered, tmp_path_factory) -> Guided:
+    """The batch with earlier actions to agree with, and without, in one backend that was loaded for it."""
+    config, free = open_checkpoint(answered.checkpoint).config, answered.requests[BATCH]
+    random = np.random.default_rng(7)
+    actions = random.standard_normal((len(free.arrays["tokens"]), config.horizon, VALUES)).astype(np.float32)
+    prefix = ActionPrefix(actions, prefix_weights(config.horizon, FROZEN, OVERLAP))
+    requests = [free, replace(free, prefix=prefix)]
+    folder = tmp_path_factory.mktemp("guided")
+    unbound, bound = answers(answered.checkpoint, requests, folder / "requests", guided=True)
+    reference = load_backend("torch", open_checkpoint(answered.checkpoint))
+    expected = reference.sample_actions(model_inputs(free.arrays, config)[0], STEPS, prefix)
+    return Guided(prefix, unbound, bound, expected)
+
+
+def test_guided_actions_are_the_references(answered, guided):
+    noise, free = answered.requests[BATCH].arrays["noise"], answered.device[BATCH]
+    for row in range(len(noise)):
+        # Neither the noise nor the actions without guidance explain them.
+        for base in (np.zeros_like(noise[row]), noise[row], free[row]):
+            moved = [(values[row] - base).ravel() for values in (guided.bound, guided.expected)]
+            assert np.corrcoef(*moved)[0, 1] >= PCC
+
+
+def test_frozen_actions_are_as_near_to_the_prefix_as_the_references(answered, guided):
+    def distance(actions: np.ndarray) -> float:
+        return np.abs(actions[:, :FROZEN, :VALUES] - guided.prefix.actions[:, :FROZEN]).mean()
+
+    assert distance(guided.bound) <= 1.05 * distance(guided.expected)
+    assert distance(guided.bound) < 0.25 * distance(answered.device[BATCH])
+
+
+def test_without_a_prefix_a_guided_backend_answers_as_any_other(answered, guided):
+    # Each addition on the simulator rounds x to TF32, and there is one more.
+    np.testing.assert_allclose(guided.unbound, answered.device[BATCH], rtol=2**-10, atol=1e-6)

@@ -48,6 +48,12 @@ def project_heads():
     ExpertLinear(weight, ttnn.MathFidelity.HiFi4).residual(heads, rows)
 
 
+def turn_round():
+    """Multiply by the second half of the columns of a weight."""
+    halves, weight = empty(1, 1, 64, 2048), empty(1024, 4096, dtype=ttnn.bfloat8_b)
+    ExpertLinear(weight, ttnn.MathFidelity.HiFi4).transposed(halves, first=2048)
+
+
 def attend():
     ttnn.transformer.scaled_dot_product_attention(queries, keys, keys, attn_mask=mask, is_causal=False, scale=1.0)
 
@@ -77,6 +83,9 @@ CASES = {
     "fill_cache": lambda: ttnn.fill_cache(keys, empty(1, 1, 64, 256), batch_idx=0, update_idx=832),
     "in place": lambda: ttnn.add_(rows, rows_in_l1),
     "our own kernel": project_heads,
+    "our own kernel, turned round": turn_round,
+    "first factor turned round": lambda: ttnn.matmul(empty(1, 1, 512, 64), empty(1, 1, 512, 256), transpose_a=True),
+    "second factor turned round": lambda: ttnn.matmul(empty(1, 1, 512, 256), keys, transpose_b=True),
     "transfers": lambda: (ttnn.zeros((32, 32), device=device, layout=ttnn.TILE_LAYOUT), ttnn.to_torch(rows)),
     "too much in L1": lambda: ttnn.to_memory_config(empty(1, 1, 8192, 8192), L1),
     "too large buffers": too_large_buffers,

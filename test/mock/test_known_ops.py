@@ -77,6 +77,20 @@ def test_a_kernel_of_our_own_is_one_op_and_one_product(measured):
     assert own["bytes"] == 2 * ROWS + int(2048 * 1024 * BFLOAT8_B) + ROWS
 
 
+def test_of_a_weight_that_is_turned_round_only_what_is_read_counts(measured):
+    own = measured["our own kernel, turned round"]
+    assert own["ops"] == ["GenericOpDeviceOperation"] and own["cores"] == [32]
+    assert own["flops"] == 2 * 64 * 2048 * 1024
+    assert own["bytes"] == PRODUCT + int(2048 * 1024 * BFLOAT8_B)
+
+
+def test_products_with_a_factor_turned_round(measured):
+    first, second = measured["first factor turned round"], measured["second factor turned round"]
+    assert first["ops"] == second["ops"] == ["MatmulDeviceOperation"]
+    assert first["flops"] == 2 * 64 * 512 * 256
+    assert second["flops"] == 2 * 512 * 256 * 896
+
+
 def test_transfers_are_seen(measured):
     assert measured["transfers"]["transfers"] == 2 and measured["transfers"]["ops"] == []
 
