@@ -415,7 +415,7 @@ def _expert_block_vjp(case: GemmaCase) -> Pair:
         out, _ = block(hidden, case.rotary, case.mask, case.past, case.condition)
         (expected,) = torch.autograd.grad(out, hidden, grad[None])
     (cos, sin), upload = case.device_rotary, case.upload
-    suffix = Suffix((cos, sin), (cos, ttnn.neg(sin)), case.device_mask, 0)
+    suffix = Suffix((cos, sin), (cos, ttnn.neg(sin)), case.device_mask, ttnn.L1_MEMORY_CONFIG, 0)
     _, pull = block_pullback(case.device_block, upload(case.hidden.detach()), suffix, case.device_cache)
     return case.pair(expected, pull(upload(grad)), grad)
 

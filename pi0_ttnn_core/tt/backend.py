@@ -63,7 +63,7 @@ class TTNNBackend:
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
         if prefix is not None and not self._with_prefix:
-            raise BackendError("backend ttnn was loaded without guidance: load it with_prefix to have actions agree")
+            raise BackendError("backend ttnn was loaded without guidance: load it with with_prefix=True")
         if inputs.tokens.shape[1] > self.config.num_tokens:
             raise BackendError(
                 f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.num_tokens}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.tt.common import KV, Rotary, Tensor
+from pi0_ttnn_core.tt.common import KV, Rotary, Tensor, activation_memory
 from pi0_ttnn_core.tt.denoise import denoise
 from pi0_ttnn_core.tt.expert import GemmaExpertTTNN
 from pi0_ttnn_core.tt.gemma import GemmaPrefixTTNN
@@ -110,7 +110,11 @@ class PI0ModelTTNN:
         """Return what `displacement` returns, and its pullback: from a gradient of it to that of `actions`."""
         embedding, action_rows = self.suffix_embedding, inputs.action_rows
         embedded = embedding.embed_suffix(state, actions, action_rows, step)
-        suffix = Suffix((inputs.suffix_cos, inputs.suffix_sin), turned_back, inputs.suffix_mask, step)
+        rotary, gemma = (inputs.suffix_cos, inputs.suffix_sin), self.config.expert
+        # Of each layer its input, what attention makes of it, and the queries.
+        width = 2 * gemma.width + gemma.num_heads * gemma.head_dim
+        kept = activation_memory((gemma.depth, embedded.shape[2], width), self.device)
+        suffix = Suffix(rotary, turned_back, inputs.suffix_mask, kept, step)
         hidden, pull_hidden = expert_pullback(self.expert, embedded, suffix, cache)
 
         def pull(grad: Tensor) -> Tensor:

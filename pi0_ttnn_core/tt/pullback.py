@@ -40,12 +40,14 @@ class Suffix:
     rotary: their rotary tables
     turned_back: those that undo them
     mask: additive, [1, 1, rows, keys]
+    kept: memory for what the way back needs of the way there
     step: Euler step, on which adaptive norms depend
     """
 
     rotary: Rotary
     turned_back: Rotary
     mask: Tensor
+    kept: ttnn.MemoryConfig
     step: int
 
 
@@ -74,9 +76,12 @@ def block_pullback(block: ExpertDecoderBlockTTNN, hidden: Tensor, suffix: Suffix
     """Return a block's output for `hidden` and its pullback; its own keys and values are the cache's last rows."""
     query = block.query(hidden, suffix.rotary, cache, suffix.step)
     attended = block.attend(query, hidden, suffix.mask, cache, suffix.step)
+    kept = [ttnn.to_memory_config(x, suffix.kept) for x in (hidden, query, attended)]
 
     def pull(grad: Tensor) -> Tensor:
-        return _attention_back(block, hidden, query, suffix, cache, _mlp_back(block, attended, suffix.step, grad))
+        hidden, query, attended = kept
+        grad = _mlp_back(block, attended, suffix.step, grad)
+        return _attention_back(block, hidden, query, suffix, cache, grad)
 
     return block.mlp(attended, suffix.step), pull
 
