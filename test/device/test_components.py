@@ -46,13 +46,21 @@ def report(config: str) -> dict:
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize(("config", "name"), [(config, name) for config, names in RUNS.items() for name in names])
+# A simulator takes minutes for these.
+SLOW = ("pi0", "pi05")
+
+
+def marked(config: str, *values: str):
+    return pytest.param(config, *values, marks=[pytest.mark.slow] if config in SLOW else [])
+
+
+@pytest.mark.parametrize(("config", "name"), [marked(config, name) for config in RUNS for name in RUNS[config]])
 def test_component_is_the_references(config, name):
     (row,) = [row for row in report(config)["components"] if row["component"] == name]
     assert row["passed"], row
 
 
-@pytest.mark.parametrize("config", RUNS)
+@pytest.mark.parametrize("config", [marked(config) for config in RUNS])
 def test_report_names_the_device_and_the_exit_code_is_the_verdict(config):
     assert WORMHOLE.name in report(config)["device"]
     assert validated(config).returncode == (0 if report(config)["passed"] else 1)

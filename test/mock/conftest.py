@@ -13,9 +13,11 @@ _captures = pytest.StashKey[Captures]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    wanted = any("captures" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and find_spec("ttnn") is not None and not session.config.option.collectonly:
-        session.config.stash[_captures] = Captures(Path(tempfile.mkdtemp(prefix="captures-")))
+    asked = [item.callspec.params["graph"] for item in session.items if "graph" in getattr(item, "fixturenames", ())]
+    if asked and find_spec("ttnn") is not None and not session.config.option.collectonly:
+        session.config.stash[_captures] = Captures(
+            Path(tempfile.mkdtemp(prefix="captures-")), list(dict.fromkeys(asked))
+        )
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from math import prod
 
 import pytest
-from captures import CAPTURES
+from captures import CAPTURES, SLOW_CAPTURES
 
 from pi0_ttnn_core.configs import CONFIGS, GemmaConfig, PI0Config
 from pi0_ttnn_core.tensors import expected_shapes
@@ -21,7 +21,9 @@ MAX_ROOFLINE_MS = 60
 CORES = {"8x8": 64, "8x7": 56}
 
 
-@pytest.fixture(scope="module", params=CAPTURES)
+@pytest.fixture(
+    scope="module", params=[*CAPTURES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_CAPTURES)]
+)
 def graph(request, captures) -> dict:
     config, grid = request.param.split()
     folder = captures.folder(request.param)
