@@ -38,6 +38,7 @@ from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, Topics, image_message_type
 CLOCK_PERIOD = 5_000_000  # nanoseconds of the bag between two messages on /clock
 REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active
 DISCOVERY = 1.0  # seconds in which whoever else is there shows up
+MOST_ERRORS = 10  # of the node that are reported
 # Floats of a message are not the floats of the plan.
 TOLERANCE = 1e-6
 
@@ -59,7 +60,7 @@ def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits,
             pass
         recording = feed.recording(truth)
         measured = feed.recording("joint_states")
-        problems = list(bag.problems)
+        problems = [*bag.problems, *(f"{path}: the node said: {error}" for error in player.errors)]
         if late > REPEAT:
             problems.append(f"{path}: played up to {late:.2f} s late: this machine is too slow to judge the timing")
         return Episode(
@@ -96,6 +97,7 @@ class _Player(Node):
         super().__init__("bag_player", context=context, use_global_arguments=False)
         self.chunks: list[tuple[int, ActionChunk]] = []
         self.commands: list[tuple[int, JointTrajectory]] = []
+        self.errors: list[str] = []
         self._topics = topics
         self._instruction = parameters.instruction
         self._now = 0
@@ -199,6 +201,8 @@ class _Player(Node):
 
     def _on_status(self, message: PolicyStatus) -> None:
         self._status = message
+        if message.last_error and message.last_error not in self.errors and len(self.errors) < MOST_ERRORS:
+            self.errors.append(message.last_error)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         self.chunks.append((self._now, message))
