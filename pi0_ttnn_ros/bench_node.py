@@ -1,9 +1,11 @@
-"""pi0-ttnn bench node: what the node adds to the model, from the newest input to the trajectory.
+"""pi0-ttnn bench node: what the node adds to the model, and how evenly its commands come.
 
 Three 640x480 cameras at 30 Hz and joint states at 50 Hz come from a process of their own, as on a robot. Of every chunk
 the bench takes: receipt of the chunk, which is published right after the trajectory that enters it - stamp of its
 observation (the joint states' publication) - time that the backend took for the model. What is left is the node:
 transport, waiting, decoding, transforms, limits, publication.
+
+Of the commands it takes the gaps between their arrivals, as the middleware stamps them in the process of a subscriber.
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -24,12 +29,21 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
+from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ttnn_core.backends import Backend
+from pi0_ttnn_core.policy import Policy
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
+from pi0_ttnn_ros import policy_node
+from pi0_ttnn_ros.chunk_executor import STRATEGIES
 from pi0_ttnn_ros.machine import cpu_name
 from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk
+from pi0_ttnn_ros.policy_process import PolicyOptions
+from pi0_ttnn_ros.policy_server import load_and_warm_up, serve
+from pi0_ttnn_ros.priorities import go_first
 from pi0_ttnn_ros.run_node import run_node
 
 NAMESPACE = "/pi0_bench"
@@ -37,6 +51,9 @@ WIDTH, HEIGHT = 640, 480
 CAMERA_RATE, JOINT_STATE_RATE = 30.0, 50.0  # Hz
 JOINTS = [f"joint_{number}" for number in range(2 * len(REST_POSE))]
 TIMEOUT = 60.0  # seconds for the node to start
+CONTROLLER_MANAGER = 50  # the real-time priority of ros2_control's, which hears the commands on a robot
+LONG_GAP = 0.04  # seconds between two commands of a controller that runs at 50 Hz
+THIS = (sys.executable, "-m", "pi0_ttnn_ros.bench_node")
 
 
 class Publishers(Node):
@@ -70,16 +87,39 @@ class Stopwatch(Node):
         super().__init__("stopwatch", namespace=NAMESPACE)
         self.overheads: list[float] = []
         self.model_times: list[float] = []
+        self.commands: list[
+            tuple[float, float, bytes]
+        ] = []  # when they were sent, when they arrived, seconds, and what
         self.change_state = self.create_client(ChangeState, "pi0_policy/change_state")
         self.create_subscription(ActionChunk, "pi0_policy/action_chunk", self._on_chunk, 10)
+        topic = "joint_trajectory_controller/joint_trajectory"
+        self.create_subscription(JointTrajectory, topic, self._on_command, 100, raw=True)  # type: ignore[arg-type]
 
     def _on_chunk(self, chunk: ActionChunk) -> None:
         total = (self.get_clock().now().nanoseconds - nanoseconds(chunk.header.stamp)) * 1e-9
         self.overheads.append(total - chunk.inference_time)
         self.model_times.append(chunk.inference_time)
 
+    def _on_command(self, command: bytes, information: dict[str, int]) -> None:
+        sent, received = information["source_timestamp"], information["received_timestamp"]
+        self.commands.append((sent * 1e-9, received * 1e-9, command))
 
-def node_command(checkpoint: Path) -> list[str]:
+    def gaps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the times, sent and received, from each command that was none to rest to the next one, seconds."""
+        moving = [
+            any(any(point.velocities) for point in deserialize_message(command, JointTrajectory).points)
+            for *_, command in self.commands[:-1]
+        ]
+        sent, received = np.diff([times for *times, _ in self.commands], axis=0)[moving].T
+        return sent, received
+
+    def clear(self) -> None:
+        """Forget what was heard."""
+        for heard in (self.overheads, self.model_times, self.commands):
+            heard.clear()
+
+
+def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list[str]:
     """Return the command of the policy node under test."""
     count = len(JOINTS)
     parameters = {
@@ -95,13 +135,44 @@ def node_command(checkpoint: Path) -> list[str]:
         "max_acceleration": [5.0] * count,
         "max_jump_time": 5.0,
         "inference_rate": 10.0,
+        "strategy": strategy,
     }
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    return [sys.executable, "-m", "pi0_ttnn_ros.policy_node", "--ros-args", "-r", f"__ns:={NAMESPACE}", *options]
+    program = [*THIS, "--node", "--inference-time", str(inference_time)]
+    return [*program, "--ros-args", "-r", f"__ns:={NAMESPACE}", *options]
 
 
-def measure(stopwatch: Stopwatch, executor: SingleThreadedExecutor, seconds: float) -> None:
+class SlowBackend:
+    """A backend whose inference takes at least `seconds`, in which it uses no processor: like that of a card."""
+
+    def __init__(self, backend: Backend, seconds: float) -> None:
+        self.name, self.device, self.config = backend.name, backend.device, backend.config
+        self._backend = backend
+        self._seconds = seconds
+
+    def sample_actions(self, *arguments: Any) -> np.ndarray:
+        end = time.perf_counter() + self._seconds
+        actions = self._backend.sample_actions(*arguments)
+        time.sleep(max(0.0, end - time.perf_counter()))
+        return actions
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+def slow_policy(options: PolicyOptions, seconds: float) -> Policy:
+    policy = load_and_warm_up(options)
+    policy.backend = SlowBackend(policy.backend, seconds)
+    return policy
+
+
+def measure(seconds: float) -> Stopwatch:
     """Take the node to active, let it warm up for two seconds and measure for `seconds`."""
+    go_first(CONTROLLER_MANAGER)
+    rclpy.init()
+    stopwatch = Stopwatch()
+    executor = SingleThreadedExecutor()
+    executor.add_node(stopwatch)
     if not stopwatch.change_state.wait_for_service(TIMEOUT):
         sys.exit("bench: the policy node did not start")
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
@@ -111,35 +182,48 @@ def measure(stopwatch: Stopwatch, executor: SingleThreadedExecutor, seconds: flo
         if response is None or not response.success:
             sys.exit("bench: the policy node could not be activated; its log is above")
     for duration in (2.0, seconds):
-        stopwatch.overheads.clear()
-        stopwatch.model_times.clear()
+        stopwatch.clear()
         deadline = time.monotonic() + duration
         while time.monotonic() < deadline:
             executor.spin_once(timeout_sec=0.1)
+    return stopwatch
 
 
 def main() -> None:
-    """Measure and print one line per figure."""
+    """Be the bench, or one of its parts in a process of its own."""
     parser = argparse.ArgumentParser(prog="pi0-ttnn bench node", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure (default 20)")
-    parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    parser.add_argument("--strategy", choices=STRATEGIES, default="asynchronous", help="how chunks follow each other")
+    parser.add_argument("--inference-time", type=float, default=0.0, help="seconds that an inference takes at least")
+    for part in ("--publish", "--node"):
+        parser.add_argument(part, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    arguments, for_ros = parser.parse_known_args()
+    if for_ros and not arguments.node:
+        parser.error(f"unknown: {' '.join(for_ros)}")
     if arguments.publish:
         run_node(Publishers, lambda publishers: None)
-        return
-    rclpy.init()
-    stopwatch = Stopwatch()
-    executor = SingleThreadedExecutor()
-    executor.add_node(stopwatch)
+    elif arguments.node:
+        policy_node.main((*THIS, "--inference-time", str(arguments.inference_time), "--serve"))
+    elif arguments.serve:
+        serve(Connection(arguments.serve), partial(slow_policy, seconds=arguments.inference_time))
+    else:
+        bench(arguments.seconds, arguments.strategy, arguments.inference_time)
+
+
+def bench(seconds: float, strategy: str, inference_time: float) -> None:
+    """Measure for `seconds` and print one line per figure."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "tiny"
         make_checkpoint("tiny", checkpoint, seed=0)
-        publishers = [sys.executable, "-m", "pi0_ttnn_ros.bench_node", "--publish"]
         # One thread for the tiny model: on the card, the model takes no core from the node and the robot either.
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-        processes = [subprocess.Popen(publishers), subprocess.Popen(node_command(checkpoint), env=one_thread)]
+        processes = [
+            subprocess.Popen([*THIS, "--publish"]),
+            subprocess.Popen(node_command(checkpoint, strategy, inference_time), env=one_thread),
+        ]
         try:
-            measure(stopwatch, executor, arguments.seconds)
+            stopwatch = measure(seconds)
         finally:
             for process in reversed(processes):
                 process.terminate()
@@ -151,6 +235,13 @@ def main() -> None:
     for what, values in (("overhead", stopwatch.overheads), ("model", stopwatch.model_times)):
         p50, p95 = np.percentile(values, [50, 95]) * 1e3
         print(f"{what}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(values) * 1e3:.1f} ms, {len(values)} chunks")
+    for what, gaps in zip(("sent", "received"), stopwatch.gaps(), strict=True):
+        p50, p95, p99 = np.percentile(gaps, [50, 95, 99]) * 1e3
+        print(
+            f"gaps between commands ({strategy}, {what}): p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
+            f"max {gaps.max() * 1e3:.1f} ms, "
+            f"{np.count_nonzero(gaps > LONG_GAP)} of {len(gaps)} above {LONG_GAP * 1e3:g} ms"
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import numpy as np
 from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.policy import ActionChunk
 from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Trajectory
+from pi0_ttnn_ros.priorities import Priority, go_first
 
 # How much longer than planned the robot may take to come to rest before it is no longer waited for, seconds.
 REST_MARGIN = 0.5
@@ -112,6 +113,7 @@ class CommandLoop:
         self._thread.join()
 
     def _run(self) -> None:
+        go_first(Priority.COMMANDS)
         due = time.monotonic()
         while not self._closing.wait(max(0.0, due - time.monotonic())):
             # Also when it is late it leaves time for others: they wait for the lock, which is not a fair one.

@@ -11,16 +11,18 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
 from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.policy import ActionChunk as PolicyChunk
+from pi0_ttnn_core.policy import Observation
 from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.command_loop import CommandLoop
 from pi0_ttnn_ros.controllers import make_controllers
-from pi0_ttnn_ros.conversions import time_message
+from pi0_ttnn_ros.conversions import serialized_stamp, time_message
 from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
 from pi0_ttnn_ros.joint_limits import joint_limits
@@ -92,7 +94,7 @@ class ConfiguredPolicy:
         self.worker = InferenceWorker(
             self._policy,
             self.buffer,
-            partial(observation_from_snapshot, joint_names=parameters.joint_names),
+            self._decode,
             self._now,
             parameters.load_timeout,
             listener=self,
@@ -177,11 +179,12 @@ class ConfiguredPolicy:
     def _subscribe(self) -> list[Subscription]:
         node, parameters = self.node, self.parameters
         subscriptions = [
-            node.create_subscription(image_type(topic), topic, partial(self._put, camera), NEWEST)
+            # Serialized: most images are never decoded, because a newer one comes before the next inference.
+            node.create_subscription(image_type(topic), topic, partial(self._put_image, camera), NEWEST, raw=True)
             for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
         ]
         subscriptions.append(
-            node.create_subscription(JointState, parameters.joint_state_topic, partial(self._put, JOINT_STATES), NEWEST)
+            node.create_subscription(JointState, parameters.joint_state_topic, self._put_joint_states, NEWEST)
         )
         subscriptions.append(node.create_subscription(Empty, "~/heartbeat", self._on_heartbeat, 1))
         # A transient-local subscription does not hear a volatile publisher, such as a plain `ros2 topic pub`, and a
@@ -190,8 +193,16 @@ class ConfiguredPolicy:
             subscriptions.append(node.create_subscription(String, "~/instruction", self._set_instruction, qos))
         return subscriptions
 
-    def _put(self, name: str, message: Image | CompressedImage | JointState) -> None:
-        self.buffer.put(name, nanoseconds(message.header.stamp), message)
+    def _put_image(self, camera: str, message: bytes) -> None:
+        self.buffer.put(camera, serialized_stamp(message), message)
+
+    def _put_joint_states(self, message: JointState) -> None:
+        self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)
+
+    def _decode(self, snapshot: Snapshot) -> Observation:
+        types = dict(zip(self.parameters.cameras, map(image_type, self.parameters.camera_topics), strict=True))
+        images = {camera: deserialize_message(raw, types[camera]) for camera, raw in snapshot.images.items()}
+        return observation_from_snapshot(replace(snapshot, images=images), self.parameters.joint_names)
 
     def _on_heartbeat(self, message: Empty) -> None:
         self.buffer.put(HEARTBEAT, self._now(), message)
@@ -206,7 +217,7 @@ class ConfiguredPolicy:
             sequence=self.sequence,
             instruction=chunk.instruction,
             cameras=list(snapshot.images),
-            image_stamps=[image.header.stamp for image in snapshot.images.values()],
+            image_stamps=[time_message(serialized_stamp(image)) for image in snapshot.images.values()],
             joint_names=self.parameters.joint_names,
             time_step=self.parameters.time_step,
             horizon=len(chunk.actions),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
 from pi0_ttnn_ros.parameters import LIVE, ParameterError
 from pi0_ttnn_ros.policy_process import COMMAND, PolicyError, PolicyLost
+from pi0_ttnn_ros.priorities import Priority, go_first, goes_first
 from pi0_ttnn_ros.run_node import run_node
 from pi0_ttnn_ros.status import diagnostics
 
@@ -62,12 +64,16 @@ class PolicyNode(LifecycleNode):
             parameters = read_parameters(self)
             self.get_logger().info(f"loading {parameters.checkpoint} on backend {parameters.backend}")
             self._configured = ConfiguredPolicy(self, parameters, self._policy_command)
+            # What is there now stays: going through it for garbage would stop every thread for 20 ms.
+            gc.freeze()
         except Exception as error:
             self._setup_error = str(error) if isinstance(error, SETUP_ERRORS) else f"{type(error).__name__}: {error}"
             self.get_logger().error(f"cannot configure: {self._setup_error}")
             self._publish_status()
             return TransitionCallbackReturn.FAILURE
         self._setup_error = ""
+        if not goes_first():
+            self.get_logger().info("no permission for a real-time priority: on a busy machine commands may come late")
         return self._enter("inactive")
 
     def _LifecycleNodeMixin__on_change_state(
@@ -198,6 +204,9 @@ class PolicyNode(LifecycleNode):
 
 def main(policy_command: Sequence[str] = COMMAND) -> None:
     """Run the node until SIGINT or SIGTERM; the last thing that it does is to let the robot hold."""
+    go_first(Priority.NODE)
+    # A thread that computes gives way to the one that commands after so many seconds.
+    sys.setswitchinterval(0.001)
     try:
         run_node(partial(PolicyNode, policy_command), PolicyNode.release)
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:

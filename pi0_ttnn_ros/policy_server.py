@@ -20,6 +20,7 @@ from pi0_ttnn_core.policy import Observation, ObservationError, Policy, load_pol
 from pi0_ttnn_core.robot import RobotError
 from pi0_ttnn_core.tokenizer import TokenizerError
 from pi0_ttnn_ros.policy_process import PolicyDescription, PolicyOptions
+from pi0_ttnn_ros.priorities import go_last
 
 # What has a text for the user; of anything else that goes wrong the type is told as well.
 EXPECTED_ERRORS = (BackendError, CheckpointError, ObservationError, RobotError, TokenizerError)
@@ -32,6 +33,7 @@ def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> No
     """
     # A Ctrl-C goes to the whole process group; the node ends this process when it has no more use for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    go_last()
     policy: Policy | None = None
 
     def answer(request: Any) -> Any:

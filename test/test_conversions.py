@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from pi0_ttnn_ros.conversions import time_message, trajectory_message
+from pi0_ttnn_ros.conversions import serialized_stamp, time_message, trajectory_message
 from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, nanoseconds, positions_from_message
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
@@ -78,3 +79,14 @@ def test_a_trajectory_keeps_its_numbers():
     times = [(point.time_from_start.sec, point.time_from_start.nanosec) for point in message.points]
     assert times == [(0, 5), (2, 7)]
     assert [list(point.positions) for point in message.points] == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize("stamp", [0, 1_700_000_000_123_456_789, -1])
+@pytest.mark.parametrize("message", [Image(encoding="rgb8", data=bytes(3)), CompressedImage(format="jpeg")])
+def test_the_stamp_of_a_serialized_message_can_be_read(message, stamp):
+    message.header.stamp = time_message(stamp)
+    message.header.frame_id = "camera"
+    serialized = serialize_message(message)
+    assert serialized_stamp(serialized) == stamp
+    seconds, nanosec = serialized[4:8][::-1], serialized[8:12][::-1]
+    assert serialized_stamp(b"\x00\x00\x00\x00" + seconds + nanosec) == stamp  # big endian

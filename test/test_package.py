@@ -81,7 +81,13 @@ def test_the_install_space_stands_alone(tmp_path):
     for executable in ("policy_node", "sim_robot"):
         assert os.access(prefix / "lib/pi0_ttnn_ros" / executable, os.X_OK)
     share = prefix / "share/pi0_ttnn_ros"
-    for file in ("launch/policy.launch.py", "launch/demo.launch.py", "config/aloha.yaml", "config/demo.yaml"):
+    for file in (
+        "launch/policy.launch.py",
+        "launch/demo.launch.py",
+        "config/aloha.yaml",
+        "config/demo.yaml",
+        "config/fastdds.xml",
+    ):
         assert (share / file).exists()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.priorities import Priority, go_first, goes_first
 from played_robot import (
     JOINTS,
     Robot,
@@ -96,6 +100,18 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     assert inference.name == "pi0_policy: inference" and inference.message.startswith("active")
 
 
+def test_commands_go_first_and_the_policy_last(robot, process, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    (policy,) = process.children()
+    assert os.sched_getscheduler(policy) == os.SCHED_OTHER and os.getpriority(os.PRIO_PROCESS, policy) >= 5
+    with ThreadPoolExecutor() as threads:  # the test's own may not keep it
+        permitted = threads.submit(lambda: go_first(Priority.NODE) or goes_first()).result()
+    node = process.process.pid
+    priorities = [os.sched_getparam(int(task.name)).sched_priority for task in Path(f"/proc/{node}/task").iterdir()]
+    expected = (Priority.NODE, Priority.COMMANDS) if permitted else (0, 0)
+    assert (os.sched_getparam(node).sched_priority, max(priorities)) == expected
+
+
 def test_deactivate_ends_with_a_hold(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_motion()
@@ -133,7 +149,7 @@ def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
     robot.joint_names = ["extra", *reversed(JOINTS)]
     robot.positions = [9.0, *reversed(robot.positions)]
     activate(robot, tiny_checkpoint)
-    robot.wait_for_chunks(1)
+    robot.spin_until(lambda: robot.trajectories, what="a command")
     np.testing.assert_allclose(robot.trajectories[0].points[0].positions, [*REST_POSE, *REST_POSE], atol=0.2)
 
 
