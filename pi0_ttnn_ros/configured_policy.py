@@ -63,6 +63,7 @@ class ConfiguredPolicy:
         self.reopened = 0
         self.last_error = ""
         self._stale: set[str] = set()
+        self._failing = ""
         limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
         check_inputs(node, parameters)
         self.controllers = make_controllers(
@@ -101,6 +102,11 @@ class ConfiguredPolicy:
         )
         self.subscriptions = self._subscribe()
         self._apply()
+
+    @property
+    def controller_error(self) -> str:
+        """Why a controller does not do what it is told; empty where all do."""
+        return next(filter(None, (controller.error for controller in self.controllers)), "")
 
     def close(self) -> None:
         self.stop_acting()
@@ -164,12 +170,16 @@ class ConfiguredPolicy:
 
     def _may_move(self) -> bool:
         reasons = self.buffer.stale_inputs(self._now())
+        failing = self.controller_error
+        if failing and not self._failing:
+            self.node.get_logger().error(f"the robot holds: {failing}")
+        self._failing = failing
         for name in reasons.keys() - self._stale:
             self.node.get_logger().warning(f"stale input, the robot holds: {name}: {reasons[name]}")
         for name in self._stale - reasons.keys():
             self.node.get_logger().info(f"input is back: {name}")
         self._stale = set(reasons)
-        return not reasons
+        return not reasons and not failing
 
     def _now(self) -> int:
         return self.node.get_clock().now().nanoseconds

@@ -14,7 +14,7 @@ from pi0_ttnn_ros.chunk_executor import STRATEGIES
 from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.safety import POLICIES
 
-CONTROLLER_TYPES = ("joint_trajectory", "position", "gripper_command")
+CONTROLLER_TYPES = ("joint_trajectory", "follow_joint_trajectory", "position", "gripper_command")
 
 
 class ParameterError(ValueError):
@@ -127,14 +127,14 @@ DECLARATIONS = (
         "controller_topics",
         STRINGS,
         ["joint_trajectory_controller/joint_trajectory"],
-        "Topic of each controller.",
+        "Topic of each controller; of an action its name.",
     ),
     Declaration(
         "controller_types",
         STRINGS,
         ["joint_trajectory"],
-        "Type of each controller: joint_trajectory (JointTrajectory), position (Float64MultiArray), "
-        "gripper_command (GripperCommand).",
+        "Type of each controller: joint_trajectory (JointTrajectory), follow_joint_trajectory (FollowJointTrajectory), "
+        "position (Float64MultiArray), gripper_command (GripperCommand).",
     ),
     Declaration(
         "controller_of_joint",

@@ -18,7 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from pi0_ttnn_core.robot import RobotError
 from pi0_ttnn_ros.configured_policy import LATCHED, ConfiguredPolicy
-from pi0_ttnn_ros.controllers import ControllerError
+from pi0_ttnn_ros.controller_base import ControllerError
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.input_check import InputCheckError
 from pi0_ttnn_ros.msg import PolicyStatus
@@ -184,7 +184,7 @@ class PolicyNode(LifecycleNode):
             configured = self._configured
             parameters = configured.parameters
             inputs = configured.buffer.states(now)
-            message.last_error = configured.last_error
+            message.last_error = configured.last_error or configured.controller_error
             message.dry_run = parameters.dry_run
             message.strategy = parameters.strategy
             message.speed_scaling = parameters.speed_scaling

@@ -75,6 +75,12 @@ class Listener:
             assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what or condition}"
             self._executor.spin_once(timeout_sec=0.1)
 
+    def spin_for(self, seconds: float) -> None:
+        """Spin for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""
         if name not in self._clients:

@@ -99,8 +99,7 @@ def watch(robot: Robot, node: Process, seconds: float) -> Seen:
     )
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        due = time.monotonic() + BATCH
-        robot.spin_until(lambda due=due: time.monotonic() >= due, timeout=2 * BATCH)
+        robot.spin_for(BATCH)
         assert_within_limits(robot.trajectories)
         assert_no_old_chunks(robot)
         seen.commands += len(robot.trajectories)

@@ -14,14 +14,22 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.chunk_executor import Trajectory
-from pi0_ttnn_ros.controllers import ControllerError, make_controllers
+from pi0_ttnn_core.policy import ActionChunk
+from pi0_ttnn_ros.chunk_executor import LEAD, ChunkExecutor, Execution, Trajectory
+from pi0_ttnn_ros.controller_base import REST, ControllerError
+from pi0_ttnn_ros.controllers import make_controllers
 from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory as Motion
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
+from played_controller import TrajectoryServer
+from played_robot import points_of
 from ros_helpers import Listener
 
 JOINTS = ["shoulder", "elbow", "finger"]
 STAMP = 5 * 10**9
-TIMES = 20_000_000 * np.arange(3, dtype=np.int64)
+PERIOD = 20_000_000
+TIMES = PERIOD * np.arange(3, dtype=np.int64)
 MOTION = Trajectory(
     STAMP,
     TIMES,
@@ -60,10 +68,12 @@ def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
     message = heard[0]
     assert message.joint_names == JOINTS
     assert nanoseconds(message.header.stamp) == (STAMP if stamped else 0)
-    # On arrival "now" is not a point that one can still go to.
+    # On arrival "now" is not a point that one can still go to. The rest is long enough for what arrives late.
     first = 0 if stamped else 1
-    assert [nanoseconds(point.time_from_start) for point in message.points] == TIMES[first:].tolist()
-    assert list(message.points[-1].positions) == [0.2, 1.2, 0.03] and not any(message.points[-1].velocities)
+    times = [*TIMES[first:].tolist(), TIMES[-1] + REST]
+    assert [nanoseconds(point.time_from_start) for point in message.points] == times
+    for point in message.points[-2:]:
+        assert list(point.positions) == [0.2, 1.2, 0.03] and not any(point.velocities)
 
 
 def test_joints_are_split_between_controllers(listener, node):
@@ -78,6 +88,68 @@ def test_joints_are_split_between_controllers(listener, node):
     assert list(finger[0].data) == [0.02]
 
 
+def test_few_goals_make_the_motion_of_all_plans(listener):
+    """Each goal arrives as late as it may, and what the controller does is what was planned last, at every moment."""
+    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    server = TrajectoryServer(listener.node, "arm")
+    (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
+    listener.spin_until(lambda: not controller.error, what="the server")
+    limits = Limits(tuple(JOINTS), *(np.full(3, value) for value in (-1.0, 1.0, 1.0, 5.0)))
+    executor = ChunkExecutor(limits, Execution("asynchronous", 0.02, 0.02, 2.0, 10.0))
+    random = np.random.default_rng(0)
+    plans = []
+    for tick in range(150):
+        now = STAMP + tick * PERIOD
+        if tick % 25 == 0 and tick < 100:
+            actions = np.cumsum(random.uniform(-0.02, 0.02, (50, 3)), axis=0).astype(np.float32)
+            executor.add(ActionChunk(actions, "", now - 5 * PERIOD, 0.1), np.zeros(3), now)
+        if tick == 110:
+            executor.hold()
+        plans.append(executor.plan(now))
+        controller.publish(plans[-1])
+        listener.spin_for(0.005)  # a service keeps no more than ten requests
+    end = plans[-1].positions[-1]
+    listener.spin_until(
+        lambda: server.goals and np.allclose(server.goals[-1].points[-1].positions, end), what="the end"
+    )
+    assert len(server.goals) < len(plans) / 3 and not controller.error
+    controller.close()
+    server.close()
+
+    arriving = {nanoseconds(goal.header.stamp) + LEAD: goal for goal in server.goals}
+    follower = TrajectoryFollower(plans[0].positions[0])
+    moved = 0.0
+    for plan in plans:
+        if plan.stamp in arriving:
+            follower.replace(Motion(plan.stamp - LEAD, *points_of(arriving[plan.stamp])), plan.stamp)
+        if plan.stamp >= plans[0].stamp + LEAD:
+            np.testing.assert_allclose(follower.sample(plan.stamp)[0], plan.positions[0], atol=1e-6)
+        moved = max(moved, np.abs(plan.positions[0] - end).max())
+    assert moved > 0.05
+
+
+@pytest.mark.parametrize("failure", ["refused", "aborted"])
+def test_a_goal_that_fails_is_an_error_for_a_while_and_the_next_plan_is_sent(listener, failure):
+    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
+    assert "there is no action server" in controller.error
+    server = TrajectoryServer(listener.node, "arm")
+    listener.spin_until(lambda: not controller.error, what="the server")
+    server.failure = failure
+    controller.publish(MOTION)
+    listener.spin_until(lambda: controller.error, what="an error")
+    assert {"refused": "refused the goal", "aborted": "code -4 'played'"}[failure] in controller.error
+    server.failure = ""
+    taken = len(server.goals)
+    controller.publish(MOTION)  # while it fails nothing is sent
+    listener.spin_until(lambda: not controller.error, what="the end of the error")
+    assert len(server.goals) == taken
+    controller.publish(MOTION)
+    listener.spin_until(lambda: len(server.goals) > taken, what="the next goal")
+    controller.close()
+    server.close()
+
+
 def test_a_gripper_is_told_where_the_plan_ends(listener, node):
     control_msgs = pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     goals = []
@@ -89,7 +161,7 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, node):
 
     server = ActionServer(listener.node, control_msgs.GripperCommand, "gripper", execute)
     _, gripper = controllers(node, ["joint_trajectory", "gripper_command"], ["arm", "gripper"], [0, 0, 1])
-    rest = Trajectory(STAMP + 20_000_000, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
+    rest = Trajectory(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
 
     def tell(trajectory, count):
         listener.spin_until(lambda: gripper.publish(trajectory) or len(goals) >= count, what="a goal")
@@ -102,7 +174,8 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, node):
     server.destroy()
 
 
-def test_without_control_msgs_a_gripper_is_refused_with_the_remedy(node, monkeypatch):
+@pytest.mark.parametrize("kind", ["gripper_command", "follow_joint_trajectory"])
+def test_without_control_msgs_an_action_is_refused_with_the_remedy(node, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "control_msgs.action", None)
     with pytest.raises(ControllerError, match="install ros-"):
-        controllers(node, ["gripper_command"], ["gripper"], [0, 0, 0])
+        controllers(node, [kind], ["gripper"], [0, 0, 0])

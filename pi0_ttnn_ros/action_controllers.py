@@ -1,0 +1,129 @@
+"""Controllers that are told a motion by a goal of an action, which the next goal replaces."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any
+
+import numpy as np
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient
+from rclpy.action.client import ClientGoalHandle
+from rclpy.node import Node
+from rclpy.task import Future
+
+from pi0_ttnn_ros.chunk_executor import LEAD, Trajectory
+from pi0_ttnn_ros.controller_base import ControllerError, ControllerSetup, joint_trajectory
+
+# A gripper is told a new goal no sooner than this after the last one, nanoseconds.
+GRIPPER_INTERVAL = 100_000_000
+# A controller that failed is told nothing for so long, seconds: the robot rests, and the status says why.
+PAUSE = 1.5
+
+
+class FollowTrajectoryController:
+    """A joint_trajectory_controller, or another server of FollowJointTrajectory.
+
+    A goal is sent when the last one is about to say something else than the plan does, some ten times a second: up to
+    then the controller does what it would with the plan itself. Where the newest goal is refused or aborted, `error`
+    says so for a while, and then the next plan is sent.
+    """
+
+    def __init__(self, node: Node, setup: ControllerSetup) -> None:
+        self._setup = setup
+        action = _action("FollowJointTrajectory", "follow_joint_trajectory", setup)
+        self._goal_type = action.Goal
+        self._client = ActionClient(node, action, setup.topic)
+        self._sent: Trajectory | None = None
+        self._newest: Future | None = None
+        self._failure = ""
+        self._failed_at = -PAUSE
+
+    @property
+    def error(self) -> str:
+        if not self._client.server_is_ready():
+            return f"{self._setup.topic}: there is no action server"
+        return self._failure if time.monotonic() - self._failed_at < PAUSE else ""
+
+    def publish(self, trajectory: Trajectory) -> None:
+        if self.error or self._says_the_same(trajectory):
+            return
+        self._sent = trajectory
+        sending = self._client.send_goal_async(self._goal_type(trajectory=joint_trajectory(self._setup, trajectory)))
+        self._newest = sending
+        sending.add_done_callback(self._on_response)
+
+    def close(self) -> None:
+        self._newest = None
+        self._client.destroy()
+
+    def _says_the_same(self, trajectory: Trajectory) -> bool:
+        """Whether the last goal is as good as `trajectory` until after the next call."""
+        sent = self._sent
+        if sent is None:
+            return False
+        soon = trajectory.times <= LEAD + 2 * (trajectory.times[1] - trajectory.times[0])
+        times = np.minimum(trajectory.times[soon] + trajectory.stamp - sent.stamp, sent.times[-1])
+        rows = np.searchsorted(sent.times, times)
+        return np.array_equal(sent.times[rows], times) and np.allclose(
+            sent.positions[rows], trajectory.positions[soon], rtol=0, atol=1e-9
+        )
+
+    def _on_response(self, sending: Future) -> None:
+        handle: ClientGoalHandle = sending.result()
+        if handle.accepted:
+            handle.get_result_async().add_done_callback(lambda getting: self._on_result(sending, getting))
+        elif sending is self._newest:
+            self._fail("refused the goal; its log says why")
+
+    def _on_result(self, sending: Future, getting: Future) -> None:
+        # A goal that was replaced ends as aborted or cancelled, and that is no failure.
+        answer = getting.result()
+        if sending is self._newest and answer.status != GoalStatus.STATUS_SUCCEEDED:
+            self._fail(f"ended the goal with code {answer.result.error_code} {answer.result.error_string!r}")
+
+    def _fail(self, what: str) -> None:
+        self._failure, self._failed_at = f"{self._setup.topic}: the controller {what}", time.monotonic()
+        self._sent = None
+
+
+class GripperController:
+    """A gripper_action_controller: it is told where the plan ends, as a goal that replaces the one before."""
+
+    error = ""
+
+    def __init__(self, node: Node, setup: ControllerSetup) -> None:
+        action = _action("GripperCommand", "gripper_command", setup)
+        if len(setup.joints) != 1:
+            raise ControllerError(f"{setup.topic}: a gripper_command controller has one joint, not {setup.joint_names}")
+        self._goal_type = action.Goal
+        self._max_effort = setup.max_effort
+        self._joint = setup.joints[0]
+        self._client = ActionClient(node, action, setup.topic)
+        self._last_position: float | None = None
+        self._last_stamp = 0
+
+    def publish(self, trajectory: Trajectory) -> None:
+        position = float(trajectory.positions[-1, self._joint])
+        early = 0 <= trajectory.stamp - self._last_stamp < GRIPPER_INTERVAL
+        if position == self._last_position or (early and not trajectory.at_rest) or not self._client.server_is_ready():
+            return
+        goal = self._goal_type()
+        goal.command.position, goal.command.max_effort = position, self._max_effort
+        self._client.send_goal_async(goal)
+        self._last_position, self._last_stamp = position, trajectory.stamp
+
+    def close(self) -> None:
+        self._client.destroy()
+
+
+def _action(name: str, controller_type: str, setup: ControllerSetup) -> Any:
+    """Return an action of control_msgs, which not every robot has."""
+    try:
+        return getattr(importlib.import_module("control_msgs.action"), name)
+    except ImportError as error:
+        raise ControllerError(
+            f"{setup.topic}: controllers of type {controller_type} need the package control_msgs ({error}): "
+            f"install ros-${{ROS_DISTRO}}-control-msgs"
+        ) from error

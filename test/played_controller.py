@@ -1,0 +1,56 @@
+"""An action server of FollowJointTrajectory that the test plays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.action import ActionServer, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectory
+
+
+class TrajectoryServer:
+    """Takes goals as a joint_trajectory_controller does: the next one replaces the last one.
+
+    failure: "refused" or "aborted", where that is what becomes of each goal
+    goals: the trajectories of those that were taken
+    """
+
+    def __init__(self, node: Node, name: str) -> None:
+        from control_msgs.action import FollowJointTrajectory
+
+        self.failure = ""
+        self.goals: list[JointTrajectory] = []
+        self._result_type = FollowJointTrajectory.Result
+        self._followed: ServerGoalHandle | None = None
+        self._server = ActionServer(
+            node,
+            FollowJointTrajectory,
+            name,
+            self._end,
+            goal_callback=self._on_goal,
+            handle_accepted_callback=self._follow,
+        )
+
+    def close(self) -> None:
+        self._server.destroy()
+
+    def _on_goal(self, goal: Any) -> GoalResponse:
+        if self.failure == "refused":
+            return GoalResponse.REJECT
+        self.goals.append(goal.trajectory)
+        return GoalResponse.ACCEPT
+
+    def _follow(self, handle: ServerGoalHandle) -> None:
+        replaced, self._followed = self._followed, handle
+        if self.failure == "aborted":
+            replaced, self._followed = handle, None
+        if replaced is not None:
+            replaced.execute()
+
+    def _end(self, handle: ServerGoalHandle) -> Any:
+        handle.abort()
+        result = self._result_type
+        code = result.PATH_TOLERANCE_VIOLATED if self.failure == "aborted" else result.INVALID_GOAL
+        return result(error_code=code, error_string="played")
