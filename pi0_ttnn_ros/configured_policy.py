@@ -25,6 +25,7 @@ from pi0_ttnn_ros.controllers import make_controllers
 from pi0_ttnn_ros.conversions import serialized_stamp, time_message
 from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
+from pi0_ttnn_ros.introspection import Introspection
 from pi0_ttnn_ros.joint_limits import joint_limits
 from pi0_ttnn_ros.message_decoding import (
     ConversionError,
@@ -101,6 +102,9 @@ class ConfiguredPolicy:
             listener=self,
         )
         self.subscriptions = self._subscribe()
+        self.introspection = (
+            Introspection(node, parameters.joint_names, parameters.marker_links) if parameters.introspection else None
+        )
         self._apply()
 
     @property
@@ -116,6 +120,8 @@ class ConfiguredPolicy:
             self.node.destroy_subscription(subscription)
         self._close_controllers()
         self.node.destroy_publisher(self.chunk_publisher)
+        if self.introspection is not None:
+            self.introspection.close()
 
     def start_acting(self) -> None:
         self._stale = set()
@@ -157,6 +163,16 @@ class ConfiguredPolicy:
         self._publish_chunk(chunk, snapshot)
         self.statistics.add(self._now(), latency)
         self.last_error = ""
+        if self.introspection is not None:
+            self._show(self.introspection, chunk, snapshot, latency)
+
+    def _show(self, introspection: Introspection, chunk: PolicyChunk, snapshot: Snapshot, latency: float) -> None:
+        introspection.publish_trajectory(chunk)
+        if introspection.wants_image:
+            activity = "moving" if self.loop.moving else "holding"
+            dry = ", dry run" if self.parameters.dry_run else ""
+            lines = [chunk.instruction, f"{activity}{dry}, latency {latency * 1e3:.0f} ms, chunk {self.sequence - 1}"]
+            introspection.publish_image(time_message(chunk.stamp), self._decode(snapshot).images, lines)
 
     def on_error(self, error: Exception) -> None:
         self.loop.hold()

@@ -173,6 +173,13 @@ DECLARATIONS = (
         "speed_scaling", DOUBLE, 1.0, "Factor of the speed of chunks and of max_velocity.", (0.01, 1.0), live=True
     ),
     Declaration("dry_run", BOOL, False, "Everything but the command: nothing is sent to the controllers.", live=True),
+    Declaration("introspection", BOOL, False, "Offer ~/image_annotated and ~/predicted_trajectory to who subscribes."),
+    Declaration(
+        "marker_links",
+        STRINGS,
+        None,
+        "Links whose paths ~/predicted_trajectory draws, by the URDF; empty: those behind the last joints.",
+    ),
     Declaration("input_wait", DOUBLE, 10.0, "How long configure waits for every input, s.", (0.0, 600.0)),
     Declaration(
         "image_timeout",
@@ -257,6 +264,8 @@ class Parameters:
     max_chunk_age: float
     speed_scaling: float
     dry_run: bool
+    introspection: bool
+    marker_links: list[str]
     input_wait: float
     image_timeout: float
     joint_state_timeout: float

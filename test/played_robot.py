@@ -99,7 +99,9 @@ class Robot(Listener):
         return self.call(ChangeState, "pi0_policy/change_state", request).success
 
     def set_parameters(self, **values):
-        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        # An empty list does not say of what it is one; here it is always one of limits.
+        types = {name: Parameter.Type.DOUBLE_ARRAY for name, value in values.items() if value == []}
+        parameters = [Parameter(name, types.get(name), value).to_parameter_msg() for name, value in values.items()]
         return self.call(
             SetParameters, "pi0_policy/set_parameters", SetParameters.Request(parameters=parameters)
         ).results
@@ -190,6 +192,7 @@ def good_parameters(checkpoint) -> dict:
         "instruction_timeout": 0.0,
         "speed_scaling": 1.0,
         "dry_run": False,
+        "introspection": False,
         "use_sim_time": False,
     }
 

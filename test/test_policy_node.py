@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,16 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 from std_msgs.msg import String
+from visualization_msgs.msg import MarkerArray
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.priorities import Priority, go_first, goes_first
 from played_robot import (
     JOINTS,
+    LATCHED,
+    MAX_VELOCITY,
     Robot,
     activate,
     assert_no_old_chunks,
@@ -27,6 +32,7 @@ from played_robot import (
     bring_down,
     deactivate,
     good_parameters,
+    points_of,
     ros_arguments,
 )
 from ros_helpers import Process
@@ -110,6 +116,54 @@ def test_commands_go_first_and_the_policy_last(robot, process, tiny_checkpoint):
     priorities = [os.sched_getparam(int(task.name)).sched_priority for task in Path(f"/proc/{node}/task").iterdir()]
     expected = (Priority.NODE, Priority.COMMANDS) if permitted else (0, 0)
     assert (os.sched_getparam(node).sched_priority, max(priorities)) == expected
+
+
+def sliding_chain() -> str:
+    """Return a URDF in which each joint pushes all that follows along x: the end is at the sum of the positions."""
+    links = [f"link_{number}" for number in range(len(JOINTS) + 1)]
+    joints = [
+        f'<joint name="{name}" type="prismatic"><parent link="{parent}"/><child link="{child}"/><axis xyz="1 0 0"/>'
+        f'<limit lower="-2" upper="0.45" velocity="1.5" effort="1"/></joint>'
+        for name, (parent, child) in zip(JOINTS, itertools.pairwise(links), strict=True)
+    ]
+    return f"<robot name='chain'>{''.join([f'<link name={link!r}/>' for link in links] + joints)}</robot>"
+
+
+def test_who_watches_sees_an_annotated_image_and_the_way_to_go(robot, tiny_checkpoint):
+    images = robot.hear(Image, "pi0_policy/image_annotated")
+    arrays = robot.hear(MarkerArray, "pi0_policy/predicted_trajectory")
+    activate(robot, tiny_checkpoint, introspection=True)
+    robot.spin_until(lambda: images and len(robot.chunks) > 2, what="an image")
+    assert images[-1].width == len(CAMERAS) * 320 and images[-1].encoding == "rgb8"
+    assert not arrays  # there is no URDF, which is said once
+    description = robot.node.create_publisher(String, "robot_description", LATCHED)
+    description.publish(String(data=sliding_chain()))
+    robot.spin_until(lambda: len(arrays) > 2, what="markers")
+    (marker,) = arrays[0].markers
+    assert (marker.header.frame_id, marker.ns) == ("link_0", "link_14")
+    (chunk,) = (chunk for chunk in robot.chunks if chunk.header.stamp == marker.header.stamp)
+    expected = np.reshape(chunk.actions, (50, 14)).sum(axis=1)
+    np.testing.assert_allclose([point.x for point in marker.points], expected, atol=1e-5)
+    robot.node.destroy_publisher(description)
+
+
+def test_limits_that_the_parameters_leave_out_are_the_urdfs(robot, tiny_checkpoint):
+    description = robot.node.create_publisher(String, "robot_description", LATCHED)
+    description.publish(String(data=sliding_chain()))
+    activate(robot, tiny_checkpoint, position_min=[], position_max=[], max_velocity=[])
+    robot.spin_until(lambda: len(robot.trajectories) > 100, what="commands")
+    assert_within_limits(robot.trajectories)  # the URDF's are those of the other tests
+    fastest = max(np.abs(points_of(trajectory)[2]).max() for trajectory in robot.trajectories)
+    assert fastest > 0.9 * MAX_VELOCITY
+    robot.node.destroy_publisher(description)
+
+
+def test_configure_says_that_nobody_describes_the_robot(robot, tiny_checkpoint):
+    bring_down(robot)
+    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"position_max": [], "input_wait": 1.0})
+    assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+    wanted = f"parameters ['position_max'] are not set, and nothing arrived on {NAMESPACE}/robot_description"
+    robot.spin_until(lambda: wanted in robot.status.last_error, what="the error")
 
 
 def test_deactivate_ends_with_a_hold(robot, tiny_checkpoint):

@@ -1,0 +1,101 @@
+"""For people who watch: an annotated image, and the way that the robot is about to go. Nothing is done for nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import ColorRGBA, String
+from visualization_msgs.msg import Marker, MarkerArray
+
+from pi0_ttnn_core.policy import ActionChunk
+from pi0_ttnn_ros.annotation import annotated_image
+from pi0_ttnn_ros.conversions import duration_message, time_message
+from pi0_ttnn_ros.joint_limits import TOPIC
+from pi0_ttnn_ros.kinematics import Kinematics, KinematicsError
+
+WIDTH = 0.005  # m, of a path
+LIFETIME = 1_000_000_000  # ns that a path stays when no other follows
+FIRST, LAST = np.array([0.1, 0.9, 0.2]), np.array([0.9, 0.1, 0.1])  # colours of the first and of the last action
+
+
+class Introspection:
+    """The topics ~/image_annotated and ~/predicted_trajectory."""
+
+    def __init__(self, node: Node, joint_names: list[str], links: list[str]) -> None:
+        """Take the joints of the chunks, and the links whose paths are drawn; none for those behind the last joints."""
+        self._node = node
+        self._joint_names = joint_names
+        self._links = links
+        self._kinematics: Kinematics | None = None
+        self._told = False
+        self._images = node.create_publisher(Image, "~/image_annotated", 1)
+        self._markers = node.create_publisher(MarkerArray, "~/predicted_trajectory", 1)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._description = node.create_subscription(String, TOPIC, self._on_description, latched)
+
+    @property
+    def wants_image(self) -> bool:
+        return self._images.get_subscription_count() > 0
+
+    def publish_image(self, stamp: Time, images: Mapping[str, np.ndarray], lines: list[str]) -> None:
+        picture = annotated_image(images, lines)
+        height, width, _ = picture.shape
+        message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+        message.header.stamp = stamp
+        message.data.frombytes(picture.tobytes())
+        self._images.publish(message)
+
+    def publish_trajectory(self, chunk: ActionChunk) -> None:
+        if self._markers.get_subscription_count() == 0:
+            return
+        if self._kinematics is None:
+            self._say_once(f"no paths are drawn: nothing arrived on {self._node.resolve_topic_name(TOPIC)} so far")
+            return
+        try:
+            self._markers.publish(trajectory_markers(self._kinematics, self._links, chunk))
+        except KinematicsError as error:
+            self._say_once(f"no paths are drawn: marker_links: {error}")
+
+    def close(self) -> None:
+        for publisher in (self._images, self._markers):
+            self._node.destroy_publisher(publisher)
+        self._node.destroy_subscription(self._description)
+
+    def _on_description(self, message: String) -> None:
+        try:
+            self._kinematics = Kinematics(message.data, self._joint_names)
+            self._told = False
+        except KinematicsError as error:
+            self._say_once(f"no paths are drawn: {error}")
+
+    def _say_once(self, text: str) -> None:
+        if not self._told:
+            self._node.get_logger().warning(text)
+        self._told = True
+
+
+def trajectory_markers(kinematics: Kinematics, links: list[str], chunk: ActionChunk) -> MarkerArray:
+    """Return the path of each link through the chunk, in the frame of the URDF's root.
+
+    Raises:
+        KinematicsError: there is no such link.
+    """
+    fractions = np.linspace(0, 1, len(chunk.actions))[:, None]
+    colors = [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in FIRST + fractions * (LAST - FIRST)]
+    markers = []
+    for link in links or kinematics.ends():
+        marker = Marker(ns=link, type=Marker.LINE_STRIP, action=Marker.ADD, lifetime=duration_message(LIFETIME))
+        marker.header.frame_id = kinematics.root
+        marker.header.stamp = time_message(chunk.stamp)
+        marker.pose.orientation.w = 1.0
+        marker.scale.x = WIDTH
+        marker.points = [Point(x=x, y=y, z=z) for x, y, z in kinematics.positions(link, chunk.actions)]
+        marker.colors = colors
+        markers.append(marker)
+    return MarkerArray(markers=markers)
