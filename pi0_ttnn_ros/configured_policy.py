@@ -27,6 +27,7 @@ from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
 from pi0_ttnn_ros.introspection import Introspection
 from pi0_ttnn_ros.joint_limits import joint_limits
+from pi0_ttnn_ros.logs import log_line
 from pi0_ttnn_ros.message_decoding import (
     ConversionError,
     nanoseconds,
@@ -162,6 +163,8 @@ class ConfiguredPolicy:
         self.loop.add(chunk, measured)
         self._publish_chunk(chunk, snapshot)
         self.statistics.add(self._now(), latency)
+        line = log_line("chunk", event="chunk", latency=latency, inference_time=chunk.inference_time)
+        self.node.get_logger().debug(line, throttle_duration_sec=1.0)
         self.last_error = ""
         if self.introspection is not None:
             self._show(self.introspection, chunk, snapshot, latency)
@@ -178,22 +181,24 @@ class ConfiguredPolicy:
         self.loop.hold()
         text = str(error) if isinstance(error, INFERENCE_ERRORS) else f"{type(error).__name__}: {error}"
         self.last_error = text
-        self.node.get_logger().error(f"no action, the robot holds: {text}", throttle_duration_sec=LOG_INTERVAL)
+        line = log_line("no action, the robot holds", event="inference_failed", reason=text)
+        self.node.get_logger().error(line, throttle_duration_sec=LOG_INTERVAL)
 
     def on_reopened(self) -> None:
         self.reopened += 1
-        self.node.get_logger().warning("the policy was opened again")
+        self.node.get_logger().warning(log_line("the policy was opened again", event="reopened", times=self.reopened))
 
     def _may_move(self) -> bool:
         reasons = self.buffer.stale_inputs(self._now())
         failing = self.controller_error
         if failing and not self._failing:
-            self.node.get_logger().error(f"the robot holds: {failing}")
+            self.node.get_logger().error(log_line("the robot holds", event="controller_failed", reason=failing))
         self._failing = failing
         for name in reasons.keys() - self._stale:
-            self.node.get_logger().warning(f"stale input, the robot holds: {name}: {reasons[name]}")
+            line = log_line("the robot holds", event="stale_input", input=name, reason=reasons[name])
+            self.node.get_logger().warning(line)
         for name in self._stale - reasons.keys():
-            self.node.get_logger().info(f"input is back: {name}")
+            self.node.get_logger().info(log_line("the input is back", event="fresh_input", input=name))
         self._stale = set(reasons)
         return not reasons and not failing
 
@@ -235,7 +240,8 @@ class ConfiguredPolicy:
 
     def _set_instruction(self, message: String) -> None:
         if message.data != self.buffer.instruction:
-            self.node.get_logger().info(f"instruction: {message.data[:200]!r}", throttle_duration_sec=1.0)
+            line = log_line("new instruction", event="instruction", instruction=message.data[:200])
+            self.node.get_logger().info(line, throttle_duration_sec=1.0)
         self.buffer.put(INSTRUCTION, self._now(), message.data)
 
     def _publish_chunk(self, chunk: PolicyChunk, snapshot: Snapshot) -> None:

@@ -17,10 +17,12 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from pi0_ttnn_core.robot import RobotError
+from pi0_ttnn_ros.card_sensors import card_readings
 from pi0_ttnn_ros.configured_policy import LATCHED, ConfiguredPolicy
 from pi0_ttnn_ros.controller_base import ControllerError
 from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.input_check import InputCheckError
+from pi0_ttnn_ros.logs import log_line
 from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
 from pi0_ttnn_ros.parameters import LIVE, ParameterError
@@ -62,13 +64,15 @@ class PolicyNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             parameters = read_parameters(self)
-            self.get_logger().info(f"loading {parameters.checkpoint} on backend {parameters.backend}")
+            self.get_logger().info(
+                log_line("loading the policy", checkpoint=parameters.checkpoint, backend=parameters.backend)
+            )
             self._configured = ConfiguredPolicy(self, parameters, self._policy_command)
             # What is there now stays: going through it for garbage would stop every thread for 20 ms.
             gc.freeze()
         except Exception as error:
             self._setup_error = str(error) if isinstance(error, SETUP_ERRORS) else f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"cannot configure: {self._setup_error}")
+            self.get_logger().error(log_line("cannot configure", reason=self._setup_error))
             self._publish_status()
             return TransitionCallbackReturn.FAILURE
         self._setup_error = ""
@@ -83,7 +87,7 @@ class PolicyNode(LifecycleNode):
         try:
             return super()._LifecycleNodeMixin__on_change_state(request, response)  # type: ignore[misc]
         except RCLError as error:
-            self.get_logger().warning(f"transition refused while {self._state}: {error}")
+            self.get_logger().warning(log_line("transition refused", state=self._state, reason=error))
             response.success = False
             return response
 
@@ -115,6 +119,7 @@ class PolicyNode(LifecycleNode):
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
         self._act()
+        self.get_logger().info(log_line("state changed", state=state, activity=self._activity))
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
@@ -142,7 +147,7 @@ class PolicyNode(LifecycleNode):
 
     def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
         self._act()
-        self.get_logger().info(text)
+        self.get_logger().info(log_line(text, state=self._state, activity=self._activity))
         self._publish_status()
         response.success, response.message = True, text
         return response
@@ -199,7 +204,7 @@ class PolicyNode(LifecycleNode):
             message.skew = configured.buffer.skew()
             message.stale_inputs = sorted(name for name, reason in inputs.items() if reason)
         self._status_publisher.publish(message)
-        self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), inputs))
+        self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), inputs, card_readings()))
 
 
 def main(policy_command: Sequence[str] = COMMAND) -> None:

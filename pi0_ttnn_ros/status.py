@@ -37,8 +37,14 @@ class Statistics:
         return float(p50), float(p95), max(latencies)
 
 
-def diagnostics(status: PolicyStatus, node_name: str, inputs: dict[str, str]) -> DiagnosticArray:
-    """Return one entry for inference and one for each input (REP 107); `inputs` say why one cannot be used."""
+def diagnostics(
+    status: PolicyStatus, node_name: str, inputs: dict[str, str], card: dict[str, float]
+) -> DiagnosticArray:
+    """Return one entry for inference and one for each input (REP 107).
+
+    inputs: why each of them cannot be used, empty where it can
+    card: what its sensors say
+    """
     active = status.lifecycle_state == "active"
     level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {status.activity}"
     if status.last_error:
@@ -58,6 +64,7 @@ def diagnostics(status: PolicyStatus, node_name: str, inputs: dict[str, str]) ->
         "skew (s)": f"{status.skew:.4f}",
         "policy opened again": str(status.reopened),
     }
+    values |= {name: f"{value:.4g}" for name, value in card.items()}
     array = DiagnosticArray()
     array.header.stamp = status.header.stamp
     array.status = [_entry(f"{node_name}: inference", status.device, level, message, values)]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pi0_ttnn_core.robot import yaml_parameters
 from pi0_ttnn_ros.joint_limits import joint_limits
@@ -140,6 +141,16 @@ def test_the_core_knows_nothing_of_ros_and_the_node_nothing_of_ttnn():
     for package, forbidden in (("pi0_ttnn_core", {"rclpy", "pi0_ttnn_ros", "launch"}), ("pi0_ttnn_ros", {"ttnn"})):
         for file in (ROOT / package).rglob("*.py"):
             assert not forbidden & set(imports.findall(file.read_text())), file
+
+
+@pytest.mark.parametrize("layout", ["policy.rviz", "foxglove.json"])
+def test_the_saved_layouts_show_topics_that_there_are(layout):
+    text = (ROOT / "config" / layout).read_text()
+    yaml.safe_load(text)  # JSON is YAML
+    readme = (ROOT / "README.md").read_text()
+    topics = set(re.findall(r"/pi0_policy/(\w+)", text))
+    assert {"predicted_trajectory", "image_annotated"} <= topics
+    assert all(f"`~/{topic}`" in readme for topic in topics)
 
 
 def test_the_readme_lists_the_parameters_as_they_are():

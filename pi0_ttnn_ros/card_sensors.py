@@ -1,0 +1,32 @@
+"""What Tenstorrent's kernel driver tells of its cards through Linux's hwmon. Knows nothing of ROS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CARDS = Path("/sys/class/tenstorrent")
+# hwmon's kind of a sensor -> its unit, and how many of the files' units that is (kernel: hwmon/sysfs-interface).
+UNITS = {"temp": ("degC", 1000), "power": ("W", 1_000_000), "curr": ("A", 1000), "in": ("V", 1000)}
+
+
+def card_readings(cards: Path = CARDS) -> dict[str, float]:
+    """Return temperature, power, current and voltage of each card by names such as "card 0 asic1_temp (degC)".
+
+    Empty where there is no card, or where its driver or firmware reports nothing.
+    """
+    readings = {}
+    for card in sorted(cards.glob("tenstorrent*")):
+        number = card.name.removeprefix("tenstorrent").strip("!")
+        # The sensors belong to the PCI device or to the card, by the driver's version.
+        for monitor in sorted([*card.glob("device/hwmon/hwmon*"), *card.glob("hwmon/hwmon*")]):
+            for kind, (unit, scale) in UNITS.items():
+                for file in sorted(monitor.glob(f"{kind}[0-9]*_input")):
+                    name = file.name.removesuffix("_input")
+                    try:
+                        value = int(file.read_text()) / scale
+                        label = monitor / f"{name}_label"
+                        name = label.read_text().strip() if label.exists() else name
+                    except (OSError, ValueError):
+                        continue  # a card that is being reset cannot be read
+                    readings[f"card {number} {name} ({unit})"] = value
+    return readings
