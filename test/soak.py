@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--inference-rate", type=float, default=20.0, help="upper bound, Hz")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: ended by a signal"))
     rclpy.init()
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "tiny"
