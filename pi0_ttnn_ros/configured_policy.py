@@ -35,6 +35,7 @@ from pi0_ttnn_ros.message_decoding import (
     positions_from_message,
 )
 from pi0_ttnn_ros.msg import ActionChunk
+from pi0_ttnn_ros.node_clock import NodeClock
 from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
 from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
@@ -83,6 +84,8 @@ class ConfiguredPolicy:
         except (PolicyError, PolicyLost):
             self._close_controllers()
             raise
+        self._clock = NodeClock(node)
+        self._now = self._clock.now
         self.buffer = ObservationBuffer(
             parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, self._now()
         )
@@ -120,6 +123,7 @@ class ConfiguredPolicy:
         for subscription in self.subscriptions:
             self.node.destroy_subscription(subscription)
         self._close_controllers()
+        self._clock.close()
         self.node.destroy_publisher(self.chunk_publisher)
         if self.introspection is not None:
             self.introspection.close()
@@ -201,9 +205,6 @@ class ConfiguredPolicy:
             self.node.get_logger().info(log_line("the input is back", event="fresh_input", input=name))
         self._stale = set(reasons)
         return not reasons and not failing
-
-    def _now(self) -> int:
-        return self.node.get_clock().now().nanoseconds
 
     # Topics
 

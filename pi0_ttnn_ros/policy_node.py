@@ -153,7 +153,7 @@ class PolicyNode(LifecycleNode):
         return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        values = {parameter.name: parameter.value for parameter in parameters if parameter.name != "use_sim_time"}
+        values = {parameter.name: parameter.value for parameter in parameters}
         if self._configured is None or not values:
             return SetParametersResult(successful=True)
         fixed = sorted(values.keys() - LIVE)

@@ -425,6 +425,10 @@ def test_the_clock_jumps_back(context, tiny_checkpoint, tmp_path):
         # Where the robot was told to be goes on from one time to the other.
         there, here = points_of(old[-1])[1], points_of(new[0])[1]
         assert (here[0] > there.min(axis=0) - 0.1).all() and (here[0] < there.max(axis=0) + 0.1).all()
+        assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+        robot.wait_for_hold()
+        assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+        robot.wait_for_motion()
         # While the simulated time stands still the robot cannot be seen to rest, but it is told to come to rest.
         assert node.stop() == 0
         assert not points_of(robot.trajectories[-1])[2][-1].any()

@@ -1,0 +1,50 @@
+"""The clock of a node that goes on while the node is in a transition."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+class NodeClock:
+    """The time that a node has. Where it is simulated, /clock is heard by a node of its own, in a thread of its own.
+
+    The node itself hears nothing while one of its callbacks runs: a robot that is to come to rest before the callback
+    ends would never do so.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._clock = node.get_clock()
+        self._helper: Node | None = None
+        if node.get_parameter("use_sim_time").value:
+            self._helper = Node(
+                f"{node.get_name()}_clock",
+                context=node.context,
+                use_global_arguments=False,
+                parameter_overrides=[Parameter("use_sim_time", value=True)],
+            )
+            self._clock = self._helper.get_clock()
+            self._executor = SingleThreadedExecutor(context=node.context)
+            self._executor.add_node(self._helper)
+            self._thread = threading.Thread(target=self._spin, name="clock", daemon=True)
+            self._thread.start()
+
+    def now(self) -> int:
+        """Return nanoseconds."""
+        return self._clock.now().nanoseconds
+
+    def close(self) -> None:
+        if self._helper is not None:
+            self._executor.shutdown()
+            self._thread.join()
+            self._helper.destroy_node()
+            self._helper = None
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            return
