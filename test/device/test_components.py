@@ -16,17 +16,23 @@ pytestmark = needs_wormhole
 VISION = ["patch_embedding", "siglip_attention", "siglip_mlp", "siglip_block", "siglip_tower", "projector"]
 PREFIX = ["prefix_embedding", *(f"prefix_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
 EXPERT = ["suffix_embedding", *(f"expert_{part}" for part in ("rms_norm", "rope", "attention", "mlp", "block"))]
-GUIDANCE = ["expert_block_vjp", "expert_step_vjp", "guided_actions"]
-WHOLE = ["expert_step", "output_projection", "actions", *GUIDANCE]
+GRADIENTS = ["expert_block_vjp", "expert_step_vjp"]
+WHOLE = ["expert_step", "output_projection", "actions", *GRADIENTS, "guided_actions"]
 PI0 = [*VISION, *PREFIX, *EXPERT, *WHOLE]
 # What PI0.5 has different.
-PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions", *GUIDANCE]
+PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions", *GRADIENTS]
 # Blocks hold the attention and the MLP; a simulator computes some 170 MFLOP/s.
 FULL_WIDTH = [
     *("patch_embedding", "siglip_block", "projector", "prefix_embedding", "prefix_rms_norm", "prefix_rope"),
     *("prefix_block", "suffix_embedding", "expert_rms_norm", "expert_rope", "expert_block", "output_projection"),
 ]
-RUNS = {"tiny": PI0, "tiny_pi05": PI05, "pi0": FULL_WIDTH, "pi05": ["expert_adaptive_rms_norm"]}
+RUNS = {
+    "tiny": PI0,
+    "tiny_pi05": PI05,
+    "tiny_pi05, guided": ["guided_actions"],
+    "pi0": FULL_WIDTH,
+    "pi05": ["expert_adaptive_rms_norm"],
+}
 
 
 def validate(*options: str) -> subprocess.CompletedProcess[str]:
@@ -35,35 +41,36 @@ def validate(*options: str) -> subprocess.CompletedProcess[str]:
 
 
 @cache
-def validated(config: str) -> subprocess.CompletedProcess[str]:
-    """Compare all that is to be compared of one model, in one go."""
-    return validate("--config", config, *(option for name in RUNS[config] for option in ("--component", name)))
+def validated(run: str) -> subprocess.CompletedProcess[str]:
+    """Compare all that is to be compared in one run, whose name begins with that of the model."""
+    config, *_ = run.split(",")
+    return validate("--config", config, *(option for name in RUNS[run] for option in ("--component", name)))
 
 
-def report(config: str) -> dict:
-    run = validated(config)
-    assert run.stdout, run.stderr
-    return json.loads(run.stdout)
+def report(run: str) -> dict:
+    validation = validated(run)
+    assert validation.stdout, validation.stderr
+    return json.loads(validation.stdout)
 
 
 # A simulator takes minutes for these.
-SLOW = ("pi0", "pi05")
+SLOW = ("tiny_pi05, guided", "pi0", "pi05")
 
 
-def marked(config: str, *values: str):
-    return pytest.param(config, *values, marks=[pytest.mark.slow] if config in SLOW else [])
+def marked(run: str, *values: str):
+    return pytest.param(run, *values, marks=[pytest.mark.slow] if run in SLOW else [])
 
 
-@pytest.mark.parametrize(("config", "name"), [marked(config, name) for config in RUNS for name in RUNS[config]])
-def test_component_is_the_references(config, name):
-    (row,) = [row for row in report(config)["components"] if row["component"] == name]
+@pytest.mark.parametrize(("run", "name"), [marked(run, name) for run in RUNS for name in RUNS[run]])
+def test_component_is_the_references(run, name):
+    (row,) = [row for row in report(run)["components"] if row["component"] == name]
     assert row["passed"], row
 
 
-@pytest.mark.parametrize("config", [marked(config) for config in RUNS])
-def test_report_names_the_device_and_the_exit_code_is_the_verdict(config):
-    assert WORMHOLE.name in report(config)["device"]
-    assert validated(config).returncode == (0 if report(config)["passed"] else 1)
+@pytest.mark.parametrize("run", [marked(run) for run in RUNS])
+def test_report_names_the_device_and_the_exit_code_is_the_verdict(run):
+    assert WORMHOLE.name in report(run)["device"]
+    assert validated(run).returncode == (0 if report(run)["passed"] else 1)
 
 
 def test_unknown_component_is_refused_with_the_known_ones():
