@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
-from rclpy.subscription import Subscription
+from rclpy.subscription import Subscription, SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
@@ -50,6 +50,7 @@ INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyLost, SafetyError)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 # As the sensor-data profile, but only the newest counts: an image that waits in a queue is decoded for nothing.
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+INSTRUCTION_TOPIC = "~/instruction"
 LOG_INTERVAL = 5.0  # seconds between two logs of the same lasting trouble
 CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end
 
@@ -106,6 +107,8 @@ class ConfiguredPolicy:
             listener=self,
         )
         self.subscriptions = self._subscribe()
+        self._hears_latched = False
+        self.hear_latched()
         self.introspection = (
             Introspection(node, parameters.joint_names, parameters.marker_links) if parameters.introspection else None
         )
@@ -219,11 +222,25 @@ class ConfiguredPolicy:
             node.create_subscription(JointState, parameters.joint_state_topic, self._put_joint_states, NEWEST)
         )
         subscriptions.append(node.create_subscription(Empty, "~/heartbeat", self._on_heartbeat, 1))
-        # A transient-local subscription does not hear a volatile publisher, such as a plain `ros2 topic pub`, and a
-        # volatile one gets nothing from before its time: the instruction must not be lost either way.
-        for qos in (LATCHED, QoSProfile(depth=1)):
-            subscriptions.append(node.create_subscription(String, "~/instruction", self._set_instruction, qos))
+        subscriptions.append(node.create_subscription(String, INSTRUCTION_TOPIC, self._set_instruction, 1))
         return subscriptions
+
+    def hear_latched(self) -> None:
+        """Listen to what publishers of the instruction have kept, as soon as there is one that keeps it.
+
+        Not before: next to a publisher that keeps nothing, such as a plain `ros2 topic pub`, such a subscription makes
+        both sides warn of an incompatibility that is none, because the other subscription hears it.
+        """
+        publishers = self.node.get_publishers_info_by_topic(self.node.resolve_topic_name(INSTRUCTION_TOPIC))
+        keeping = any(about.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for about in publishers)
+        if keeping and not self._hears_latched:
+            silent = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+            self.subscriptions.append(
+                self.node.create_subscription(
+                    String, INSTRUCTION_TOPIC, self._set_instruction, LATCHED, event_callbacks=silent
+                )
+            )
+            self._hears_latched = True
 
     def _put_image(self, camera: str, message: bytes) -> None:
         self.buffer.put(camera, serialized_stamp(message), message)

@@ -58,7 +58,7 @@ class PolicyNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
-        self._status_timer = self.create_timer(1.0, self._publish_status)
+        self._status_timer = self.create_timer(1.0, self._on_timer)
         self._publish_status()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -177,6 +177,11 @@ class PolicyNode(LifecycleNode):
         if self._configured is None or not self._acting:
             return "idle"
         return "moving" if self._configured.loop.moving else "holding"
+
+    def _on_timer(self) -> None:
+        if self._configured is not None:
+            self._configured.hear_latched()
+        self._publish_status()
 
     def _publish_status(self) -> None:
         now = self.get_clock().now().nanoseconds

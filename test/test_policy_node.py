@@ -208,7 +208,7 @@ def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("durability", [DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE])
-def test_an_instruction_reaches_the_policy(robot, tiny_checkpoint, durability):
+def test_an_instruction_reaches_the_policy(robot, process, tiny_checkpoint, durability, capfd):
     bring_down(robot)
     publisher = robot.node.create_publisher(
         String, "pi0_policy/instruction", QoSProfile(depth=1, durability=durability)
@@ -222,6 +222,8 @@ def test_an_instruction_reaches_the_policy(robot, tiny_checkpoint, durability):
         publisher.publish(String(data="open the drawer"))
     robot.wait_for_chunks(1)
     assert robot.chunks[-1].instruction == "open the drawer"
+    # Who publishes without latching, as the robot does beside it, is not told of an incompatibility that is none.
+    assert "incompatible" not in process.log and (latched or "incompatible" not in capfd.readouterr().err)
     robot.node.destroy_publisher(publisher)
 
 
