@@ -156,7 +156,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _check(options: Options, parameters: Parameters, bags: list[Path]) -> None:
-    names = [bag.stem for bag in bags]
+    names = [bag.name for bag in bags]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ReplayError(f"several bags are called {doubled}: replay them one by one, each with its own --out")
@@ -174,9 +174,10 @@ def _reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagRepo
             with tqdm(desc=bag.name, total=1.0, bar_format=BAR, disable=None) as bar:
                 yield bag, replayer.report(bag, partial(_show, bar))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, context, _start_process, (options,)) as pool:
-        futures = {pool.submit(_report_in_process, bag): bag for bag in bags}
+    # For the processes, which do not have torch yet.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_report_in_process, bag, options): bag for bag in bags}
         for future in tqdm(as_completed(futures), total=len(bags), unit="bag", disable=None):
             yield futures[future], future.result()
 
@@ -185,17 +186,13 @@ def _show(bar: tqdm[Any], fraction: float) -> None:
     bar.update(fraction - bar.n)
 
 
-_of_process: _Replayer
+_of_process: _Replayer | None = None
 
 
-def _start_process(options: Options) -> None:
+def _report_in_process(bag: Path, options: Options) -> BagReport | str:
     global _of_process
-    # Before torch is imported.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
-    _of_process = _Replayer(options)
-
-
-def _report_in_process(bag: Path) -> BagReport | str:
+    if _of_process is None:
+        _of_process = _Replayer(options)
     return _of_process.report(bag, lambda fraction: None)
 
 
@@ -229,7 +226,7 @@ class _Replayer:
         robot = self._robot
         try:
             limits = bag_limits(bag, robot.topics, robot.parameters)
-            episode = replay_bag(bag, self._replay, self._out / bag.stem, progress)
+            episode = replay_bag(bag, self._replay, self._out / bag.name, progress)
             return robot.report(episode, limits, self._replay.policy.steps, partial(scenes, bag, self._replay))
         except BagError as error:
             return str(error)

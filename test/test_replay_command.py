@@ -85,13 +85,14 @@ def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
         (("nowhere",), "nowhere: does not exist"),
         (("BAG", "--robot", "toaster"), "toaster"),
         (("BAG", "--checkpoint", "nowhere"), "nowhere is no folder"),
+        (("BAG", "OTHER", "--jobs", "2", "--checkpoint", "nowhere"), "nowhere is no folder"),
         (("BAG", "--against", "recorded"), "has no chunks"),
         (("BAG", "--jobs", "2", "--backend", "ttnn"), "a card serves one process at a time"),
         (("BAG", "BAG/../one"), "several bags are called"),
     ],
 )
 def test_an_error_is_one_line_and_status_2(arguments, culprit, bags, tiny_checkpoint, lenient, tmp_path, capsys):
-    words = [word.replace("BAG", str(bags / "one")) for word in arguments]
+    words = [word.replace("BAG", str(bags / "one")).replace("OTHER", str(bags / "other")) for word in arguments]
     defaults = ["--robot", str(lenient), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     assert main([*defaults, *words]) == 2
     said = capsys.readouterr().err.strip()
