@@ -12,6 +12,7 @@ from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future
+from sensor_msgs.msg import JointState
 
 from pi0_ttnn_ros.chunk_executor import LEAD, Trajectory
 from pi0_ttnn_ros.controller_base import ControllerError, ControllerSetup, joint_trajectory
@@ -92,37 +93,52 @@ class GripperController:
     """A gripper_action_controller: it is told where the plan ends, as a goal that replaces the one before."""
 
     error = ""
+    action, controller_type = "GripperCommand", "gripper_command"
 
     def __init__(self, node: Node, setup: ControllerSetup) -> None:
-        action = _action("GripperCommand", "gripper_command", setup)
+        action = _action(self.action, self.controller_type, setup)
         if len(setup.joints) != 1:
-            raise ControllerError(f"{setup.topic}: a gripper_command controller has one joint, not {setup.joint_names}")
+            raise ControllerError(
+                f"{setup.topic}: a {self.controller_type} controller has one joint, not {setup.joint_names}"
+            )
         self._goal_type = action.Goal
-        self._max_effort = setup.max_effort
-        self._joint = setup.joints[0]
+        self._setup = setup
         self._client = ActionClient(node, action, setup.topic)
         self._last_position: float | None = None
         self._last_stamp = 0
 
     def publish(self, trajectory: Trajectory) -> None:
-        position = float(trajectory.positions[-1, self._joint])
+        position = float(trajectory.positions[-1, self._setup.joints[0]])
         early = 0 <= trajectory.stamp - self._last_stamp < GRIPPER_INTERVAL
         if position == self._last_position or (early and not trajectory.at_rest) or not self._client.server_is_ready():
             return
-        goal = self._goal_type()
-        goal.command.position, goal.command.max_effort = position, self._max_effort
-        self._client.send_goal_async(goal)
+        self._client.send_goal_async(self._goal(position))
         self._last_position, self._last_stamp = position, trajectory.stamp
 
     def close(self) -> None:
         self._client.destroy()
+
+    def _goal(self, position: float) -> Any:
+        goal = self._goal_type()
+        goal.command.position, goal.command.max_effort = position, self._setup.max_effort
+        return goal
+
+
+class ParallelGripperController(GripperController):
+    """A parallel_gripper_action_controller, which has taken the other one's place since Jazzy."""
+
+    action, controller_type = "ParallelGripperCommand", "parallel_gripper_command"
+
+    def _goal(self, position: float) -> Any:
+        command = JointState(name=self._setup.joint_names, position=[position], effort=[self._setup.max_effort])
+        return self._goal_type(command=command)
 
 
 def _action(name: str, controller_type: str, setup: ControllerSetup) -> Any:
     """Return an action of control_msgs, which not every robot has."""
     try:
         return getattr(importlib.import_module("control_msgs.action"), name)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ControllerError(
             f"{setup.topic}: controllers of type {controller_type} need the package control_msgs ({error}): "
             f"install ros-${{ROS_DISTRO}}-control-msgs"

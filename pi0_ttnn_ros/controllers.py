@@ -7,7 +7,7 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.action_controllers import FollowTrajectoryController, GripperController
+from pi0_ttnn_ros.action_controllers import FollowTrajectoryController, GripperController, ParallelGripperController
 from pi0_ttnn_ros.chunk_executor import Trajectory
 from pi0_ttnn_ros.controller_base import Controller, ControllerSetup, joint_trajectory
 
@@ -52,6 +52,7 @@ _CLASSES: dict[str, _Class] = {
     "follow_joint_trajectory": FollowTrajectoryController,
     "position": PositionController,
     "gripper_command": GripperController,
+    "parallel_gripper_command": ParallelGripperController,
 }
 
 

@@ -17,9 +17,9 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds
+from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds, trajectory_from_message
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from pi0_ttnn_ros.sim_robot import JOINT_STATE_RATE, trajectory_from_message
+from pi0_ttnn_ros.sim_robot import JOINT_STATE_RATE
 from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
 
 matplotlib.use("Agg")
@@ -125,7 +125,7 @@ class DemoRecorder(Node):
     def _on_trajectory(self, message: JointTrajectory) -> None:
         # By the time that it was made for: while a film is encoded messages wait.
         stamp = nanoseconds(message.header.stamp)
-        self._follower.replace(trajectory_from_message(message, stamp), stamp)
+        self._follower.replace(trajectory_from_message(message, JOINT_NAMES, stamp), stamp)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         if self._film is not None:

@@ -14,7 +14,13 @@ from pi0_ttnn_ros.chunk_executor import STRATEGIES
 from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.safety import POLICIES
 
-CONTROLLER_TYPES = ("joint_trajectory", "follow_joint_trajectory", "position", "gripper_command")
+CONTROLLER_TYPES = (
+    "joint_trajectory",
+    "follow_joint_trajectory",
+    "position",
+    "gripper_command",
+    "parallel_gripper_command",
+)
 
 
 class ParameterError(ValueError):
@@ -134,7 +140,8 @@ DECLARATIONS = (
         STRINGS,
         ["joint_trajectory"],
         "Type of each controller: joint_trajectory (JointTrajectory), follow_joint_trajectory (FollowJointTrajectory), "
-        "position (Float64MultiArray), gripper_command (GripperCommand).",
+        "position (Float64MultiArray), gripper_command (GripperCommand), "
+        "parallel_gripper_command (ParallelGripperCommand).",
     ),
     Declaration(
         "controller_of_joint",
@@ -148,7 +155,7 @@ DECLARATIONS = (
         True,
         "Trajectories say when they start; false: on arrival, for a controller whose clock differs.",
     ),
-    Declaration("gripper_max_effort", DOUBLE, 20.0, "Force of gripper_command controllers, N.", (0.0, 1000.0)),
+    Declaration("gripper_max_effort", DOUBLE, 20.0, "Force of gripper controllers with an action, N.", (0.0, 1000.0)),
     Declaration("position_min", DOUBLES, None, "Lower position limit of each joint, rad or m; empty: the URDF's."),
     Declaration("position_max", DOUBLES, None, "Upper position limit of each joint, rad or m; empty: the URDF's."),
     Declaration("max_velocity", DOUBLES, None, "Velocity limit of each joint, rad/s or m/s; empty: the URDF's."),

@@ -22,14 +22,9 @@ from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.aloha_simulation import AlohaCameras, AlohaSimulation
 from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.message_decoding import trajectory_from_message
 from pi0_ttnn_ros.run_node import run_node
-from pi0_ttnn_ros.trajectory_interpolation import (
-    JointTrajectory,
-    TrajectoryError,
-    TrajectoryFollower,
-    check_joint_names,
-)
+from pi0_ttnn_ros.trajectory_interpolation import TrajectoryError, TrajectoryFollower
 
 JOINT_STATE_RATE = 50.0  # Hz
 
@@ -98,7 +93,7 @@ class SimRobot(Node):
     def _follow(self, message: JointTrajectoryMessage) -> None:
         now = self._now()
         try:
-            trajectory = trajectory_from_message(message, now)
+            trajectory = trajectory_from_message(message, JOINT_NAMES, now)
             with self._lock:
                 self._follower.replace(trajectory, now)
         except TrajectoryError as error:
@@ -146,31 +141,6 @@ def _image_message(pixels: np.ndarray, stamp: int, frame_id: str) -> Image:
     message.header.frame_id = frame_id
     message.data.frombytes(pixels.data)
     return message
-
-
-def trajectory_from_message(message: JointTrajectoryMessage, now: int) -> JointTrajectory:
-    """Return the trajectory with its joints in the order of JOINT_NAMES; a zero stamp means now.
-
-    Raises:
-        TrajectoryError: names or sizes do not fit.
-    """
-    check_joint_names(message.joint_names, JOINT_NAMES)
-    order = [list(message.joint_names).index(name) for name in JOINT_NAMES]
-    points = message.points
-    for index, point in enumerate(points):
-        sizes = {len(point.positions), len(point.velocities) or len(JOINT_NAMES)}
-        if sizes != {len(JOINT_NAMES)} or bool(point.velocities) != bool(points[0].velocities):
-            raise TrajectoryError(
-                f"point {index} has {len(point.positions)} positions, {len(point.velocities)} velocities"
-            )
-    velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
-    times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
-    return JointTrajectory(
-        start=nanoseconds(message.header.stamp) or now,
-        times=np.array(times, np.int64),
-        positions=np.array([point.positions for point in points]).reshape(-1, len(JOINT_NAMES))[:, order],
-        velocities=None if velocities is None else velocities[:, order],
-    )
 
 
 def main() -> None:

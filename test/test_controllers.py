@@ -150,17 +150,26 @@ def test_a_goal_that_fails_is_an_error_for_a_while_and_the_next_plan_is_sent(lis
     server.close()
 
 
-def test_a_gripper_is_told_where_the_plan_ends(listener, node):
+@pytest.mark.parametrize("kind", ["GripperCommand", "ParallelGripperCommand"])
+def test_a_gripper_is_told_where_the_plan_ends(listener, kind):
     control_msgs = pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    action = getattr(control_msgs, kind)
     goals = []
 
     def execute(handle):
-        goals.append((handle.request.command.position, handle.request.command.max_effort))
+        command = handle.request.command
+        if kind == "GripperCommand":
+            goals.append((command.position, command.max_effort))
+        else:
+            goals.append((command.position[0], command.effort[0]))
+            assert command.name == ["finger"]
         handle.succeed()
-        return control_msgs.GripperCommand.Result()
+        return action.Result()
 
-    server = ActionServer(listener.node, control_msgs.GripperCommand, "gripper", execute)
-    _, gripper = controllers(node, ["joint_trajectory", "gripper_command"], ["arm", "gripper"], [0, 0, 1])
+    server = ActionServer(listener.node, action, "gripper", execute)
+    controller_type = {"GripperCommand": "gripper_command"}.get(kind, "parallel_gripper_command")
+    types = ["joint_trajectory", controller_type]
+    _, gripper = controllers(listener.node, types, ["arm", "gripper"], [0, 0, 1])
     rest = Trajectory(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
 
     def tell(trajectory, count):
@@ -174,7 +183,7 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, node):
     server.destroy()
 
 
-@pytest.mark.parametrize("kind", ["gripper_command", "follow_joint_trajectory"])
+@pytest.mark.parametrize("kind", ["gripper_command", "parallel_gripper_command", "follow_joint_trajectory"])
 def test_without_control_msgs_an_action_is_refused_with_the_remedy(node, monkeypatch, kind):
     monkeypatch.setitem(sys.modules, "control_msgs.action", None)
     with pytest.raises(ControllerError, match="install ros-"):

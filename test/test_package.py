@@ -79,7 +79,7 @@ def test_the_install_space_stands_alone(tmp_path):
     )
     node = Path(python(code, tmp_path, PYTHONPATH=path))
     assert prefix in node.parents and node.with_name("replay_page.html.jinja").exists()
-    for executable in ("policy_node", "sim_robot"):
+    for executable in ("policy_node", "sim_robot", "interbotix_bridge"):
         assert os.access(prefix / "lib/pi0_ttnn_ros" / executable, os.X_OK)
     share = prefix / "share/pi0_ttnn_ros"
     for file in (
@@ -101,7 +101,7 @@ def test_every_robot_set_up_is_right_in_itself(file):
     }
     assert replay_settings(file, parameters.joint_names).grippers
     for joint, index in zip(limits.joint_names, parameters.controller_of_joint, strict=True):
-        gripper = parameters.controller_types[index] == "gripper_command"
+        gripper = parameters.controller_types[index].endswith("gripper_command")
         assert not gripper or parameters.controller_of_joint.count(index) == 1, joint
 
 

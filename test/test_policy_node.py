@@ -207,7 +207,7 @@ def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
     np.testing.assert_allclose(robot.trajectories[0].points[0].positions, [*REST_POSE, *REST_POSE], atol=0.2)
 
 
-@pytest.mark.parametrize("durability", [DurabilityPolicy.TRANSIENT_LOCAL, DurabilityPolicy.VOLATILE])
+@pytest.mark.parametrize("durability", [DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL])
 def test_an_instruction_reaches_the_policy(robot, process, tiny_checkpoint, durability, capfd):
     bring_down(robot)
     publisher = robot.node.create_publisher(
