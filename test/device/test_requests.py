@@ -73,7 +73,11 @@ REFUSED = {"too many tokens", "other number of steps", "no room in L1", "prefix 
 ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
 
 
-@pytest.fixture(scope="module", params=[ODD, ODD_PI05], ids=["pi0", "pi05"])
+# A simulator takes minutes for a model.
+MODELS = [pytest.param(ODD, id="pi0"), pytest.param(ODD_PI05, id="pi05", marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Answered:
     config, folder = request.param, tmp_path_factory.mktemp("requests")
     checkpoint = folder / "checkpoint"
@@ -141,15 +145,6 @@ def guided(answered, tmp_path_factory) -> Guided:
     return Guided(prefix, unbound, bound, expected)
 
 
-# A simulator takes minutes for a model.
-with_guidance = pytest.mark.parametrize(
-    "answered",
-    [pytest.param(ODD, id="pi0"), pytest.param(ODD_PI05, id="pi05", marks=pytest.mark.slow)],
-    indirect=True,
-)
-
-
-@with_guidance
 def test_guided_actions_are_the_references(answered, guided):
     noise, free = answered.requests[BATCH].arrays["noise"], answered.device[BATCH]
     for row in range(len(noise)):
@@ -159,7 +154,6 @@ def test_guided_actions_are_the_references(answered, guided):
             assert np.corrcoef(*moved)[0, 1] >= GUIDED_PCC
 
 
-@with_guidance
 def test_frozen_actions_are_as_near_to_the_prefix_as_the_references(answered, guided):
     def distance(actions: np.ndarray) -> float:
         return np.abs(actions[:, :FROZEN, :VALUES] - guided.prefix.actions[:, :FROZEN]).mean()
@@ -168,7 +162,6 @@ def test_frozen_actions_are_as_near_to_the_prefix_as_the_references(answered, gu
     assert distance(guided.bound) < 0.25 * distance(answered.device[BATCH])
 
 
-@with_guidance
 def test_without_a_prefix_a_guided_backend_answers_as_any_other(answered, guided):
     # Each addition on the simulator rounds x to TF32, and there is one more.
     np.testing.assert_allclose(guided.unbound, answered.device[BATCH], rtol=2**-10, atol=1e-6)
