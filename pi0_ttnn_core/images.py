@@ -25,18 +25,19 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     from torch.nn import functional as F
 
     height, width = image.shape[:2]
-    if image.dtype == np.uint8:
-        # In numpy: torch would share this small pass among threads, and wait for them where the cores are busy.
-        image = np.divide(image, np.float32(255.0), dtype=np.float32)
+    # Bytes are scaled after they are resized: there are fewer pixels then.
+    scale = 2.0 / 255.0 if image.dtype == np.uint8 else 2.0
+    # In numpy: torch would share this small pass among threads, and wait for them where the cores are busy.
+    image = np.ascontiguousarray(image, np.float32)
     if (height, width) == (size, size):
-        return np.ascontiguousarray(image.transpose(2, 0, 1)) * np.float32(2.0) - np.float32(1.0)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)) * np.float32(scale) - np.float32(1.0)
     ratio = max(width / size, height / size)
     new_height, new_width = int(height / ratio), int(width / ratio)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     resized = F.interpolate(pixels, size=(new_height, new_width), mode="bilinear", align_corners=False)
     top, left = (size - new_height) // 2, (size - new_width) // 2
     square = torch.full((3, size, size), -1.0)
-    square[:, top : top + new_height, left : left + new_width] = resized[0].clamp(0.0, 1.0) * 2.0 - 1.0
+    square[:, top : top + new_height, left : left + new_width] = (resized[0] * scale - 1.0).clamp(-1.0, 1.0)
     return square.numpy()
 
 
