@@ -20,7 +20,7 @@ from launch.substitutions import PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 NODE = ["instruction", "action_chunk", "status"]
-ALOHA_CAMERAS = ["cam_high/image_raw", "cam_left_wrist/image_raw", "cam_right_wrist/image_raw"]
+ALOHA_CAMERAS = [f"cam_{name}/camera/color/image_rect_raw" for name in ("high", "left_wrist", "right_wrist")]
 SAMPLE_CAMERAS = [f"camera_{name}/image_raw/compressed" for name in ("top", "left_wrist", "right_wrist")]
 
 
@@ -88,7 +88,9 @@ def test_every_set_up_can_be_recorded(recorded_arguments, robot):
     given = node["ros__parameters"]
     types = given.get("controller_types", ["joint_trajectory"])
     controllers = given.get("controller_topics", ["joint_trajectory_controller/joint_trajectory"])
-    commands = [topic for topic, kind in zip(controllers, types, strict=True) if kind != "gripper_command"]
+    commands = [
+        topic for topic, kind in zip(controllers, types, strict=True) if kind in ("joint_trajectory", "position")
+    ]
     expected = [*given["camera_topics"], given.get("joint_state_topic", "joint_states"), *commands]
     topics = recorded_arguments(robot=robot)[5:]
     assert topics == [f"/{topic}" for topic in (*expected, *(f"pi0_policy/{name}" for name in NODE))]
