@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pi0_ttnn_core.arguments import positive
 from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError, load_backend
 from pi0_ttnn_core.bench_model import bench_model
 from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument(
         "--precision", choices=PRECISIONS, default="default", help="preset of dtypes and fidelities, ttnn"
     )
-    infer.add_argument("--steps", type=_positive, metavar="N", help="Euler steps; default: the checkpoint's")
+    infer.add_argument("--steps", type=positive, metavar="N", help="Euler steps; default: the checkpoint's")
     infer.set_defaults(run=_infer)
 
     look = commands.add_parser("inspect", help="say what a checkpoint is, what is done with it, and if a robot fits")
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--checkpoint", type=Path, metavar="DIR", help="take this one instead of a random one")
     model.add_argument("--cameras", type=int, choices=(1, 2, 3), default=1, help="the other slots are empty")
     model.add_argument("--dtype", choices=DTYPES, default="float32")
-    model.add_argument("--repeats", type=_positive, default=2, metavar="N")
+    model.add_argument("--repeats", type=positive, default=2, metavar="N")
     model.add_argument("--peer", choices=("lerobot",), default="", help="measure it too, with the same weights")
     model.set_defaults(run=_bench_model)
     return parser
@@ -125,13 +126,6 @@ def _add_module(commands: Any, name: str, module: str, summary: str, needs: str 
     """
     command = commands.add_parser(name, help=summary, add_help=False)
     command.set_defaults(run=_run_module, module=module, needs=needs)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _make_checkpoint(arguments: argparse.Namespace) -> int:

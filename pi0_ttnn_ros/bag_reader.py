@@ -22,6 +22,7 @@ import yaml
 from pi0_ttnn_ros.bag_storage import Channel, StorageError, StorageFile, merge_by_start
 from pi0_ttnn_ros.bag_types import BagTypes, TypeProblem
 from pi0_ttnn_ros.mcap_file import McapFile
+from pi0_ttnn_ros.serialized_messages import serialized_stamp
 from pi0_ttnn_ros.sqlite3_file import Sqlite3File
 
 if sys.version_info >= (3, 14):
@@ -106,7 +107,7 @@ class Bag:
         for time, topic, raw in merge_by_start([(file.start, file.messages(wanted)) for file in self._files]):
             try:
                 raw = _decompressed(raw)
-                stamp = _stamp(raw) if topic in with_header else None
+                stamp = serialized_stamp(raw) if topic in with_header else None
             except (zstd.ZstdError, struct.error) as error:
                 self._problem(
                     topic, f"a message is damaged and left out ({error}); copy the bag anew if there is a copy"
@@ -305,9 +306,3 @@ def _unpacked(file: Path, folder: Path, report: Callable[[str], None]) -> Path:
 
 def _decompressed(raw: memoryview) -> memoryview:
     return memoryview(zstd.decompress(raw)) if raw[:4] == ZSTD_MAGIC else raw
-
-
-def _stamp(raw: memoryview) -> int:
-    """Return the stamp that a message with a header begins with, nanoseconds."""
-    seconds, nanoseconds = struct.unpack_from("<iI" if raw[1] else ">iI", raw, 4)
-    return seconds * 10**9 + nanoseconds

@@ -84,30 +84,30 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
         feed = BagFeed(bag, replay.topics, replay.parameters)
         run = replay.run | {"bag": str(path.resolve()), "start": bag.start, "end": bag.end}
         joints = len(replay.parameters.joint_names)
-        predictions = Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against))
-        done = {tick.stamp for tick in predictions.ticks()}
-        duration = max(bag.end - bag.start, 1)
-        due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp not in done)
-        # While the policy infers, the next images are decoded.
-        for prepared in prefetched(partial(_prepare, joint_names=replay.parameters.joint_names), due, workers=1):
-            progress((prepared.at - bag.start) / duration)
-            try:
-                predictions.add(_predict(prepared, replay))
-            except (BagError, ConversionError, ObservationError) as error:
-                feed.unusable[str(error)] += 1
-        progress(1.0)
-        return Episode(
-            bag=path,
-            start=bag.start,
-            end=bag.end,
-            ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp),
-            recording=feed.recording(replay.comparison.truth),
-            truth=replay.comparison.truth,
-            unusable=dict(feed.unusable),
-            joint_states=feed.joint_states,
-            frames=feed.frames(),
-            problems=list(bag.problems),
-        )
+        with Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against)) as predictions:
+            done = {tick.stamp for tick in predictions.ticks()}
+            duration = max(bag.end - bag.start, 1)
+            due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp not in done)
+            # While the policy infers, the next images are decoded.
+            for prepared in prefetched(partial(_prepare, joint_names=replay.parameters.joint_names), due, workers=1):
+                progress((prepared.at - bag.start) / duration)
+                try:
+                    predictions.add(_predict(prepared, replay))
+                except (BagError, ConversionError, ObservationError) as error:
+                    feed.unusable[str(error)] += 1
+            progress(1.0)
+            return Episode(
+                bag=path,
+                start=bag.start,
+                end=bag.end,
+                ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp),
+                recording=feed.recording(replay.comparison.truth),
+                truth=replay.comparison.truth,
+                unusable=dict(feed.unusable),
+                joint_states=feed.joint_states,
+                frames=feed.frames(),
+                problems=list(bag.problems),
+            )
 
 
 def scenes(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, Scene]:

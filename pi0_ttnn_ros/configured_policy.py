@@ -22,7 +22,7 @@ from pi0_ttnn_core.policy import Observation
 from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.command_loop import CommandLoop
 from pi0_ttnn_ros.controllers import make_controllers
-from pi0_ttnn_ros.conversions import serialized_stamp, time_message
+from pi0_ttnn_ros.conversions import time_message
 from pi0_ttnn_ros.inference_worker import InferenceWorker
 from pi0_ttnn_ros.input_check import check_inputs, image_type
 from pi0_ttnn_ros.introspection import Introspection
@@ -42,6 +42,7 @@ from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
 from pi0_ttnn_ros.policy_server import PolicyOptions
 from pi0_ttnn_ros.robot_description import robot_description
 from pi0_ttnn_ros.safety import SafetyError
+from pi0_ttnn_ros.serialized_messages import serialized_stamp
 from pi0_ttnn_ros.status import Statistics
 
 # What has a text for the user; anything else that goes wrong in an inference is a fault of ours, logged with its type.

@@ -1,8 +1,7 @@
-"""numpy -> ROS messages, and what can be read of a message without decoding it."""
+"""numpy -> ROS messages."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,15 +11,6 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 def time_message(stamp: int) -> Time:
     return Time(sec=stamp // 10**9, nanosec=stamp % 10**9)
-
-
-def serialized_stamp(message: bytes) -> int:
-    """Return the stamp of a serialized message that begins with a `std_msgs/Header`, nanoseconds.
-
-    In CDR (OMG, DDS-XTypes 1.3, 7.6.3.1.2) four bytes come first; the lowest bit of the second tells the byte order.
-    """
-    seconds, nanosec = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
-    return seconds * 10**9 + nanosec
 
 
 def duration_message(nanosec: int) -> Duration:

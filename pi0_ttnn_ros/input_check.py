@@ -15,6 +15,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, positions_from_message
 from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, image_message_type
 
 
 class InputCheckError(ValueError):
@@ -36,7 +37,7 @@ class _Input:
 
 def image_type(topic: str) -> type[Image] | type[CompressedImage]:
     """Return the message type of an image topic, by image_transport's naming."""
-    return CompressedImage if topic.endswith("/compressed") else Image
+    return CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image
 
 
 def check_inputs(node: Node, parameters: Parameters) -> None:

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -27,13 +27,14 @@ from pi0_ttnn_ros.bag_feed import BagFeed
 from pi0_ttnn_ros.bag_reader import Bag, BagMessage, open_bag
 from pi0_ttnn_ros.configured_policy import LATCHED
 from pi0_ttnn_ros.conversions import time_message
+from pi0_ttnn_ros.input_check import image_type
 from pi0_ttnn_ros.message_decoding import nanoseconds
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Tick
 from pi0_ttnn_ros.replay_predictions import ReplayError
-from pi0_ttnn_ros.safety import Limits
-from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, Topics, image_message_type
+from pi0_ttnn_ros.safety import Limits, judged
+from pi0_ttnn_ros.topics import Topics
 
 CLOCK_PERIOD = 5_000_000  # nanoseconds of the bag between two messages on /clock
 REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active
@@ -169,10 +170,7 @@ class _Player(Node):
             time.sleep(CLOCK_PERIOD * 1e-9)
 
     def _make_publishers(self, topics: Topics) -> dict[str, Publisher]:
-        images: dict[str, type] = {
-            topic: CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image
-            for topic in topics.cameras.values()
-        }
+        images: dict[str, type] = {topic: image_type(topic) for topic in topics.cameras.values()}
         sensors = images | {topics.joint_states: JointState}
         publishers = {
             topic: self.create_publisher(kind, topic, qos_profile_sensor_data) for topic, kind in sensors.items()
@@ -249,13 +247,8 @@ def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set
     positions = np.array([point.positions for point in message.points])
     velocities = np.array([point.velocities for point in message.points])
     accelerations = np.diff(velocities, axis=0) / np.diff(times)[:, None]
-    checks = (
-        ("position", positions, limits.position_min, limits.position_max),
-        ("velocity", velocities, -limits.max_velocity, limits.max_velocity),
-        ("acceleration", accelerations, -limits.max_acceleration, limits.max_acceleration),
-    )
     found = set()
-    for what, values, low, high in checks:
+    for what, (values, low, high) in judged(positions, velocities, accelerations, limits).items():
         inside = (values >= low[joints] - TOLERANCE) & (values <= high[joints] + TOLERANCE)
         found |= {f"{what} of {joint_names[joints[column]]}" for column in np.flatnonzero(~inside.all(axis=0))}
     return found

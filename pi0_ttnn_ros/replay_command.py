@@ -16,8 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pi0_ttnn_core.arguments import positive
 from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError
-from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoint import Checkpoint, CheckpointError, open_checkpoint
 from pi0_ttnn_core.policy import Policy, load_policy
 from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
 from pi0_ttnn_core.robot import RobotError
@@ -105,18 +106,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--truth", choices=("joint_states", "commands"), default="joint_states", help="what the predictions should be"
     )
-    parser.add_argument("--every", type=_positive, default=1, metavar="K", help="infer at every K-th occasion only")
+    parser.add_argument("--every", type=positive, default=1, metavar="K", help="infer at every K-th occasion only")
     parser.add_argument("--namespace", default="", help="of the node and its topics")
-    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="bags at a time, each in a process")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in a process")
     parser.add_argument("--live", action="store_true", help="play the bag into the running node and judge its answers")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
-    return value
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -136,21 +130,25 @@ def _options(given: argparse.Namespace) -> Options:
 
 def _run(given: argparse.Namespace) -> int:
     options = _options(given)
-    parameters = parameters_from_yaml(options.robot, options.overrides)
-    thresholds = replay_settings(options.robot, parameters.joint_names).thresholds
+    robot = _Robot(options)
     bags = list(dict.fromkeys(bag for path in given.bags for bag in find_bags(path)))
-    _check(options, parameters, bags)
-    outcomes = dict(_live_reports(bags, options) if options.live else _reports(bags, options))
+    _check(options, robot.parameters, bags)
+    checkpoint = open_checkpoint(robot.parameters.checkpoint, robot.parameters.robot.normalization_key)
+    # Read whole for it, so once only.
+    digest = checkpoint.digest()
+    if options.live:
+        outcomes = dict(_live_reports(bags, robot, checkpoint, options.comparison.truth))
+    else:
+        outcomes = dict(_reports(bags, options, digest))
     reports = [outcome for bag in bags if isinstance(outcome := outcomes[bag], BagReport)]
     left_out = [outcome for bag in bags if isinstance(outcome := outcomes[bag], str)]
     for line in left_out:
         print(f"pi0-ttnn replay: {line}", file=sys.stderr)
     if not reports:
         return ERROR
-    digest = open_checkpoint(parameters.checkpoint).digest()
     command = shlex.join(["pi0-ttnn", "replay", *sys.argv[1:]])
-    made = reproduction(parameters, command, digest, options.comparison.against)
-    passed = write_report(reports, thresholds, made, options.out, left_out)
+    made = reproduction(robot.parameters, command, digest, options.comparison.against)
+    passed = write_report(reports, robot.settings.thresholds, made, options.out, left_out)
     print(f"{'passed' if passed else 'failed'}: {options.out / 'report.html'}")
     return PASSED if passed else FAILED
 
@@ -166,10 +164,10 @@ def _check(options: Options, parameters: Parameters, bags: list[Path]) -> None:
         raise ReplayError("--live judges what the node answers: without --against, --every and --jobs")
 
 
-def _reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagReport | str]]:
+def _reports(bags: list[Path], options: Options, digest: str) -> Iterator[tuple[Path, BagReport | str]]:
     """Yield the report of each bag, or why there is none."""
     if options.jobs == 1 or len(bags) == 1:
-        replayer = _Replayer(options)
+        replayer = _Replayer(options, digest)
         for bag in bags:
             with tqdm(desc=bag.name, total=1.0, bar_format=BAR, disable=None) as bar:
                 yield bag, replayer.report(bag, partial(_show, bar))
@@ -177,7 +175,7 @@ def _reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagRepo
     # For the processes, which do not have torch yet.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_report_in_process, bag, options): bag for bag in bags}
+        futures = {pool.submit(_report_in_process, bag, options, digest): bag for bag in bags}
         for future in tqdm(as_completed(futures), total=len(bags), unit="bag", disable=None):
             yield futures[future], future.result()
 
@@ -189,10 +187,10 @@ def _show(bar: tqdm[Any], fraction: float) -> None:
 _of_process: _Replayer | None = None
 
 
-def _report_in_process(bag: Path, options: Options) -> BagReport | str:
+def _report_in_process(bag: Path, options: Options, digest: str) -> BagReport | str:
     global _of_process
     if _of_process is None:
-        _of_process = _Replayer(options)
+        _of_process = _Replayer(options, digest)
     return _of_process.report(bag, lambda fraction: None)
 
 
@@ -213,11 +211,11 @@ class _Robot:
 class _Replayer:
     """Replays bags open loop: holds the policy, and the one that it is compared with."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, digest: str) -> None:
         self._robot = robot = _Robot(options)
         policy = _load(robot.parameters, robot.parameters.backend)
         reference = _load(robot.parameters, options.reference) if options.reference else None
-        run = _run_of(robot.parameters, options, policy)
+        run = _run_of(robot.parameters, options.comparison, policy, digest)
         self._replay = Replay(robot.parameters, robot.topics, options.comparison, policy, reference, run)
         self._out = options.out
 
@@ -232,18 +230,19 @@ class _Replayer:
             return str(error)
 
 
-def _live_reports(bags: list[Path], options: Options) -> Iterator[tuple[Path, BagReport | str]]:
+def _live_reports(
+    bags: list[Path], robot: _Robot, checkpoint: Checkpoint, truth: str
+) -> Iterator[tuple[Path, BagReport | str]]:
     """Yield the report of each bag, played into the running node, or why there is none."""
     try:
         from pi0_ttnn_ros.live_replay import play_bag
     except ImportError as error:
         raise ReplayError(f"--live needs ROS 2 ({error}): source it and this package") from error
-    robot = _Robot(options)
-    steps = policy_steps(open_checkpoint(robot.parameters.checkpoint), robot.parameters.robot)
+    steps = policy_steps(checkpoint, robot.parameters.robot)
     for bag in bags:
         try:
             limits = bag_limits(bag, robot.topics, robot.parameters)
-            episode = play_bag(bag, robot.parameters, robot.topics, limits, options.comparison.truth)
+            episode = play_bag(bag, robot.parameters, robot.topics, limits, truth)
             yield bag, robot.report(episode, limits, steps, lambda stamps: {})
         except BagError as error:
             yield bag, str(error)
@@ -261,16 +260,16 @@ def _load(parameters: Parameters, backend: str) -> Policy:
     )
 
 
-def _run_of(parameters: Parameters, options: Options, policy: Policy) -> dict[str, Any]:
+def _run_of(parameters: Parameters, comparison: Comparison, policy: Policy, digest: str) -> dict[str, Any]:
     """Return, as JSON, all that decides what is predicted, beside the bag."""
     decisive = ("backend", "dtype", "precision", "num_steps", "seed", "instruction", "cameras", "camera_topics")
     inputs = ("joint_names", "joint_state_topic", "inference_rate", "sync_tolerance", "input_timeouts")
     values = {name: getattr(parameters, name) for name in (*decisive, *inputs)}
     return values | {
-        "checkpoint": policy.checkpoint.digest(),
+        "checkpoint": digest,
         "transforms": [str(step) for step in policy.steps.transforms],
-        "every": options.comparison.every,
-        "against": options.comparison.against,
+        "every": comparison.every,
+        "against": comparison.against,
     }
 
 

@@ -49,7 +49,10 @@ class Predictions:
         records = np.memmap(self._file, self._record, "r")
         return [Tick(**{name: _plain(record[name]) for name in self._record.names or ()}) for record in records]
 
-    def close(self) -> None:
+    def __enter__(self) -> Predictions:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
     def _check_run(self, file: Path, run: dict[str, Any]) -> None:

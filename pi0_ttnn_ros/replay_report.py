@@ -21,6 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from pi0_ttnn_ros.machine import cpu_name
 from pi0_ttnn_ros.package_files import package_file
 from pi0_ttnn_ros.parameters import Parameters
 from pi0_ttnn_ros.replay_episode import Episode, Scene, Tick
@@ -209,7 +210,7 @@ def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, a
     return Reproduction(
         command=command,
         date=_utc(datetime.now(timezone.utc)),
-        machine=f"{platform.platform()}, {_processor()}, {os.cpu_count()} cores",
+        machine=f"{platform.platform()}, {cpu_name()}, {os.cpu_count()} cores",
         versions={"pi0_ttnn_ros": _own_version(), "python": platform.python_version()}
         | {package: _version(package) for package in PACKAGES},
         checkpoint=parameters.checkpoint,
@@ -368,12 +369,3 @@ def _own_version() -> str:
     # pip knows it; where colcon built it, the manifest does.
     manifest = package_file(".", "package.xml") if not _version("pi0_ttnn_ros") else None
     return ElementTree.parse(manifest).findtext("version", "") if manifest else _version("pi0_ttnn_ros")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -8,6 +8,9 @@ import numpy as np
 
 POLICIES = ("clamp", "reject")
 
+# Values, lower and upper limit, by what they are of.
+Judged = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+
 
 class SafetyError(ValueError):
     """Actions that must not be executed; the message names the joint, the value and the limit."""
@@ -38,7 +41,7 @@ def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None
     Raises:
         SafetyError: naming the first joint and action that does.
     """
-    for what, (values, low, high) in _judged(actions, time_step, limits).items():
+    for what, (values, low, high) in _of_actions(actions, time_step, limits).items():
         outside = (values < low) | (values > high)
         if outside.any():
             action, joint = np.argwhere(outside)[0]
@@ -53,8 +56,8 @@ def broken_limits(actions: np.ndarray, time_step: float, limits: Limits) -> dict
 
     Of each bool [..., joints]: those of which `check_actions` refuses one. What is NaN breaks none.
     """
-    judged = _judged(actions, time_step, limits)
-    return {what: ((values < low) | (values > high)).any(axis=-2) for what, (values, low, high) in judged.items()}
+    of_actions = _of_actions(actions, time_step, limits)
+    return {what: ((values < low) | (values > high)).any(axis=-2) for what, (values, low, high) in of_actions.items()}
 
 
 def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
@@ -79,14 +82,15 @@ def jump_excess(position: np.ndarray, measured: np.ndarray, limits: Limits, max_
     return np.abs(position - measured) - limits.max_velocity * max_jump_time
 
 
-def _judged(
-    actions: np.ndarray, time_step: float, limits: Limits
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Return what of actions [..., points, joints] has limits: values [..., points, joints], lower and upper limit."""
-    velocities = np.diff(actions, axis=-2) / time_step
-    accelerations = np.diff(velocities, axis=-2) / time_step
+def judged(positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndarray, limits: Limits) -> Judged:
+    """Return what of a motion has limits, by its name: values [..., points, joints], lower and upper limit [joints]."""
     return {
-        "position": (actions, limits.position_min, limits.position_max),
+        "position": (positions, limits.position_min, limits.position_max),
         "velocity": (velocities, -limits.max_velocity, limits.max_velocity),
         "acceleration": (accelerations, -limits.max_acceleration, limits.max_acceleration),
     }
+
+
+def _of_actions(actions: np.ndarray, time_step: float, limits: Limits) -> Judged:
+    velocities = np.diff(actions, axis=-2) / time_step
+    return judged(actions, velocities, np.diff(velocities, axis=-2) / time_step, limits)

@@ -16,14 +16,13 @@ from lifecycle_msgs.srv import ChangeState
 from pi0_ttnn_ros.msg import ActionChunk
 from rclpy.context import Context
 from rclpy.qos import qos_profile_sensor_data
-from rosbags.rosbag2 import StoragePlugin, Writer
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_core.random_checkpoint import CAMERAS
 from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag
-from pi0_ttnn_ros.bag_types import jazzy_types
+from pi0_ttnn_ros.bag_writer import BagWriter, qos
 from pi0_ttnn_ros.joint_limits import joint_limits
 from pi0_ttnn_ros.live_replay import play_bag
 from pi0_ttnn_ros.parameters import parameters_from_yaml
@@ -78,12 +77,9 @@ class Recorder(Listener):
         self._thread.join()
         self.close()
         self._context.try_shutdown()
-        with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            types, connections = jazzy_types(), {}
-            for number, (topic, kind, raw) in enumerate(self._recorded):
-                if topic not in connections:
-                    connections[topic] = writer.add_connection(topic, kind, typestore=types)
-                writer.write(connections[topic], START + number, raw)
+        with BagWriter(folder, {topic: (kind, qos(10)) for topic, kind, _ in self._recorded}) as bag:
+            for number, (topic, _, raw) in enumerate(self._recorded):
+                bag.write(topic, START + number, raw)
         return folder
 
 

@@ -8,34 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys.stores.ros2_jazzy import (
-    builtin_interfaces__msg__Duration as Duration,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    builtin_interfaces__msg__Time as Time,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    sensor_msgs__msg__Image as Image,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    sensor_msgs__msg__JointState as JointState,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    std_msgs__msg__Header as Header,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    std_msgs__msg__String as String,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    trajectory_msgs__msg__JointTrajectory as JointTrajectory,
-)
-from rosbags.typesys.stores.ros2_jazzy import (
-    trajectory_msgs__msg__JointTrajectoryPoint as Point,
-)
 
 from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.bag_types import jazzy_types
+from pi0_ttnn_ros.bag_writer import BagWriter, duration_message, header, joint_state, message, qos, serialized
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND
@@ -78,7 +53,7 @@ LENIENT = """
 
 @dataclass(frozen=True)
 class Message:
-    """time: of receipt; `content` is a message or its bytes."""
+    """One message; time: of receipt."""
 
     time: int
     topic: str
@@ -90,40 +65,51 @@ def motion(seconds: np.ndarray | float) -> np.ndarray:
     return np.array([*REST_POSE, *REST_POSE]) + 0.1 * np.sin(np.asarray(seconds)[..., None] + np.arange(14))
 
 
-def time_of(stamp: int) -> Time:
-    return Time(sec=stamp // SECOND, nanosec=stamp % SECOND)
-
-
-def image(stamp: int, camera: str, encoding: str = "rgb8") -> Image:
+def image(stamp: int, camera: str) -> Any:
     shade = (stamp // IMAGE_PERIOD + len(camera)) % 256
-    data = np.full(48 * 64 * 3, shade, np.uint8)
-    return Image(Header(time_of(stamp), camera), 48, 64, encoding, 0, 64 * 3, data)
+    return message(
+        "sensor_msgs/msg/Image",
+        header=header(stamp, camera),
+        height=48,
+        width=64,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=64 * 3,
+        data=np.full(48 * 64 * 3, shade, np.uint8),
+    )
+
+
+def command(stamp: int, positions: np.ndarray) -> Any:
+    nothing = np.zeros(0)
+    point = message(
+        "trajectory_msgs/msg/JointTrajectoryPoint",
+        positions=positions,
+        velocities=nothing,
+        accelerations=nothing,
+        effort=nothing,
+        time_from_start=duration_message(0),
+    )
+    return message("trajectory_msgs/msg/JointTrajectory", header=header(stamp), joint_names=JOINTS, points=[point])
 
 
 def messages(seconds: float) -> list[Message]:
     """Return an episode in order of receipt."""
-    nothing = np.zeros(0)
-    found = [Message(START, "/pi0_policy/instruction", String("wave"))]
+    found = [Message(START, "/pi0_policy/instruction", message("std_msgs/msg/String", data="wave"))]
     for offset in range(0, int(seconds * SECOND), JOINT_PERIOD):
-        stamp, header = START + offset, Header(time_of(START + offset), "")
-        joints = JointState(header, JOINTS, motion(offset * 1e-9), nothing, nothing)
+        stamp = START + offset
+        joints = joint_state(stamp, JOINTS, motion(offset * 1e-9), np.zeros(0))
         found.append(Message(stamp + DELAY, "/joint_states", joints))
-        point = Point(motion(offset * 1e-9 + LEAD), nothing, nothing, nothing, Duration(0, 0))
-        command = JointTrajectory(header, JOINTS, [point])
-        found.append(Message(stamp + DELAY, "/joint_trajectory_controller/joint_trajectory", command))
+        commanded = command(stamp, motion(offset * 1e-9 + LEAD))
+        found.append(Message(stamp + DELAY, "/joint_trajectory_controller/joint_trajectory", commanded))
     for offset in range(0, int(seconds * SECOND), IMAGE_PERIOD):
         stamp = START + offset
         found += [Message(stamp + 2 * DELAY, f"/{camera}/image", image(stamp, camera)) for camera in CAMERAS]
-    return sorted(found, key=lambda message: message.time)
+    return sorted(found, key=lambda entry: entry.time)
 
 
-def write_bag(folder: Path, contents: Sequence[Message], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
-    types = jazzy_types()
-    with Writer(folder, version=9, storage_plugin=storage) as writer:
-        connections: dict[str, Any] = {}
-        for message in contents:
-            kind = message.content.__msgtype__
-            if message.topic not in connections:
-                connections[message.topic] = writer.add_connection(message.topic, kind, typestore=types)
-            writer.write(connections[message.topic], message.time, types.serialize_cdr(message.content, kind))
+def write_bag(folder: Path, contents: Sequence[Message]) -> Path:
+    topics = {entry.topic: (entry.content.__msgtype__, qos(10)) for entry in contents}
+    with BagWriter(folder, topics) as bag:
+        for entry in contents:
+            bag.write(entry.topic, entry.time, serialized(entry.content))
     return folder

@@ -1,0 +1,14 @@
+"""What can be read of a serialized message without decoding it. Knows nothing of ROS."""
+
+from __future__ import annotations
+
+import struct
+
+
+def serialized_stamp(message: bytes | memoryview) -> int:
+    """Return the stamp of a serialized message that begins with a `std_msgs/Header`, nanoseconds.
+
+    In CDR (OMG, DDS-XTypes 1.3, 7.6.3.1.2) four bytes come first; the lowest bit of the second tells the byte order.
+    """
+    seconds, nanosec = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
+    return seconds * 10**9 + nanosec
