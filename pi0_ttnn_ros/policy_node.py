@@ -115,6 +115,8 @@ class PolicyNode(LifecycleNode):
             self._configured.close()
             self._configured = None
             self._acting = False
+            gc.unfreeze()  # it goes now, with the cycles in it
+            gc.collect()
 
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state

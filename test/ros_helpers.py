@@ -96,6 +96,12 @@ class Listener:
         self.node.destroy_node()
 
 
+def resident_memory(pid: int) -> float:
+    """Return the resident memory of a process, MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
 def without_ros_environment() -> dict[str, str]:
     """Return the environment as it is where no ROS was ever set up."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith(("AMENT", "ROS_", "_ROS"))}

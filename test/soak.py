@@ -25,19 +25,12 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_core.random_checkpoint import make_checkpoint
 from pi0_ttnn_ros.chunk_executor import AHEAD
 from played_robot import Robot, assert_no_old_chunks, assert_within_limits, good_parameters, is_hold, ros_arguments
-from ros_helpers import Process
+from ros_helpers import Process, resident_memory
 
 NAMESPACE = "/soak"
 RISE = 4.0  # MiB, by the straight line that fits best
-MEGABYTE = 2**20
 LONG_GAP = 0.04  # seconds, of commands at 50 Hz
 BATCH = 10.0  # seconds between two checks
-
-
-def memory(pid: int) -> float:
-    """Return the resident memory of a process, MiB."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
 
 
 def main() -> None:
@@ -117,7 +110,7 @@ def watch(robot: Robot, node: Process, seconds: float) -> Seen:
         # What is next goes on from the last ones.
         del robot.trajectories[:-1], robot.chunks[:-1], robot.statuses[:-1], robot.diagnostics[:]
         (policy,) = node.children()
-        seen.sizes.append((memory(node.process.pid), memory(policy)))
+        seen.sizes.append((resident_memory(node.process.pid), resident_memory(policy)))
     return seen
 
 

@@ -34,7 +34,7 @@ from played_robot import (
     points_of,
     ros_arguments,
 )
-from ros_helpers import Process
+from ros_helpers import Process, resident_memory
 
 NAMESPACE = "/test_faults"
 NODE = os.path.join(os.path.dirname(__file__), "faulty_policy_node.py")
@@ -508,6 +508,23 @@ def test_a_thousand_times_active_and_inactive(robot, tiny_checkpoint):
     robot.instruct("wave")
     robot.wait_for_chunks(2)
     assert not robot.status.last_error
+
+
+@pytest.mark.slow
+def test_twenty_times_configured_and_cleaned_up_in_flat_memory(context, tiny_checkpoint, tmp_path):
+    node = FaultyNode(tmp_path, NAMESPACE + "_again", *ros_arguments(good_parameters(tiny_checkpoint)))
+    robot = Robot(NAMESPACE + "_again")
+    try:
+        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        sizes = []
+        for _ in range(20):
+            assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
+            assert robot.change_state(Transition.TRANSITION_CLEANUP)
+            sizes.append(resident_memory(node.process.pid))
+        assert np.polyfit(range(15), sizes[5:], 1)[0] < 0.2, sizes
+    finally:
+        node.kill()
+        robot.close()
 
 
 def test_sigterm_in_the_middle_of_an_inference_ends_with_a_hold(context, tiny_checkpoint, tmp_path):
