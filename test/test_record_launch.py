@@ -1,6 +1,6 @@
 """record.launch.py, run by the real launch. rosbag2 is not among the wheels: a program that notes its arguments is run.
 
-What rosbag2 makes of the command line is therefore not tested here.
+What rosbag2 makes of the command line is seen in test_recording.py, where it is installed.
 """
 
 from __future__ import annotations

@@ -1,0 +1,145 @@
+"""A bag that the real `ros2 bag record` makes of the running node, by record.launch.py, and its replay."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rosbag2_py", reason="rosbag2 is not installed, it is not among the wheels")
+if shutil.which("ros2") is None:
+    pytest.skip("ros2 is not installed, it is not among the wheels", allow_module_level=True)
+
+from lifecycle_msgs.msg import Transition
+
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_ros.bag_fit import fit_of
+from pi0_ttnn_ros.bag_reader import open_bag
+from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag
+from pi0_ttnn_ros.parameters import parameters_from_yaml
+from pi0_ttnn_ros.topics import recorded_topics, topics_of
+from played_robot import Robot, good_parameters
+from ros_helpers import Process
+
+NAMESPACE = "/recorded"
+
+
+@pytest.fixture(scope="module")
+def robot_file(tmp_path_factory, tiny_checkpoint):
+    file = tmp_path_factory.mktemp("robot") / "robot.yaml"
+    file.write_text(yaml.safe_dump({"/**/pi0_policy": {"ros__parameters": good_parameters(tiny_checkpoint)}}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def parameters(robot_file):
+    return parameters_from_yaml(robot_file, {})
+
+
+@pytest.fixture(scope="module")
+def bag(robot_file, parameters, tmp_path_factory):
+    """The bag of a node that publishes a few chunks while it is recorded."""
+    folder = tmp_path_factory.mktemp("recording")
+    arguments = {"params_file": robot_file, "out": folder / "bag", "namespace": NAMESPACE}
+    words = [f"{name}:={value}" for name, value in arguments.items()]
+    rclpy.init()
+    robot = Robot(NAMESPACE)
+    node = Process("policy_node", folder / "node.log", "--params-file", str(robot_file), namespace=NAMESPACE)
+    log = folder / "record.log"
+    with log.open("wb") as output:
+        command = ["ros2", "launch", "pi0_ttnn_ros", "record.launch.py", *words]
+        recorder = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
+        for topic in recorded_topics(parameters, NAMESPACE):
+            robot.spin_until(
+                lambda topic=topic: "rosbag2_recorder" in subscribers(robot, topic), what=f"a recorder of {topic}"
+            )
+        assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+        robot.wait_for_motion()
+        robot.instruct("wave")
+        robot.wait_for_chunks(3)
+        recorder.send_signal(signal.SIGINT)
+        assert recorder.wait(30.0) == 0, log.read_text()
+    finally:
+        node.kill()
+        recorder.kill()
+        robot.close()
+        rclpy.shutdown()
+    return folder / "bag"
+
+
+STORED = {
+    "sqlite3": {"storage_id": "sqlite3"},
+    "sqlite3, split": {"storage_id": "sqlite3", "max_bagfile_size": 100_000},
+    "sqlite3, split and compressed": {
+        "storage_id": "sqlite3",
+        "max_bagfile_size": 100_000,
+        "compression_mode": "file",
+        "compression_format": "zstd",
+    },
+    "messages compressed": {
+        "storage_id": "mcap",
+        "compression_mode": "message",
+        "compression_format": "zstd",
+        "compression_queue_size": 0,  # by default rosbag2 drops messages when it cannot compress fast enough
+    },
+    "file compressed": {"storage_id": "mcap", "compression_mode": "file", "compression_format": "zstd"},
+}
+
+
+@pytest.fixture(scope="module")
+def converted(bag, tmp_path_factory):
+    """Folder of the bag as `ros2 bag convert` stores it, each kind under its name."""
+    folder = tmp_path_factory.mktemp("converted")
+    outputs = [{"uri": str(folder / name), "all_topics": True, **options} for name, options in STORED.items()]
+    file = folder / "outputs.yaml"
+    file.write_text(yaml.safe_dump({"output_bags": outputs}))
+    subprocess.run(["ros2", "bag", "convert", "-i", str(bag), "-o", str(file)], check=True, timeout=60.0)
+    return folder
+
+
+def subscribers(robot: Robot, topic: str) -> list[str]:
+    return [entry.node_name for entry in robot.node.get_subscriptions_info_by_topic(topic)]
+
+
+def test_it_has_each_topic_that_the_set_up_names_and_no_other(bag, parameters):
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert metadata["storage_identifier"] == "mcap"
+    counts = {
+        entry["topic_metadata"]["name"]: entry["message_count"] for entry in metadata["topics_with_message_count"]
+    }
+    assert counts.keys() == set(recorded_topics(parameters, NAMESPACE))
+    assert all(counts.values()), counts
+
+
+def test_it_fits_the_set_up(bag, parameters):
+    with open_bag(bag) as opened:
+        fit = fit_of(opened, parameters, NAMESPACE)
+    assert fit.fits, fit.findings
+
+
+def test_its_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
+    policy = load_policy(tiny_checkpoint, "torch", parameters.robot, num_steps=parameters.num_steps)
+    replay = Replay(parameters, topics_of(parameters, NAMESPACE), Comparison(against=RECORDED), policy, None, {})
+    episode = replay_bag(bag, replay, tmp_path, lambda fraction: None)
+    assert len(episode.ticks) >= 3
+    for tick in episode.ticks:
+        np.testing.assert_allclose(tick.actions, tick.reference, rtol=0, atol=1e-6)
+    assert not [problem for problem in episode.problems if "chunks left out" in problem]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_it_is_read_alike_however_it_is_stored(bag, converted, name):
+    def contents(folder):
+        with open_bag(folder) as opened:
+            return sorted((m.topic, m.time, bytes(m.raw)) for m in opened.messages(opened.topics)), opened.problems
+
+    stored, problems = contents(converted / name)
+    assert stored == contents(bag)[0] and not problems
