@@ -133,6 +133,8 @@ class ObservationBuffer:
         age = (now - self._newest[name][0]) * 1e-9
         if abs(age) > FOREIGN_CLOCK and name in self._sensors:
             return f"its stamp is {age:.0f} s off the node's clock: for a replayed bag or a simulator set use_sim_time"
-        if abs(age) > timeout:
+        if age < -timeout:
+            return f"its stamp is {-age:.2f} s in the future: the clock jumped back, or the sender's clock is ahead"
+        if age > timeout:
             return f"{age:.2f} s old, allowed are {timeout:g} s"
         return ""

@@ -41,6 +41,7 @@ def test_a_stamp_from_the_future_is_stale_too():
     buffer = filled()
     buffer.put("base", NOW + SECOND, "image")
     assert set(buffer.stale_inputs(NOW)) == {"base"}
+    assert "its stamp is 1.00 s in the future" in buffer.stale_inputs(NOW)["base"]
 
 
 def test_a_foreign_clock_is_told_from_a_delay():
