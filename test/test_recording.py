@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 
-import numpy as np
 import pytest
 import yaml
 
@@ -17,13 +16,12 @@ if shutil.which("ros2") is None:
 
 from lifecycle_msgs.msg import Transition
 
-from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_ros.bag_fit import fit_of
 from pi0_ttnn_ros.bag_reader import open_bag
-from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag
 from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.topics import recorded_topics, topics_of
+from pi0_ttnn_ros.topics import recorded_topics
 from played_robot import Robot, good_parameters
+from reproduced_chunks import assert_reproduced
 from ros_helpers import Process
 
 NAMESPACE = "/recorded"
@@ -126,13 +124,7 @@ def test_it_fits_the_set_up(bag, parameters):
 
 
 def test_its_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
-    policy = load_policy(tiny_checkpoint, "torch", parameters.robot, num_steps=parameters.num_steps)
-    replay = Replay(parameters, topics_of(parameters, NAMESPACE), Comparison(against=RECORDED), policy, None, {})
-    episode = replay_bag(bag, replay, tmp_path, lambda fraction: None)
-    assert len(episode.ticks) >= 3
-    for tick in episode.ticks:
-        np.testing.assert_allclose(tick.actions, tick.reference, rtol=0, atol=1e-6)
-    assert not [problem for problem in episode.problems if "chunks left out" in problem]
+    assert_reproduced(bag, parameters, NAMESPACE, tiny_checkpoint, tmp_path, at_least=3)
 
 
 @pytest.mark.parametrize("name", STORED)

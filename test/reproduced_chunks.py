@@ -1,0 +1,25 @@
+"""What must hold of a bag that the node was recorded in: replay gives its chunks again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag
+from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.topics import topics_of
+
+
+def assert_reproduced(
+    bag: Path, parameters: Parameters, namespace: str, checkpoint: Path, folder: Path, at_least: int
+) -> None:
+    """Replay the bag on the torch backend into `folder`; it has `at_least` so many chunks, none is left out."""
+    policy = load_policy(checkpoint, "torch", parameters.robot, num_steps=parameters.num_steps)
+    replay = Replay(parameters, topics_of(parameters, namespace), Comparison(against=RECORDED), policy, None, {})
+    episode = replay_bag(bag, replay, folder, lambda fraction: None)
+    assert len(episode.ticks) >= at_least
+    for tick in episode.ticks:
+        np.testing.assert_allclose(tick.actions, tick.reference, rtol=0, atol=1e-6)
+    assert not [problem for problem in episode.problems if "chunks left out" in problem]
