@@ -11,8 +11,8 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
-from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.topics import recorded_topics
+from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import recorded_topics
 
 ARGUMENTS = (
     DeclareLaunchArgument("robot", default_value="aloha", description="Robot set-up: config/ROBOT.yaml."),

@@ -2,42 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy as np
-
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.checkpoint import Checkpoint
-from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.backend import BACKENDS, DTYPES, PRECISIONS, Backend, BackendError
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.wormhole import select_wormhole
-
-BACKENDS = ("torch", "ttnn")
-DTYPES = ("float32", "bfloat16")
-PRECISIONS = ("accuracy", "default", "fast")
-
-
-class BackendError(RuntimeError):
-    """A backend that cannot run; the message says why and how to mend it."""
-
-
-class Backend(Protocol):
-    """Runs the model on one device."""
-
-    name: str
-    device: str
-    config: PI0Config
-
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
-        """Return normalised actions, float32 [batch, horizon, action_dim], in agreement with `prefix`.
-
-        Raises:
-            BackendError: there is a prefix, and the backend was loaded for none.
-        """
-        ...
-
-    def close(self) -> None:
-        """Free the weights and the device."""
 
 
 def load_backend(
@@ -78,7 +45,7 @@ def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_pref
     if isinstance(wormhole, str):
         raise BackendError(f"backend ttnn: {wormhole}")
     try:
-        from pi0_ttnn_core.tt.backend import TTNNBackend
+        from pi0_ttnn_core.tt.runtime.backend import TTNNBackend
     except ImportError as error:
         raise BackendError(
             f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"

@@ -92,3 +92,20 @@ def _check_shapes(inputs: ModelInputs, config: PI0Config) -> None:
         raise InputError(f"images has {cameras} cameras, expected 1 to {config.num_cameras}")
     if not inputs.image_masks.any(axis=1).all():
         raise InputError("image_masks: at least one camera must be present")
+
+
+PROMPT_TOKENS = 20
+
+
+def bench_inputs(config: PI0Config, cameras: int) -> ModelInputs:
+    """Return random inputs with `cameras` cameras, the other slots empty, and a prompt of twenty tokens."""
+    random = np.random.default_rng(0)
+    size = config.vision.image_size
+    return ModelInputs(
+        images=random.uniform(-1, 1, (1, config.num_cameras, 3, size, size)).astype(np.float32),
+        image_masks=np.arange(config.num_cameras)[None] < cameras,
+        tokens=random.integers(3, config.vocab_size, (1, config.num_tokens)).astype(np.int32),
+        token_mask=np.arange(config.num_tokens)[None] < PROMPT_TOKENS,
+        state=random.standard_normal((1, config.action_dim)).astype(np.float32),
+        noise=random.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32),
+    )

@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.backends import Backend, load_backend
-from pi0_ttnn_core.checkpoint import Checkpoint, open_checkpoint
+from pi0_ttnn_core.backend import Backend
+from pi0_ttnn_core.backend_factory import load_backend
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
-from pi0_ttnn_core.robot import Robot
-from pi0_ttnn_core.transforms import decode_actions, encode_actions, encode_state, pad_vector
-
-
-class ObservationError(ValueError):
-    """An observation that the policy refuses; the message names the part that is at fault."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """What the robot sees and is at one moment.
-
-    images: uint8 (or float32 in [0, 1]) [height, width, 3] RGB by the checkpoint's camera name; a missing camera is
-        left out
-    state: float32 [joints] in the robot's units
-    stamp: time of the observation on the robot's clock, nanoseconds
-    """
-
-    images: dict[str, np.ndarray]
-    state: np.ndarray
-    instruction: str
-    stamp: int
-
-
-@dataclass(frozen=True)
-class ActionChunk:
-    """What the robot should do from the observation's moment on.
-
-    actions: float32 [horizon, joints], in the robot's units
-    stamp: that of the observation, nanoseconds
-    inference_time: seconds that the backend took for the model
-    """
-
-    actions: np.ndarray
-    instruction: str
-    stamp: int
-    inference_time: float
+from pi0_ttnn_core.policy_io import ActionChunk, Observation, ObservationError
+from pi0_ttnn_core.processing.pipeline import PolicySteps, policy_steps
+from pi0_ttnn_core.processing.robot import Robot
+from pi0_ttnn_core.processing.transforms import decode_actions, encode_actions, encode_state, pad_vector
+from pi0_ttnn_core.rtc import ActionPrefix
 
 
 class Policy:

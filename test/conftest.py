@@ -21,7 +21,7 @@ settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random checkpoint of the tiny config. Read only: copy it to change it."""
-    from pi0_ttnn_core.random_checkpoint import make_checkpoint
+    from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     make_checkpoint("tiny", folder, seed=0)
@@ -35,6 +35,6 @@ def sample_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(package, reason=f"{package} is not installed")
     folder = tmp_path_factory.mktemp("bag") / "sample"
     # In a process of its own: the renderer and torch crash each other.
-    command = [sys.executable, "-m", "pi0_ttnn_ros.sample_bag", "--out", str(folder), "--seconds", "4"]
+    command = [sys.executable, "-m", "pi0_ttnn_ros.aloha.sample_bag", "--out", str(folder), "--seconds", "4"]
     subprocess.run(command, check=True)
     return folder

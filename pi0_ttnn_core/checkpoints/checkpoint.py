@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pi0_ttnn_core.checkpoint_files import (
+from pi0_ttnn_core.checkpoints.files import (
     WEIGHT_DTYPES,
     CheckpointError,
     StoredTensor,
@@ -19,11 +19,10 @@ from pi0_ttnn_core.checkpoint_files import (
     read_json,
     stored_tensors,
 )
-from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.lerobot_layout import TYPES, lerobot_settings
-from pi0_ttnn_core.openpi_layout import openpi_settings
-from pi0_ttnn_core.tensors import (
+from pi0_ttnn_core.checkpoints.lerobot_layout import TYPES, lerobot_settings
+from pi0_ttnn_core.checkpoints.openpi_layout import openpi_settings
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.tensor_names import (
     BUFFER,
     EMBEDDING,
     TIED_HEAD,
@@ -33,6 +32,7 @@ from pi0_ttnn_core.tensors import (
     our_name,
     peer_name,
 )
+from pi0_ttnn_core.configs import PI0Config
 
 if TYPE_CHECKING:
     from torch import Tensor

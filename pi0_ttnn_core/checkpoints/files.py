@@ -106,3 +106,6 @@ def _weight_files(folder: Path) -> list[str]:
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index_file}: weight_map must map tensor names to file names")
     return sorted(set(weight_map.values()))
+
+
+SENTENCEPIECE_FILE, JSON_FILE = "tokenizer.model", "tokenizer.json"

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.checkpoint_files import CheckpointError, StoredTensor, inside, read_json, read_vector, tensors_in
+from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, inside, read_json, read_vector, tensors_in
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
 from pi0_ttnn_core.configs import PI0, PI05, ConfigError, PI0Config, config_from_architecture
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.normalization import KINDS, Statistics
 
 TYPES = {"pi0": PI0, "pi05": PI05}
 IMAGE_FEATURE = "observation.images."

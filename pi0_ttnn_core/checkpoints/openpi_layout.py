@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.checkpoint_files import CheckpointError, StoredTensor, read_json
+from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, read_json
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
 from pi0_ttnn_core.configs import PI0, PI05, ConfigError, PI0Config, config_from_architecture
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.normalization import KINDS, Statistics
 
 # openpi models/model.py, IMAGE_KEYS
 CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")

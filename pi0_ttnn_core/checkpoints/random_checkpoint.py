@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from pi0_ttnn_core.checkpoints.files import JSON_FILE
+from pi0_ttnn_core.checkpoints.lerobot_layout import (
+    ACTION_FEATURE,
+    IMAGE_FEATURE,
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    STATE_FEATURE,
+)
+from pi0_ttnn_core.checkpoints.openpi_layout import CAMERAS
+from pi0_ttnn_core.checkpoints.tensor_names import EMBEDDING, UNUSED, expected_shapes, peer_name
 from pi0_ttnn_core.configs import CONFIGS, PI0, PI05, PI0Config, architecture_of
-from pi0_ttnn_core.lerobot_layout import ACTION_FEATURE, IMAGE_FEATURE, POSTPROCESSOR, PREPROCESSOR, STATE_FEATURE
-from pi0_ttnn_core.openpi_layout import CAMERAS
-from pi0_ttnn_core.tensors import EMBEDDING, UNUSED, expected_shapes, peer_name
-from pi0_ttnn_core.tokenizer import JSON_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor

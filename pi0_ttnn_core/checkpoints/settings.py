@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pi0_ttnn_core.checkpoints.statistics import Statistics
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.normalization import Statistics
 
 
 @dataclass(frozen=True)

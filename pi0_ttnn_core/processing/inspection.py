@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pi0_ttnn_core.checkpoint import open_checkpoint
-from pi0_ttnn_core.checkpoint_files import CheckpointError
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.policy_steps import sizes, transforms
-from pi0_ttnn_core.robot import Robot, misfits
-from pi0_ttnn_core.tokenizer import PromptTokenizer, TokenizerError, find_tokenizer
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.files import CheckpointError
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.processing.pipeline import sizes, transforms
+from pi0_ttnn_core.processing.robot import Robot, misfits
+from pi0_ttnn_core.processing.tokenizer import PromptTokenizer, TokenizerError, find_tokenizer
 
 
 def inspect(folder: Path, robot: Robot | None) -> tuple[str, bool]:

@@ -7,22 +7,15 @@ adds 1e-8 to a standard deviation and puts 1e-8 in the place of a zero range; op
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
+
 CONVENTIONS = ("lerobot", "openpi")
 OPENPI_EPS = 1e-6
-
-# The names of the two statistics that each kind is made of.
-KINDS = {
-    "mean_std": ("mean", "std"),
-    "quantiles": ("q01", "q99"),
-    "quantile10": ("q10", "q90"),
-    "min_max": ("min", "max"),
-}
 
 
 class Normalization(Protocol):
@@ -81,19 +74,6 @@ class Range:
 
     def __str__(self) -> str:
         return "range to [-1, 1]"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Of one feature: the kind (one of KINDS, or "identity") and its two vectors by name, of any length.
-
-    `missing` says in words why there are none, where the kind asks for them: the bare model runs without.
-    """
-
-    kind: str
-    values: Mapping[str, np.ndarray]
-    eps: float = 1e-8
-    missing: str = ""
 
 
 def make_normalization(statistics: Statistics, size: int, conventions: str) -> Normalization:

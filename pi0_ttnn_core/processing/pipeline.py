@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_core.checkpoint import Checkpoint
-from pi0_ttnn_core.checkpoint_files import CheckpointError
-from pi0_ttnn_core.images import RESIZES
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.normalization import make_normalization
-from pi0_ttnn_core.robot import Robot, RobotError, misfits
-from pi0_ttnn_core.tokenizer import PromptTokenizer, find_tokenizer
-from pi0_ttnn_core.transforms import Normalize, RelativeActions, Step
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
+from pi0_ttnn_core.checkpoints.files import CheckpointError
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.processing.images import RESIZES
+from pi0_ttnn_core.processing.normalization import make_normalization
+from pi0_ttnn_core.processing.robot import Robot, RobotError, misfits
+from pi0_ttnn_core.processing.tokenizer import PromptTokenizer, find_tokenizer
+from pi0_ttnn_core.processing.transforms import Normalize, RelativeActions, Step
 
 
 @dataclass(frozen=True)

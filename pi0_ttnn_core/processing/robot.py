@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pi0_ttnn_core import transforms
-from pi0_ttnn_core.layout import Settings
-from pi0_ttnn_core.normalization import CONVENTIONS
-from pi0_ttnn_core.transforms import Aloha, RelativeActions, Step
+from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.processing import transforms
+from pi0_ttnn_core.processing.normalization import CONVENTIONS
+from pi0_ttnn_core.processing.transforms import Aloha, RelativeActions, Step
 
 STEPS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_actions")
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from pi0_ttnn_core.checkpoints.files import JSON_FILE, SENTENCEPIECE_FILE
 from pi0_ttnn_core.configs import PI0Config
 
-SENTENCEPIECE_FILE, JSON_FILE = "tokenizer.model", "tokenizer.json"
 STATE_BINS = 256
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pi0_ttnn_core.normalization import Normalization
+from pi0_ttnn_core.processing.normalization import Normalization
 
 
 class Step(Protocol):

@@ -12,17 +12,17 @@ from typing import Any
 import torch
 import ttnn
 
-from pi0_ttnn_core.action_prefix import free_prefix
-from pi0_ttnn_core.bench_model import bench_inputs
+from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.graph import STAGE_MARK, Node
-from pi0_ttnn_core.tensors import expected_shapes
-from pi0_ttnn_core.tt.device import open_device
-from pi0_ttnn_core.tt.inputs import host_inputs
+from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.precision import PRESETS
+from pi0_ttnn_core.profiling.graph import STAGE_MARK, Node
+from pi0_ttnn_core.rtc import free_prefix
 from pi0_ttnn_core.tt.model import PI0ModelTTNN
-from pi0_ttnn_core.tt.precision import PRESETS
-from pi0_ttnn_core.tt.session import device_inputs
-from pi0_ttnn_core.tt.weights import WeightSource
+from pi0_ttnn_core.tt.runtime.device import open_device
+from pi0_ttnn_core.tt.runtime.inputs import host_inputs
+from pi0_ttnn_core.tt.runtime.session import device_inputs
+from pi0_ttnn_core.tt.weights.conversion import WeightSource
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 
-from pi0_ttnn_core.graph import STAGES, DeviceOp, Graph
-from pi0_ttnn_core.roofline import busy_cores, compute_time, dram_bytes, flops, roofline
+from pi0_ttnn_core.profiling.graph import STAGES, DeviceOp, Graph
+from pi0_ttnn_core.profiling.roofline import busy_cores, compute_time, dram_bytes, flops, roofline
 
 # Kinds of op that the page lists of each stage.
 LISTED = 15

@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import replace
 
-from pi0_ttnn_core.graph import DeviceOp, TensorInfo
+from pi0_ttnn_core.profiling.graph import DeviceOp, TensorInfo
 
 # FLOP/s of the whole board of 72 cores, by math fidelity. HiFi3 takes three passes over the operands, HiFi4 four.
 BOARD_CORES = 72

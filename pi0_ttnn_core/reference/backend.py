@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.checkpoint import Checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference.model import PI0ModelTorch
+from pi0_ttnn_core.rtc import ActionPrefix
 
 
 class TorchBackend:

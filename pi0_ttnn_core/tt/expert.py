@@ -12,10 +12,10 @@ from torch import Tensor as TorchTensor
 
 from pi0_ttnn_core.configs import GemmaConfig
 from pi0_ttnn_core.tt.common import KV, Rotary, Tensor, attend, kernel_config
-from pi0_ttnn_core.tt.expert_linear import Modulation
 from pi0_ttnn_core.tt.gemma import GemmaAdaptiveRMSNormTTNN, GemmaRMSNormTTNN
-from pi0_ttnn_core.tt.modulation import Modulations
-from pi0_ttnn_core.tt.weights import Weights, gate_up_weight, qkv_weight
+from pi0_ttnn_core.tt.kernels.expert_linear import Modulation
+from pi0_ttnn_core.tt.weights.conversion import Weights, gate_up_weight, qkv_weight
+from pi0_ttnn_core.tt.weights.modulation import Modulations
 
 Conditions = list[TorchTensor] | None
 

@@ -26,8 +26,8 @@ from pi0_ttnn_core.tt.common import (
     attend,
     kernel_config,
 )
-from pi0_ttnn_core.tt.modulation import Modulations
-from pi0_ttnn_core.tt.weights import Weights, pad_rows, qkv_weight
+from pi0_ttnn_core.tt.weights.conversion import Weights, pad_rows, qkv_weight
+from pi0_ttnn_core.tt.weights.modulation import Modulations
 
 
 class GemmaRMSNormTTNN:

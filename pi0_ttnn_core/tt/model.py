@@ -7,18 +7,17 @@ from dataclasses import dataclass
 import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.precision import Precision
 from pi0_ttnn_core.tt.common import KV, Rotary, Tensor, activation_memory
 from pi0_ttnn_core.tt.denoise import denoise
 from pi0_ttnn_core.tt.expert import GemmaExpertTTNN
 from pi0_ttnn_core.tt.gemma import GemmaPrefixTTNN
+from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
 from pi0_ttnn_core.tt.guidance import DevicePrefix, guide
-from pi0_ttnn_core.tt.inputs import prefix_length
-from pi0_ttnn_core.tt.precision import Precision
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
 from pi0_ttnn_core.tt.pullback import Pullback, Suffix, expert_pullback
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
-from pi0_ttnn_core.tt.suffix_weights import suffix_length
-from pi0_ttnn_core.tt.weights import Weights, WeightSource
+from pi0_ttnn_core.tt.weights.conversion import Weights, WeightSource
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import ttnn
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.tt.common import Tensor, activation_memory
 from pi0_ttnn_core.tt.siglip import SigLIPVisionTowerTTNN
-from pi0_ttnn_core.tt.weights import Weights
+from pi0_ttnn_core.tt.weights.conversion import Weights
 
 
 class PrefixEmbeddingTTNN:

@@ -10,7 +10,7 @@ import ttnn
 
 from pi0_ttnn_core.configs import VisionConfig
 from pi0_ttnn_core.tt.common import EXACT, GELU_TANH, Tensor, activation_memory, add_to, attend, kernel_config
-from pi0_ttnn_core.tt.weights import Weights, concatenated, pad_heads
+from pi0_ttnn_core.tt.weights.conversion import Weights, concatenated, pad_heads
 
 LAYER_NORM_EPS = 1e-6
 PROJECTIONS = ("q_proj", "k_proj", "v_proj")

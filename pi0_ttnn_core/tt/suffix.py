@@ -11,13 +11,13 @@ import ttnn
 
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.tt.common import SILU, Linear, Tensor
-from pi0_ttnn_core.tt.expert_linear import ExpertLinear
-from pi0_ttnn_core.tt.suffix_weights import (
+from pi0_ttnn_core.tt.kernels.expert_linear import ExpertLinear
+from pi0_ttnn_core.tt.weights.conversion import Weights
+from pi0_ttnn_core.tt.weights.suffix_weights import (
     SuffixWeightsTTNN,
     convert_suffix_weights_to_ttnn,
     create_sinusoidal_pos_embedding_ttnn,
 )
-from pi0_ttnn_core.tt.weights import Weights
 
 __all__ = ["SuffixEmbeddingTTNN", "convert_suffix_weights_to_ttnn", "create_sinusoidal_pos_embedding_ttnn"]
 

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import random_weight
+from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes
 from pi0_ttnn_core.configs import CONFIGS, PI0Config
-from pi0_ttnn_core.random_checkpoint import random_weight
-from pi0_ttnn_core.tensors import expected_shapes
+from pi0_ttnn_core.validation.comparison import Comparison, compare, threshold
 from pi0_ttnn_core.wormhole import select_wormhole
 
 if TYPE_CHECKING:
@@ -31,14 +32,6 @@ if TYPE_CHECKING:
 SEED = 0
 # A simulator computes some 170 MFLOP/s: a model of more weights is run there in parts.
 SIMULATED_WEIGHTS = 20_000_000
-
-# The lowest PCC that passes.
-THRESHOLDS = {"accuracy": 0.9995, "default": 0.999, "fast": 0.995}
-# Where errors add up, over ten steps or through all layers and back.
-LONG_COMPONENTS = ("actions", "guided_actions", "expert_step_vjp")
-LONG = {"accuracy": 0.9995, "default": 0.998, "fast": 0.98}
-EXACT = 0.9999
-EXACT_COMPONENTS = ("prefix_embedding", "prefix_rms_norm", "expert_rms_norm", "expert_adaptive_rms_norm")
 
 
 @dataclass(frozen=True)
@@ -49,47 +42,6 @@ class Validation:
     checkpoint: Path | None
     components: Sequence[str]
     precision: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A component's results, float32. `base` is what the component adds to: it alone would correlate."""
-
-    expected: Tensor
-    actual: Tensor
-    base: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One component's result.
-
-    shape: of what was compared
-    pcc: Pearson's correlation with the reference, of the result or of what it adds to its input, whichever is lower
-    max_error: largest absolute difference
-    skipped: why it was not run
-    error: why it has no result
-    """
-
-    component: str
-    threshold: float
-    shape: Sequence[int] = ()
-    pcc: float | None = None
-    max_error: float | None = None
-    skipped: str = ""
-    error: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.pcc is not None and self.pcc >= self.threshold
-
-    def __str__(self) -> str:
-        name = f"{self.component:26}"
-        if self.skipped or self.error:
-            return name + (f"skipped: {self.skipped}" if self.skipped else f"FAILED: {self.error}")
-        shape = "x".join(map(str, self.shape))
-        verdict = "pass" if self.passed else "FAILED"
-        return f"{name}{shape:14} {self.pcc:9.6f} {self.max_error:10.4f} {self.threshold:10.4f}  {verdict}"
 
 
 HEADER = f"{'component':26}{'compared':14} {'PCC':>9} {'max error':>10} {'threshold':>10}"
@@ -122,24 +74,11 @@ def validate(validation: Validation, as_json: bool) -> bool:
     return passed
 
 
-def threshold(component: str, precision: str) -> float:
-    """Return the lowest PCC with which a component passes."""
-    if component in EXACT_COMPONENTS and precision != "fast":
-        return EXACT
-    return (LONG if component in LONG_COMPONENTS else THRESHOLDS)[precision]
-
-
-def pcc(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Return Pearson's correlation coefficient; NaN where a value is not finite or all are the same."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.corrcoef(expected.ravel(), actual.ravel())[0, 1])
-
-
 def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
     """Yield the device's name, again for each process that was needed, and what a Comparison is made of."""
     wormhole = select_wormhole()
     if isinstance(wormhole, str):
-        raise BackendError(f"validate: {wormhole}")
+        raise BackendError(f"{wormhole}")
     done: list[str] = []
     while True:
         options = {
@@ -169,7 +108,7 @@ def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
             last_words = (log.read().decode(errors="replace").strip().splitlines() or ["no word"])[-1]
         ended = f"the device's process ended with status {status}: {last_words.strip()}"
         if running is None:
-            raise BackendError(f"validate: {ended}")
+            raise BackendError(f"{ended}")
         done.append(running)
         yield asdict(Comparison(running, threshold(running, validation.precision), error=ended))
 
@@ -177,7 +116,7 @@ def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
 def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
     """Run `main` in a new process, its output into `log`; yield what it reports, and its exit status at the end."""
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "pi0_ttnn_core.validation", json.dumps(options), str(writer)]
+    command = [sys.executable, "-m", "pi0_ttnn_core.validation.runner", json.dumps(options), str(writer)]
     process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[writer])
     os.close(writer)
     try:
@@ -213,16 +152,17 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
     import torch
     import ttnn
 
-    from pi0_ttnn_core.tt.device import open_device
-    from pi0_ttnn_core.tt.precision import PRESETS
-    from pi0_ttnn_core.validation_components import Bench, components, shortened
+    from pi0_ttnn_core.precision import PRESETS
+    from pi0_ttnn_core.tt.runtime.device import open_device
+    from pi0_ttnn_core.validation.components import components, shortened
+    from pi0_ttnn_core.validation.harness import Bench
 
     checkpoint = open_checkpoint(options["checkpoint"]) if options["checkpoint"] else None
     config = checkpoint.config if checkpoint else CONFIGS[options["config"]]
     every, named, precision = components(config), options["components"], options["precision"]
     unknown = [name for name in named if name not in every]
     if unknown:
-        raise BackendError(f"validate: unknown components {unknown}: choose from {list(every)}")
+        raise BackendError(f"unknown components {unknown}: choose from {list(every)}")
     weights = sum(int(np.prod(shape)) for shape in expected_shapes(config).values())
     in_parts: bool = options["simulated"] and weights > SIMULATED_WEIGHTS
     device = open_device(config, config.num_steps)
@@ -263,20 +203,6 @@ def weight_reader(config: PI0Config, stored: Callable[[str], Tensor] | None) -> 
     if stored is None:
         return lambda name: torch.from_numpy(random_weight(name, shapes[name], SEED))
     return lambda name: stored(name)[: shapes[name][0]]
-
-
-def compare(name: str, lowest: float, pair: Pair) -> Comparison:
-    """Return how well the device's result agrees with the reference's."""
-    expected, actual = pair.expected.double().numpy(), pair.actual.double().numpy()
-    if expected.shape != actual.shape or not np.isfinite(actual).all():
-        return Comparison(name, lowest, expected.shape, error=f"not finite, or of shape {actual.shape}")
-    lower = pcc(expected, actual)
-    if pair.base is not None:
-        base = pair.base.double().numpy()
-        lower = min(lower, pcc(expected - base, actual - base))
-    if not np.isfinite(lower):
-        return Comparison(name, lowest, expected.shape, error="the result is the same everywhere")
-    return Comparison(name, lowest, expected.shape, lower, float(np.abs(expected - actual).max()))
 
 
 if __name__ == "__main__":

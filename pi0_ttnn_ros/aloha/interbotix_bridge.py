@@ -16,17 +16,13 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.aloha_robot import ARM_JOINTS, JOINT_NAMES
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.message_decoding import (
-    ConversionError,
-    nanoseconds,
-    positions_from_message,
-    trajectory_from_message,
-)
-from pi0_ttnn_ros.priorities import Priority, go_first
-from pi0_ttnn_ros.run_node import run_node
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryError, TrajectoryFollower
+from pi0_ttnn_ros.aloha.joints import ARM_JOINTS, JOINT_NAMES
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryError, TrajectoryFollower, trajectory_from_message
+from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.rclpy_utils.messages import time_message
+from pi0_ttnn_ros.rclpy_utils.run_node import run_node
+from pi0_ttnn_ros.system.scheduling import Priority, go_first
 
 ARM = len(ARM_JOINTS)
 STALE = 500_000_000  # ns, of joint states from which no motion begins

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_BOX, START_POSE
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_BOX, START_POSE
 
 INSTRUCTION = "pick up the red cube"
 

@@ -17,10 +17,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.aloha_task import INSTRUCTION, commanded_positions
-from pi0_ttnn_ros.bag_reader import BagError
-from pi0_ttnn_ros.bag_writer import (
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha.pick_task import INSTRUCTION, commanded_positions
+from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory, TrajectoryFollower
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.bags.writer import (
     STORAGES,
     BagWriter,
     compressed_image,
@@ -31,7 +32,6 @@ from pi0_ttnn_ros.bag_writer import (
     qos,
     serialized,
 )
-from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFollower
 
 START = 1_750_000_000 * 10**9  # ns
 PERIOD = 20_000_000  # ns: joint states and commands at 50 Hz
@@ -78,7 +78,7 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
 def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
     """Yield time, topic and message of all that the robot and its operator publish."""
     # Imported here: the software renderer brings an LLVM, and a process that has it crashes when it loads torch's.
-    from pi0_ttnn_ros.aloha_simulation import AlohaCameras, AlohaSimulation
+    from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
 
     simulation = AlohaSimulation()
     cameras = AlohaCameras(simulation.model, WIDTH, HEIGHT)

@@ -19,12 +19,11 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
 
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.aloha_simulation import AlohaCameras, AlohaSimulation
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.message_decoding import trajectory_from_message
-from pi0_ttnn_ros.run_node import run_node
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryError, TrajectoryFollower
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryError, TrajectoryFollower, trajectory_from_message
+from pi0_ttnn_ros.rclpy_utils.messages import time_message
+from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 
 JOINT_STATE_RATE = 50.0  # Hz
 

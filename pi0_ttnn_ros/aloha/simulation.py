@@ -15,7 +15,7 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import mujoco
 import numpy as np
 
-from pi0_ttnn_ros.aloha_robot import START_BOX, START_POSE
+from pi0_ttnn_ros.aloha.joints import START_BOX, START_POSE
 
 # The finger's travel in m, closed and open (openpi policies/aloha_policy.py; gym_aloha constants.py).
 FINGER_CLOSED, FINGER_OPEN = 0.01844, 0.05800

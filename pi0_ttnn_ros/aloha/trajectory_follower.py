@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from pi0_ttnn_ros.observation.stamps import nanoseconds
 
 
 class TrajectoryError(ValueError):
@@ -107,3 +110,28 @@ def _hermite(
     position = position + duration * ((u3 - 2 * u2 + u) * v0 + (u3 - u2) * v1)
     velocity = (6 * u2 - 6 * u) * (p0 - p1) / duration + (3 * u2 - 4 * u + 1) * v0 + (3 * u2 - 2 * u) * v1
     return position, velocity
+
+
+def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) -> JointTrajectory:
+    """Return a `trajectory_msgs/JointTrajectory` with its joints in the order of `joint_names`; a zero stamp means now.
+
+    Raises:
+        TrajectoryError: names or sizes do not fit.
+    """
+    check_joint_names(message.joint_names, joint_names)
+    order = [list(message.joint_names).index(name) for name in joint_names]
+    points = message.points
+    for index, point in enumerate(points):
+        sizes = {len(point.positions), len(point.velocities) or len(joint_names)}
+        if sizes != {len(joint_names)} or bool(point.velocities) != bool(points[0].velocities):
+            raise TrajectoryError(
+                f"point {index} has {len(point.positions)} positions, {len(point.velocities)} velocities"
+            )
+    velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
+    times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
+    return JointTrajectory(
+        start=nanoseconds(message.header.stamp) or now,
+        times=np.array(times, np.int64),
+        positions=np.array([point.positions for point in points]).reshape(-1, len(joint_names))[:, order],
+        velocities=None if velocities is None else velocities[:, order],
+    )

@@ -7,7 +7,6 @@ to the last whole message. A chunk that does not decompress is left out. Format:
 from __future__ import annotations
 
 import struct
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,12 +16,8 @@ from pathlib import Path
 
 import lz4.frame
 
-from pi0_ttnn_ros.bag_storage import Channel, StorageError, StoredMessage, merge_by_start
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from pi0_ttnn_ros.bags import zstd
+from pi0_ttnn_ros.bags.storage import Channel, StorageError, StoredMessage, merge_by_start
 
 MAGIC = b"\x89MCAP0\r\n"
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 11, 15

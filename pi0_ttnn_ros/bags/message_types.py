@@ -9,8 +9,8 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, TypesysError, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from pi0_ttnn_ros.bag_storage import Channel
-from pi0_ttnn_ros.package_files import package_file
+from pi0_ttnn_ros.bags.storage import Channel
+from pi0_ttnn_ros.system.package_files import package_file
 
 OWN_TYPES = ("ActionChunk", "PolicyStatus")
 _IDL_SEPARATOR = "=" * 80 + "\n"

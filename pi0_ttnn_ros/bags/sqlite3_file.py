@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from pi0_ttnn_ros.bag_storage import Channel, StorageError, StoredMessage
+from pi0_ttnn_ros.bags.storage import Channel, StorageError, StoredMessage
 
 _TOPICS = (
     "SELECT id, name, type, serialization_format FROM topics "

@@ -68,3 +68,7 @@ def merge_by_start(sources: Sequence[tuple[int, Iterable[StoredMessage]]]) -> It
         _, earlier, message, messages = heapq.heappop(running)
         yield message
         advance(earlier, messages)
+
+
+class BagError(ValueError):
+    """A bag, or a message in it, that cannot be used; the message names bag, topic and remedy in one line."""

@@ -19,8 +19,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
-from pi0_ttnn_ros.bag_reader import BagError
-from pi0_ttnn_ros.bag_types import jazzy_types
+from pi0_ttnn_ros.bags.message_types import jazzy_types
+from pi0_ttnn_ros.bags.storage import BagError
 
 STORAGES = ("mcap", "sqlite3")
 _TYPES = jazzy_types()

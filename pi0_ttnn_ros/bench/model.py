@@ -20,14 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.model_inputs import bench_inputs
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PEER_PYTHON = ROOT / ".venv-peer" / "bin" / "python"
-PEER_SCRIPT = ROOT / "scripts" / "bench_lerobot.py"
-PROMPT_TOKENS = 20
+PEER_SCRIPT = ROOT / "scripts" / "peers" / "bench_lerobot.py"
 
 
 @dataclass(frozen=True)
@@ -46,34 +44,20 @@ class Result:
         )
 
 
-def bench_inputs(config: PI0Config, cameras: int) -> ModelInputs:
-    """Return random inputs with `cameras` cameras, the other slots empty, and a prompt of twenty tokens."""
-    random = np.random.default_rng(0)
-    size = config.vision.image_size
-    return ModelInputs(
-        images=random.uniform(-1, 1, (1, config.num_cameras, 3, size, size)).astype(np.float32),
-        image_masks=np.arange(config.num_cameras)[None] < cameras,
-        tokens=random.integers(3, config.vocab_size, (1, config.num_tokens)).astype(np.int32),
-        token_mask=np.arange(config.num_tokens)[None] < PROMPT_TOKENS,
-        state=random.standard_normal((1, config.action_dim)).astype(np.float32),
-        noise=random.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32),
-    )
-
-
-def bench_model(checkpoint: Path, cameras: int, dtype: str, repeats: int, peer: str) -> None:
+def bench(checkpoint: Path, cameras: int, dtype: str, repeats: int, lerobot: bool) -> None:
     """Measure, and print a line for each side, their ratio and how far their actions differ.
 
     Raises:
-        BackendError: the peer is not installed.
+        BackendError: LeRobot is not installed.
     """
     options = json.dumps({"checkpoint": str(checkpoint), "cameras": cameras, "dtype": dtype, "repeats": repeats})
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores; {cameras} of 3 cameras, {dtype}", flush=True)
-    ours = _run([sys.executable, "-m", "pi0_ttnn_core.bench_model", options])
+    ours = _run([sys.executable, "-m", "pi0_ttnn_ros.bench.model", options])
     print(ours, flush=True)
-    if not peer:
+    if not lerobot:
         return
     if not PEER_PYTHON.exists():
-        raise BackendError(f"{PEER_PYTHON} is missing: scripts/make_peer_fixtures installs LeRobot there")
+        raise BackendError(f"{PEER_PYTHON} is missing: scripts/peers/make_peer_fixtures installs LeRobot there")
     theirs = _run([str(PEER_PYTHON), str(PEER_SCRIPT), options])
     print(theirs)
     difference = np.abs(ours.actions - theirs.actions).max()
@@ -111,7 +95,7 @@ def _run(command: list[str]) -> Result:
 
 def main() -> None:
     """Measure our side: options as JSON, then the file to write. Prints what loading took."""
-    from pi0_ttnn_core.checkpoint import open_checkpoint
+    from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
     from pi0_ttnn_core.reference.backend import TorchBackend
 
     options = json.loads(sys.argv[1])

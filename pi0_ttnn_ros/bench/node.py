@@ -10,7 +10,6 @@ Of the commands it takes the gaps between their arrivals, as the middleware stam
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import subprocess
@@ -33,18 +32,17 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.backends import Backend
+from pi0_ttnn_core.backend import Backend
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
 from pi0_ttnn_core.policy import Policy
-from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
-from pi0_ttnn_ros import policy_node
-from pi0_ttnn_ros.chunk_executor import STRATEGIES
-from pi0_ttnn_ros.machine import cpu_name
-from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.inference.policy_process import PolicyOptions
+from pi0_ttnn_ros.inference.policy_server import load_and_warm_up, serve
 from pi0_ttnn_ros.msg import ActionChunk
-from pi0_ttnn_ros.policy_process import PolicyOptions
-from pi0_ttnn_ros.policy_server import load_and_warm_up, serve
-from pi0_ttnn_ros.priorities import go_first
-from pi0_ttnn_ros.run_node import run_node
+from pi0_ttnn_ros.node import policy_node
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.rclpy_utils.run_node import run_node
+from pi0_ttnn_ros.system.machine import cpu_name
+from pi0_ttnn_ros.system.scheduling import go_first
 
 NAMESPACE = "/pi0_bench"
 WIDTH, HEIGHT = 640, 480
@@ -53,7 +51,7 @@ JOINTS = [f"joint_{number}" for number in range(2 * len(REST_POSE))]
 TIMEOUT = 60.0  # seconds for the node to start
 CONTROLLER_MANAGER = 50  # the real-time priority of ros2_control's, which hears the commands on a robot
 LONG_GAP = 0.04  # seconds between two commands of a controller that runs at 50 Hz
-THIS = (sys.executable, "-m", "pi0_ttnn_ros.bench_node")
+THIS = (sys.executable, "-m", "pi0_ttnn_ros.bench.node")
 
 
 class Publishers(Node):
@@ -138,7 +136,7 @@ def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list
         "strategy": strategy,
     }
     options = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    program = [*THIS, "--node", "--inference-time", str(inference_time)]
+    program = [*THIS, "node", str(inference_time)]
     return [*program, "--ros-args", "-r", f"__ns:={NAMESPACE}", *options]
 
 
@@ -189,28 +187,6 @@ def measure(seconds: float) -> Stopwatch:
     return stopwatch
 
 
-def main() -> None:
-    """Be the bench, or one of its parts in a process of its own."""
-    parser = argparse.ArgumentParser(prog="pi0-ttnn bench node", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long to measure (default 20)")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="asynchronous", help="how chunks follow each other")
-    parser.add_argument("--inference-time", type=float, default=0.0, help="seconds that an inference takes at least")
-    for part in ("--publish", "--node"):
-        parser.add_argument(part, action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
-    arguments, for_ros = parser.parse_known_args()
-    if for_ros and not arguments.node:
-        parser.error(f"unknown: {' '.join(for_ros)}")
-    if arguments.publish:
-        run_node(Publishers, lambda publishers: None)
-    elif arguments.node:
-        policy_node.main((*THIS, "--inference-time", str(arguments.inference_time), "--serve"))
-    elif arguments.serve:
-        serve(Connection(arguments.serve), partial(slow_policy, seconds=arguments.inference_time))
-    else:
-        bench(arguments.seconds, arguments.strategy, arguments.inference_time)
-
-
 def bench(seconds: float, strategy: str, inference_time: float) -> None:
     """Measure for `seconds` and print one line per figure."""
     with tempfile.TemporaryDirectory() as folder:
@@ -219,7 +195,7 @@ def bench(seconds: float, strategy: str, inference_time: float) -> None:
         # One thread for the tiny model: on the card, the model takes no core from the node and the robot either.
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         processes = [
-            subprocess.Popen([*THIS, "--publish"]),
+            subprocess.Popen([*THIS, "publish"]),
             subprocess.Popen(node_command(checkpoint, strategy, inference_time), env=one_thread),
         ]
         try:
@@ -242,6 +218,17 @@ def bench(seconds: float, strategy: str, inference_time: float) -> None:
             f"max {gaps.max() * 1e3:.1f} ms, "
             f"{np.count_nonzero(gaps > LONG_GAP)} of {len(gaps)} above {LONG_GAP * 1e3:g} ms"
         )
+
+
+def main() -> None:
+    """Run one part of the bench in a process of its own: PART [INFERENCE_TIME [...]]."""
+    part, *options = sys.argv[1:]
+    if part == "publish":
+        run_node(Publishers, lambda publishers: None)
+    elif part == "node":
+        policy_node.main((*THIS, "serve", options[0]))
+    elif part == "serve":
+        serve(Connection(int(options[1])), partial(slow_policy, seconds=float(options[0])))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ deserialise and decode everything, without making the model's inputs of it.
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import tempfile
@@ -22,20 +21,20 @@ import numpy as np
 import torch
 from rosbags.highlevel import AnyReader
 
+from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE, make_checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.policy import Policy, load_policy
-from pi0_ttnn_core.random_checkpoint import REST_POSE, make_checkpoint
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES
-from pi0_ttnn_ros.bag_feed import BagFeed
-from pi0_ttnn_ros.bag_reader import open_bag
-from pi0_ttnn_ros.bag_writer import BagWriter, compressed_image, joint_state, message, qos, serialized
-from pi0_ttnn_ros.machine import cpu_name
-from pi0_ttnn_ros.message_decoding import observation_from_snapshot
-from pi0_ttnn_ros.observation_buffer import Snapshot
-from pi0_ttnn_ros.parameters import Parameters, parameters_from_yaml
-from pi0_ttnn_ros.prefetch import prefetched
-from pi0_ttnn_ros.robot_files import robot_file
-from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, JOINT_STATE, STRING, topics_of
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.bags.writer import BagWriter, compressed_image, joint_state, message, qos, serialized
+from pi0_ttnn_ros.observation.buffer import Snapshot
+from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
+from pi0_ttnn_ros.parameters.parameters import Parameters, parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, JOINT_STATE, STRING, topics_of
+from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.prefetch import prefetched
+from pi0_ttnn_ros.system.machine import cpu_name
+from pi0_ttnn_ros.system.package_files import robot_file
 
 WIDTH, HEIGHT, JPEG_QUALITY = 640, 480, 85
 CAMERA_RATE, JOINT_STATE_RATE = 30, 50  # Hz
@@ -114,12 +113,8 @@ def measured(side: Callable[[], int]) -> Run:
     return Run(time.perf_counter() - start, time.process_time() - processor_start, images)
 
 
-def main() -> None:
-    """Measure and print one line per side."""
-    parser = argparse.ArgumentParser(prog="pi0-ttnn bench replay-decoding", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=20.0, help="length of the bag (default 20)")
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest counts (default 3)")
-    arguments = parser.parse_args()
+def bench(seconds: float, repeats: int) -> None:
+    """Measure on a bag of `seconds`, each side `repeats` times in turn; print one line per side."""
     cores = len(os.sched_getaffinity(0))
     # The images of several observations are worked on at the same time, one core each.
     torch.set_num_threads(1)
@@ -128,11 +123,11 @@ def main() -> None:
         make_checkpoint("tiny", checkpoint, seed=0)
         parameters = parameters_from_yaml(robot_file("sample"), {"checkpoint": str(checkpoint)})
         policy = load_policy(checkpoint, "torch", parameters.robot)
-        write_bag(bag, parameters, arguments.seconds)
+        write_bag(bag, parameters, seconds)
         size = sum(file.stat().st_size for file in bag.iterdir())
         print(f"machine: {platform.machine()}, {cores} cores, {cpu_name()}, load {os.getloadavg()[0]:.1f}")
         print(
-            f"bag: {arguments.seconds:g} s, {size / 1e6:.0f} MB, {len(parameters.cameras)} cameras {WIDTH}x{HEIGHT} in "
+            f"bag: {seconds:g} s, {size / 1e6:.0f} MB, {len(parameters.cameras)} cameras {WIDTH}x{HEIGHT} in "
             f"JPEG at {CAMERA_RATE} Hz, joints at {JOINT_STATE_RATE} Hz; inferences at {parameters.inference_rate:g} Hz"
         )
         sides: dict[str, Callable[[], int]] = {
@@ -142,16 +137,12 @@ def main() -> None:
         }
         runs: dict[str, list[Run]] = {name: [] for name in sides}
         # In turn, so that what else the machine does hits all alike.
-        for _ in range(arguments.repeats):
+        for _ in range(repeats):
             for name, side in sides.items():
                 runs[name].append(measured(side))
     for name, results in runs.items():
         best = min(results, key=lambda run: run.seconds)
         print(
-            f"{name}: {best.seconds:.2f} s, {arguments.seconds / best.seconds:.1f} times real time "
+            f"{name}: {best.seconds:.2f} s, {seconds / best.seconds:.1f} times real time "
             f"({best.processor_seconds:.2f} s of processor time, {best.images} images decoded)"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,55 @@
-"""Types of command-line arguments."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+from pathlib import Path
+
+from pi0_ttnn_core.backend import DTYPES, PRECISIONS, BackendError
+from pi0_ttnn_core.configs import CONFIGS
 
 
 def positive(text: str) -> int:
-    """Return an integer of at least 1; argparse says what is wrong with another."""
+    """Return an integer of at least 1; argparse reports anything else."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
     return value
+
+
+def add_robot(parser: argparse.ArgumentParser, default: str | None = None, required: bool = False) -> None:
+    """Add `--robot`; `robot_file` turns its value into a path."""
+    text = "name of a set-up in config/, or a parameter file (.yaml)" + (f" (default {default})" if default else "")
+    parser.add_argument("--robot", metavar="NAME|YAML", default=default, required=required, help=text)
+
+
+def add_model(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add `--config` and `--checkpoint`: a model of random weights, or a checkpoint's."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--config", choices=CONFIGS, default=default, help=f"sizes of a model with random weights (default {default})"
+    )
+    which.add_argument("--checkpoint", type=Path, metavar="DIR", help="use this checkpoint instead of random weights")
+
+
+def add_dtype(parser: argparse.ArgumentParser, default: str | None = "float32") -> None:
+    """Add `--dtype`, for the torch backend."""
+    parser.add_argument("--dtype", choices=DTYPES, default=default, help="of weights and activations, backend torch")
+
+
+def add_precision(parser: argparse.ArgumentParser, default: str | None = "default") -> None:
+    """Add `--precision`, for the ttnn backend."""
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=default, help="preset of dtypes and math fidelities, backend ttnn"
+    )
+
+
+def require(package: str, extra: str) -> None:
+    """Check that an optional package is installed.
+
+    Raises:
+        BackendError: it is not; the message names the extra that installs it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise BackendError(f"this needs the package {package}: pip install 'pi0_ttnn_ros[{extra}]'")

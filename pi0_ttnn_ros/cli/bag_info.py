@@ -1,24 +1,54 @@
-"""pi0-ttnn bag-info: whether a recorded bag fits a robot's parameter file, and what to do where it does not.
+"""Check whether a recorded bag fits a robot's parameter file, and say what to do where it does not.
 
-Ends with 0 where it fits, 1 where it does not, 2 on an error.
+Exit status: 0 it fits, 1 it does not, 2 an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pi0_ttnn_core.robot import RobotError
-from pi0_ttnn_ros.bag_fit import MISFIT, Finding, Fit, Input, fit_of
-from pi0_ttnn_ros.bag_reader import BagError, open_bag
-from pi0_ttnn_ros.parameters import ParameterError, parameters_from_yaml
-from pi0_ttnn_ros.robot_files import robot_file
+from pi0_ttnn_ros.cli.arguments import add_robot, require
 
+if TYPE_CHECKING:
+    from pi0_ttnn_ros.replay.bag_check import Finding, Fit, Input
+
+EXAMPLES = """
+  pi0-ttnn bag-info recording --robot aloha
+  pi0-ttnn bag-info recording/recording_0.mcap --robot my_robot.yaml --json
+"""
 HEADINGS = ("input", "topic", "messages", "rate", "longest gap", "delay", "content")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("bag", type=Path, metavar="BAG", help="folder of the bag, or its storage file")
+    add_robot(parser, required=True)
+    parser.add_argument("--namespace", default="", help="that the robot's topics had when the bag was recorded")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the check; return 1 when the bag does not fit."""
+    require("rosbags", "replay")
+    from pi0_ttnn_ros.bags.reader import open_bag
+    from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+    from pi0_ttnn_ros.replay.bag_check import fit_of
+    from pi0_ttnn_ros.system.package_files import robot_file
+
+    file = robot_file(arguments.robot)
+    # No checkpoint is needed to look at a bag.
+    parameters = parameters_from_yaml(file, {"checkpoint": "none"})
+    with open_bag(arguments.bag) as bag:
+        fit = fit_of(bag, parameters, arguments.namespace)
+    if arguments.json:
+        print(json.dumps({"bag": str(arguments.bag), "robot": str(file), "fits": fit.fits, **asdict(fit)}, indent=2))
+    else:
+        print(report(arguments.bag, file, fit))
+    return 0 if fit.fits else 1
 
 
 def table(fit: Fit) -> str:
@@ -40,7 +70,7 @@ def report(bag: Path, robot: Path, fit: Fit) -> str:
     if fit.observations:
         lines.append(f"the node would infer {fit.observations} times")
         lines += [f"  joint states without an observation: {count}, {reason}" for reason, count in fit.unusable.items()]
-    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: finding.severity != MISFIT)]
+    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: not finding.is_misfit)]
     lines.append("fits" if fit.fits else "does not fit")
     return "\n".join(lines)
 
@@ -68,31 +98,3 @@ def _line(finding: Finding) -> str:
     subject = f"{finding.topic}: " if finding.topic else ""
     remedy = f"\n  -> {finding.remedy}" if finding.remedy else ""
     return f"{finding.severity}: {subject}{finding.text}{remedy}"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(prog="pi0-ttnn bag-info", description="Say whether a bag fits a robot.")
-    parser.add_argument("bag", type=Path, metavar="BAG", help="folder of the bag, or its storage file")
-    parser.add_argument("--robot", required=True, metavar="NAME|YAML", help="set-up in config/, or a parameter file")
-    parser.add_argument("--namespace", default="", help="that the robot's topics had when the bag was recorded")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args(arguments)
-    try:
-        file = robot_file(options.robot)
-        # No checkpoint is needed to look at a bag.
-        parameters = parameters_from_yaml(file, {"checkpoint": "none"})
-        with open_bag(options.bag) as bag:
-            fit = fit_of(bag, parameters, options.namespace)
-    except (BagError, ParameterError, RobotError, OSError) as error:
-        print(f"pi0-ttnn bag-info: {error}", file=sys.stderr)
-        sys.exit(2)
-    if options.json:
-        print(json.dumps({"bag": str(options.bag), "robot": str(file), "fits": fit.fits, **asdict(fit)}, indent=2))
-    else:
-        print(report(options.bag, file, fit))
-    sys.exit(0 if fit.fits else 1)
-
-
-if __name__ == "__main__":
-    main()

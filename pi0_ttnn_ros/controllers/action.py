@@ -14,8 +14,8 @@ from rclpy.node import Node
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
 
-from pi0_ttnn_ros.chunk_executor import LEAD, Trajectory
-from pi0_ttnn_ros.controller_base import ControllerError, ControllerSetup, joint_trajectory
+from pi0_ttnn_ros.controllers.base import ControllerError, ControllerSetup, joint_trajectory
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, Trajectory
 
 # A gripper is told a new goal no sooner than this after the last one, nanoseconds.
 GRIPPER_INTERVAL = 100_000_000

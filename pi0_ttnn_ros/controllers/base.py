@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.chunk_executor import Trajectory
-from pi0_ttnn_ros.conversions import trajectory_message
+from pi0_ttnn_ros.execution.chunk_executor import Trajectory
+from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 
 # How long a trajectory says that the robot rests at its end, nanoseconds. A joint_trajectory_controller refuses what
 # lies in the past as a whole, and a trajectory that comes late is to be taken all the same, above all a hold.

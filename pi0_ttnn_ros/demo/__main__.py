@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import rclpy
 from lifecycle_msgs.msg import Transition
@@ -24,15 +25,17 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
-from pi0_ttnn_core.backends import BACKENDS
-from pi0_ttnn_core.random_checkpoint import make_checkpoint
+from pi0_ttnn_core.backend import BACKENDS
+from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.wormhole import find_wormhole
-from pi0_ttnn_ros.demo_recorder import DemoRecorder, write_plot, write_strip
+from pi0_ttnn_ros.aloha import sim_robot
+from pi0_ttnn_ros.demo.recorder import DemoRecorder, write_plot, write_strip
+from pi0_ttnn_ros.node import policy_node
+from pi0_ttnn_ros.system.package_files import robot_file
 
 INSTRUCTION = "transfer the red cube to the other arm"
 START_TIMEOUT = 60.0  # seconds for a process, a transition or the first chunk
 STOP_TIMEOUT = 3.0  # seconds for the processes to end by themselves
-PARAMETERS = Path("config") / "demo.yaml"
 # Where the card is simulated, an inference takes half a minute, and the robot waits for it in time of its own.
 SIMULATED_CARD_FACTOR = 0.01
 SIMULATED_CARD_START = 3600.0  # seconds to compile kernels and to warm up
@@ -71,12 +74,13 @@ class Demo:
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:5.1f}s] {text}", flush=True)
 
-    def start_process(self, module: str, *arguments: str) -> None:
-        """Run a node of this package; its log goes to the output folder."""
-        with (self._out / f"{module}.log").open("wb") as log:
-            command = [sys.executable, "-m", f"pi0_ttnn_ros.{module}", *arguments]
+    def start_process(self, node: ModuleType, *arguments: str) -> None:
+        """Run a module of this package as a node; its log goes to the output folder."""
+        name = node.__name__.rpartition(".")[2]
+        with (self._out / f"{name}.log").open("wb") as log:
+            command = [sys.executable, "-m", node.__name__, *arguments]
             # A session of its own: a Ctrl-C reaches only this process, which ends the others in order.
-            self._processes[module] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def spin_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
         """Spin until `condition` holds.
@@ -105,12 +109,12 @@ class Demo:
     def _check_processes(self) -> None:
         if self._stopping.is_set():
             raise StopRequested
-        for module, process in self._processes.items():
+        for name, process in self._processes.items():
             if process.poll() is not None:
-                raise DemoError(f"{module} ended with status {process.returncode}{self._log_of(module)}")
+                raise DemoError(f"{name} ended with status {process.returncode}{self._log_of(name)}")
 
-    def _log_of(self, module: str) -> str:
-        file = self._out / f"{module}.log"
+    def _log_of(self, name: str) -> str:
+        file = self._out / f"{name}.log"
         lines = file.read_text(errors="replace").splitlines()[-10:]
         return "\n  ".join([f"; the end of {file}:", *lines])
 
@@ -143,16 +147,12 @@ def run(demo: Demo, checkpoint: Path, backend: str, seconds: float) -> None:
     """Start everything and let the policy act for `seconds` of the robot's time."""
     slowed = f", at {demo.factor:g} of real time: the card is simulated, too" if demo.factor < 1.0 else ""
     demo.say(f"starting the simulated robot{slowed}")
-    demo.start_process("sim_robot", "--ros-args", "-p", f"real_time_factor:={demo.factor}")
+    demo.start_process(sim_robot, "--ros-args", "-p", f"real_time_factor:={demo.factor}")
     demo.spin_until(lambda: demo.recorder.sees_robot, demo.start_timeout, "images of the robot")
     demo.say(f"starting the policy node with {checkpoint}")
-    parameters = Path(__file__).resolve().parent.parent / PARAMETERS
-    if not parameters.exists():
-        from ament_index_python.packages import get_package_share_directory
-
-        parameters = Path(get_package_share_directory("pi0_ttnn_ros")) / PARAMETERS
+    parameters = robot_file("demo")
     options = ["-p", f"checkpoint:={checkpoint}", "-p", f"backend:={backend}", *demo.robot_time, *demo.patience]
-    demo.start_process("policy_node", "--ros-args", "--params-file", str(parameters), *options)
+    demo.start_process(policy_node, "--ros-args", "--params-file", str(parameters), *options)
     demo.change_state(Transition.TRANSITION_CONFIGURE, "configure")
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     demo.recorder.create_publisher(String, "pi0_policy/instruction", latched).publish(String(data=INSTRUCTION))

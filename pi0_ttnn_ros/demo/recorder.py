@@ -16,11 +16,12 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds, trajectory_from_message
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.aloha.sim_robot import JOINT_STATE_RATE
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, trajectory_from_message
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from pi0_ttnn_ros.sim_robot import JOINT_STATE_RATE
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
+from pi0_ttnn_ros.observation.decoding import image_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # the backend must be chosen first

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pi0_ttnn_core.action_prefix import ActionPrefix, prefix_weights
-from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.motion_limiter import brake, track
-from pi0_ttnn_ros.safety import Limits, SafetyError, check_actions, check_finite, check_jump
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_core.rtc import ActionPrefix, prefix_weights
+from pi0_ttnn_ros.execution.motion_limiter import brake, track
+from pi0_ttnn_ros.execution.safety import Limits, SafetyError, check_actions, check_finite, check_jump
 
 STRATEGIES = ("synchronous", "asynchronous", "blended", "rtc")
 

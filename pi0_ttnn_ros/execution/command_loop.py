@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Trajectory
-from pi0_ttnn_ros.priorities import Priority, go_first
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Trajectory
+from pi0_ttnn_ros.system.scheduling import Priority, go_first
 
 # How much longer than planned the robot may take to come to rest before it is no longer waited for, seconds.
 REST_MARGIN = 0.5

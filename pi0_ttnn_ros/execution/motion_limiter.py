@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.execution.safety import Limits
 
 
 def stop_distance(speed: np.ndarray, max_acceleration: np.ndarray, period: float) -> np.ndarray:

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.policy import ActionChunk, Observation
-from pi0_ttnn_core.robot import Robot
+from pi0_ttnn_core.policy_io import ActionChunk, Observation
+from pi0_ttnn_core.processing.robot import Robot
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_ros.system.scheduling import PATIENT_THREADS
 
-COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.policy_server")
-# Torch's threads wait for each other in a loop by default. Where cores are scarce they hang for seconds then, and take
-# from the node what it needs to keep the robot moving.
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.inference.policy_server")
 
 
 @dataclass(frozen=True)

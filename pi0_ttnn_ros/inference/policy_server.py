@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.checkpoint import CheckpointError
-from pi0_ttnn_core.policy import Observation, ObservationError, Policy, load_policy
-from pi0_ttnn_core.robot import RobotError
-from pi0_ttnn_core.tokenizer import TokenizerError
-from pi0_ttnn_ros.policy_process import PolicyDescription, PolicyOptions
-from pi0_ttnn_ros.priorities import go_last
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.checkpoints.checkpoint import CheckpointError
+from pi0_ttnn_core.policy import Policy, load_policy
+from pi0_ttnn_core.policy_io import Observation, ObservationError
+from pi0_ttnn_core.processing.robot import RobotError
+from pi0_ttnn_core.processing.tokenizer import TokenizerError
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_ros.inference.policy_process import PolicyDescription, PolicyOptions
+from pi0_ttnn_ros.system.scheduling import go_last
 
 # What has a text for the user; of anything else that goes wrong the type is told as well.
 EXPECTED_ERRORS = (BackendError, CheckpointError, ObservationError, RobotError, TokenizerError)

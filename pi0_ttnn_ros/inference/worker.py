@@ -8,10 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.policy import ActionChunk, Observation
-from pi0_ttnn_ros.observation_buffer import ObservationBuffer, Snapshot, is_due
-from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_core.policy_io import ActionChunk, Observation
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
 
 # How often the thread looks at the clock while no input arrives, seconds.
 POLL = 0.05

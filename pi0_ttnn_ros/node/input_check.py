@@ -11,11 +11,11 @@ from typing import Any
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 
-from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, positions_from_message
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.topics import COMPRESSED_IMAGE, image_message_type
+from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.rclpy_utils.messages import image_type
 
 
 class InputCheckError(ValueError):
@@ -33,11 +33,6 @@ class _Input:
     @property
     def type_name(self) -> str:
         return f"{self.message_type.__module__.split('.')[0]}/msg/{self.message_type.__name__}"
-
-
-def image_type(topic: str) -> type[Image] | type[CompressedImage]:
-    """Return the message type of an image topic, by image_transport's naming."""
-    return CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image
 
 
 def check_inputs(node: Node, parameters: Parameters) -> None:

@@ -16,20 +16,22 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from pi0_ttnn_core.robot import RobotError
-from pi0_ttnn_ros.card_sensors import card_readings
-from pi0_ttnn_ros.configured_policy import LATCHED, ConfiguredPolicy
-from pi0_ttnn_ros.controller_base import ControllerError
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.input_check import InputCheckError
-from pi0_ttnn_ros.logs import log_line
+from pi0_ttnn_core.processing.robot import RobotError
+from pi0_ttnn_ros.controllers.base import ControllerError
+from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyError, PolicyLost
 from pi0_ttnn_ros.msg import PolicyStatus
-from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
-from pi0_ttnn_ros.parameters import LIVE, ParameterError
-from pi0_ttnn_ros.policy_process import COMMAND, PolicyError, PolicyLost
-from pi0_ttnn_ros.priorities import Priority, go_first, goes_first
-from pi0_ttnn_ros.run_node import run_node
-from pi0_ttnn_ros.status import diagnostics
+from pi0_ttnn_ros.node.device_sensors import card_readings
+from pi0_ttnn_ros.node.input_check import InputCheckError
+from pi0_ttnn_ros.node.logs import log_line
+from pi0_ttnn_ros.node.policy_session import ConfiguredPolicy
+from pi0_ttnn_ros.node.status import diagnostics
+from pi0_ttnn_ros.parameters.declarations import LIVE
+from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.rclpy_utils.messages import time_message
+from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
+from pi0_ttnn_ros.rclpy_utils.run_node import run_node
+from pi0_ttnn_ros.system.scheduling import Priority, go_first, goes_first
 
 SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyLost, InputCheckError, ControllerError)
 INSTRUCTION_LENGTH = 200  # characters of it in the status

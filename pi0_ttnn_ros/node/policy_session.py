@@ -10,47 +10,40 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription, SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.policy import ActionChunk as PolicyChunk
-from pi0_ttnn_core.policy import Observation
-from pi0_ttnn_ros.chunk_executor import ChunkExecutor, Execution
-from pi0_ttnn_ros.command_loop import CommandLoop
-from pi0_ttnn_ros.controllers import make_controllers
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.inference_worker import InferenceWorker
-from pi0_ttnn_ros.input_check import check_inputs, image_type
-from pi0_ttnn_ros.introspection import Introspection
-from pi0_ttnn_ros.joint_limits import joint_limits
-from pi0_ttnn_ros.logs import log_line
-from pi0_ttnn_ros.message_decoding import (
-    ConversionError,
-    nanoseconds,
-    observation_from_snapshot,
-    positions_from_message,
-)
+from pi0_ttnn_core.policy_io import ActionChunk as PolicyChunk
+from pi0_ttnn_core.policy_io import Observation
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_ros.controllers.factory import make_controllers
+from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
+from pi0_ttnn_ros.execution.command_loop import CommandLoop
+from pi0_ttnn_ros.execution.safety import SafetyError
+from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_ros.inference.policy_server import PolicyOptions
+from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.msg import ActionChunk
-from pi0_ttnn_ros.node_clock import NodeClock
-from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.policy_process import PolicyError, PolicyLost, PolicyProcess
-from pi0_ttnn_ros.policy_server import PolicyOptions
-from pi0_ttnn_ros.robot_description import robot_description
-from pi0_ttnn_ros.safety import SafetyError
-from pi0_ttnn_ros.serialized_messages import serialized_stamp
-from pi0_ttnn_ros.status import Statistics
+from pi0_ttnn_ros.node.input_check import check_inputs
+from pi0_ttnn_ros.node.logs import log_line
+from pi0_ttnn_ros.node.status import Statistics
+from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
+from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
+from pi0_ttnn_ros.parameters.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
+from pi0_ttnn_ros.rclpy_utils.messages import image_type, time_message
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
+from pi0_ttnn_ros.rclpy_utils.robot_description import robot_description
+from pi0_ttnn_ros.visualization.publishers import Introspection
 
 # What has a text for the user; anything else that goes wrong in an inference is a fault of ours, logged with its type.
 INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyLost, SafetyError)
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-# As the sensor-data profile, but only the newest counts: an image that waits in a queue is decoded for nothing.
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 INSTRUCTION_TOPIC = "~/instruction"
 LOG_INTERVAL = 5.0  # seconds between two logs of the same lasting trouble
 CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end

@@ -8,9 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pi0_ttnn_core.policy import Observation
-from pi0_ttnn_ros.observation_buffer import Snapshot
-from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryError, check_joint_names
+from pi0_ttnn_core.policy_io import Observation
+from pi0_ttnn_ros.observation.buffer import Snapshot
 
 # Encoding -> channels in memory, and which of them are red, green and blue.
 ENCODINGS = {
@@ -24,11 +23,6 @@ ENCODINGS = {
 
 class ConversionError(ValueError):
     """A message that cannot be used; the text names the field and what was expected."""
-
-
-def nanoseconds(stamp: Any) -> int:
-    """Return a `builtin_interfaces/Time` in nanoseconds."""
-    return stamp.sec * 10**9 + stamp.nanosec
 
 
 def image_from_message(message: Any) -> np.ndarray:
@@ -73,31 +67,6 @@ def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarr
     if missing:
         raise ConversionError(f"joint states lack {missing}; they have {list(message.name)}")
     return np.array([positions[name] for name in joint_names], np.float32)
-
-
-def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) -> JointTrajectory:
-    """Return a `trajectory_msgs/JointTrajectory` with its joints in the order of `joint_names`; a zero stamp means now.
-
-    Raises:
-        TrajectoryError: names or sizes do not fit.
-    """
-    check_joint_names(message.joint_names, joint_names)
-    order = [list(message.joint_names).index(name) for name in joint_names]
-    points = message.points
-    for index, point in enumerate(points):
-        sizes = {len(point.positions), len(point.velocities) or len(joint_names)}
-        if sizes != {len(joint_names)} or bool(point.velocities) != bool(points[0].velocities):
-            raise TrajectoryError(
-                f"point {index} has {len(point.positions)} positions, {len(point.velocities)} velocities"
-            )
-    velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
-    times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
-    return JointTrajectory(
-        start=nanoseconds(message.header.stamp) or now,
-        times=np.array(times, np.int64),
-        positions=np.array([point.positions for point in points]).reshape(-1, len(joint_names))[:, order],
-        velocities=None if velocities is None else velocities[:, order],
-    )
 
 
 def observation_from_snapshot(snapshot: Snapshot, joint_names: Sequence[str]) -> Observation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 
 def serialized_stamp(message: bytes | memoryview) -> int:
@@ -12,3 +13,8 @@ def serialized_stamp(message: bytes | memoryview) -> int:
     """
     seconds, nanosec = struct.unpack_from("<iI" if message[1] & 1 else ">iI", message, 4)
     return seconds * 10**9 + nanosec
+
+
+def nanoseconds(stamp: Any) -> int:
+    """Return a `builtin_interfaces/Time` in nanoseconds."""
+    return stamp.sec * 10**9 + stamp.nanosec

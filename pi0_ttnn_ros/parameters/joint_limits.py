@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from pi0_ttnn_ros.parameters import ParameterError, Parameters
-from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters
+from pi0_ttnn_ros.parameters.topics import TOPIC
 
-TOPIC = "robot_description"
 # A continuous joint has no position limits in its URDF; rad.
 CONTINUOUS = 1e6
 URDF_NAMES = {"position_min": "lower", "position_max": "upper", "max_velocity": "velocity"}

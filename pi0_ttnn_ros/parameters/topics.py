@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pi0_ttnn_ros.parameters import Parameters
+from pi0_ttnn_ros.parameters.parameters import Parameters
 
 NODE = "pi0_policy"
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -77,3 +77,6 @@ def full_name(name: str, namespace: str) -> str:
 def image_message_type(topic: str) -> str:
     """Return the message type of an image topic, by image_transport's naming."""
     return COMPRESSED_IMAGE if topic.endswith("/compressed") else IMAGE
+
+
+TOPIC = "robot_description"

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, image_message_type
 
 
 def time_message(stamp: int) -> Time:
@@ -32,3 +35,8 @@ def trajectory_message(
         for t, p, v in zip(times, positions, velocities, strict=True)
     ]
     return message
+
+
+def image_type(topic: str) -> type[Image] | type[CompressedImage]:
+    """Return the message type of an image topic, by image_transport's naming."""
+    return CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image

@@ -8,7 +8,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from pi0_ttnn_ros.parameters import DECLARATIONS, INTEGER, Declaration, Parameters, checked_parameters
+from pi0_ttnn_ros.parameters.declarations import DECLARATIONS, INTEGER, Declaration
+from pi0_ttnn_ros.parameters.parameters import Parameters, checked_parameters
 
 
 def declare_parameters(node: Node) -> None:

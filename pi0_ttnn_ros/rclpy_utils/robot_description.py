@@ -9,8 +9,8 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from pi0_ttnn_ros.joint_limits import TOPIC
-from pi0_ttnn_ros.parameters import ParameterError
+from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.topics import TOPIC
 
 
 def robot_description(node: Node, missing: list[str], timeout: float) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from pi0_ttnn_ros.bag_feed import BagFeed
-from pi0_ttnn_ros.bag_reader import Bag, BagError
-from pi0_ttnn_ros.message_decoding import ENCODINGS, ConversionError, positions_from_message
-from pi0_ttnn_ros.observation_buffer import FOREIGN_CLOCK
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
+from pi0_ttnn_ros.bags.reader import Bag
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.observation.buffer import FOREIGN_CLOCK
+from pi0_ttnn_ros.observation.decoding import ENCODINGS, ConversionError, positions_from_message
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
+from pi0_ttnn_ros.replay.feed import BagFeed
 
 MISFIT, WARNING = "misfit", "warning"
 # A clock that is ahead by less does no harm.
@@ -34,6 +35,11 @@ class Finding:
     topic: str
     text: str
     remedy: str
+
+    @property
+    def is_misfit(self) -> bool:
+        """Whether the bag cannot be replayed with it."""
+        return self.severity == MISFIT
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Fit:
     @property
     def fits(self) -> bool:
         """Whether the bag can be replayed."""
-        return not any(finding.severity == MISFIT for finding in self.findings)
+        return not any(finding.is_misfit for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def fit_of(bag: Bag, parameters: Parameters, namespace: str = "") -> Fit:
         findings += _timing(topic, stream, expected[topic])
     findings += _rate(topics, parameters, streams)
     observations, unusable = 0, dict[str, int]()
-    if not any(finding.severity == MISFIT and finding.topic != topics.instruction for finding in findings):
+    if not any(finding.is_misfit and finding.topic != topics.instruction for finding in findings):
         observations, unusable = _observations(bag, topics, parameters)
         findings += _synchronisation(observations, unusable, skews, parameters)
     findings += [Finding(WARNING, "", line, "") for line in bag.problems]

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_ros.bag_reader import Bag, BagError, BagMessage
-from pi0_ttnn_ros.message_decoding import ConversionError, nanoseconds, positions_from_message
-from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot, is_due
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.replay_episode import Frames, Recording
-from pi0_ttnn_ros.topics import COMMANDS, JOINT_STATE, Topics, image_message_type
+from pi0_ttnn_ros.bags.reader import Bag, BagMessage
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot, is_due
+from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, Topics, image_message_type
+from pi0_ttnn_ros.replay.episode import Frames, Recording
 
 # An interval this many times the median one means that images between were lost.
 DROPPED = 1.5

@@ -23,18 +23,17 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.bag_feed import BagFeed
-from pi0_ttnn_ros.bag_reader import Bag, BagMessage, open_bag
-from pi0_ttnn_ros.configured_policy import LATCHED
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.input_check import image_type
-from pi0_ttnn_ros.message_decoding import nanoseconds
+from pi0_ttnn_ros.bags.reader import Bag, BagMessage, open_bag
+from pi0_ttnn_ros.execution.safety import Limits, judged
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Tick
-from pi0_ttnn_ros.replay_predictions import ReplayError
-from pi0_ttnn_ros.safety import Limits, judged
-from pi0_ttnn_ros.topics import Topics
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import Topics
+from pi0_ttnn_ros.rclpy_utils.messages import image_type, time_message
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
+from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Tick
+from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.predictions import ReplayError
 
 CLOCK_PERIOD = 5_000_000  # nanoseconds of the bag between two messages on /clock
 REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active

@@ -14,17 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.policy import Observation, ObservationError, Policy
-from pi0_ttnn_ros.bag_feed import BagFeed
-from pi0_ttnn_ros.bag_reader import Bag, BagError, open_bag
-from pi0_ttnn_ros.message_decoding import ConversionError, observation_from_snapshot
-from pi0_ttnn_ros.observation_buffer import Snapshot
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.prefetch import prefetched
-from pi0_ttnn_ros.recorded_chunks import observations_of, recorded_chunks
-from pi0_ttnn_ros.replay_episode import Episode, Scene, Tick
-from pi0_ttnn_ros.replay_predictions import Predictions
-from pi0_ttnn_ros.topics import Topics
+from pi0_ttnn_core.policy import Policy
+from pi0_ttnn_core.policy_io import Observation, ObservationError
+from pi0_ttnn_ros.bags.reader import Bag, open_bag
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.observation.buffer import Snapshot
+from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import Topics
+from pi0_ttnn_ros.replay.episode import Episode, Scene, Tick
+from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.predictions import Predictions
+from pi0_ttnn_ros.replay.prefetch import prefetched
+from pi0_ttnn_ros.replay.recorded_chunks import observations_of, recorded_chunks
 
 RECORDED = "recorded"
 

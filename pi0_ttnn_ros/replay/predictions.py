@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_ros.replay_episode import Tick
+from pi0_ttnn_ros.replay.episode import Tick
 
 
 class ReplayError(RuntimeError):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_ros.bag_reader import Bag, BagError, BagMessage
-from pi0_ttnn_ros.message_decoding import nanoseconds
-from pi0_ttnn_ros.observation_buffer import Snapshot
-from pi0_ttnn_ros.topics import Topics
+from pi0_ttnn_ros.bags.reader import Bag, BagMessage
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.observation.buffer import Snapshot
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.parameters.topics import Topics
 
 
 @dataclass(frozen=True)

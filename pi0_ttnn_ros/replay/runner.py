@@ -1,12 +1,9 @@
-"""The command `pi0-ttnn replay`: bags through the policy, and one report that says whether to trust it."""
+"""Bags through the policy, and one report that says whether to trust it."""
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,122 +13,64 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pi0_ttnn_core.arguments import positive
-from pi0_ttnn_core.backends import BACKENDS, DTYPES, PRECISIONS, BackendError
-from pi0_ttnn_core.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.policy import Policy, load_policy
-from pi0_ttnn_core.policy_steps import PolicySteps, policy_steps
-from pi0_ttnn_core.robot import RobotError
-from pi0_ttnn_core.tokenizer import TokenizerError
-from pi0_ttnn_core.transforms import encode_actions
-from pi0_ttnn_ros.bag_reader import BagError, find_bags, open_bag
-from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag, scenes
-from pi0_ttnn_ros.joint_limits import joint_limits
-from pi0_ttnn_ros.parameters import ParameterError, Parameters, parameters_from_yaml
-from pi0_ttnn_ros.policy_process import PATIENT_THREADS
-from pi0_ttnn_ros.replay_episode import Episode
-from pi0_ttnn_ros.replay_metrics import episode_metrics
-from pi0_ttnn_ros.replay_predictions import ReplayError
-from pi0_ttnn_ros.replay_report import BagReport, Scenes, bag_report, reproduction, write_report
-from pi0_ttnn_ros.replay_verdict import replay_settings
-from pi0_ttnn_ros.robot_files import robot_file
-from pi0_ttnn_ros.safety import Limits
-from pi0_ttnn_ros.topics import Topics, topics_of
+from pi0_ttnn_core.processing.pipeline import PolicySteps, policy_steps
+from pi0_ttnn_core.processing.transforms import encode_actions
+from pi0_ttnn_ros.bags.files import find_bags
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.parameters.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters, parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import Topics, topics_of
+from pi0_ttnn_ros.replay.episode import Episode
+from pi0_ttnn_ros.replay.open_loop import RECORDED, Comparison, Replay, replay_bag, scenes
+from pi0_ttnn_ros.replay.predictions import ReplayError
+from pi0_ttnn_ros.replay.report.excerpts import Scenes
+from pi0_ttnn_ros.replay.report.metrics import episode_metrics
+from pi0_ttnn_ros.replay.report.report import bag_report, reproduction, write_report
+from pi0_ttnn_ros.replay.report.schema import BagReport
+from pi0_ttnn_ros.replay.report.thresholds import replay_settings
 
-USER_ERRORS = (
-    BackendError,
-    BagError,
-    CheckpointError,
-    OSError,
-    ParameterError,
-    ReplayError,
-    RobotError,
-    TokenizerError,
-)
-PASSED, FAILED, ERROR = 0, 1, 2
 BAR = "{desc}: {percentage:3.0f} % {bar} {elapsed}, {remaining} left"
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command was told. `overrides` go before the robot's YAML; `reference` is the second backend or empty."""
+    """How bags are replayed. `overrides` go before the robot's YAML."""
 
     robot: Path
     overrides: dict[str, Any]
     namespace: str
     comparison: Comparison
-    reference: str
     live: bool
     jobs: int
     out: Path
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0 when the verdict passes, 1 when it does not, 2 on error."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    os.environ.update(PATIENT_THREADS | os.environ)
-    try:
-        return _run(given)
-    except USER_ERRORS as error:
-        print(f"pi0-ttnn replay: {error}", file=sys.stderr)
-        return ERROR
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from here: {given.out}", file=sys.stderr)
-        return 130
+    @property
+    def reference(self) -> str:
+        """The second backend, or empty."""
+        return self.comparison.against if self.comparison.against != RECORDED else ""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="pi0-ttnn replay",
-        description="Run recorded bags through the policy and write a report: how far it is from what was done.",
-    )
-    parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a bag, or a folder of bags")
-    parser.add_argument("--checkpoint", required=True, metavar="DIR")
-    parser.add_argument("--robot", default="aloha", metavar="NAME", help="a set-up in config/, or a parameter file")
-    parser.add_argument(
-        "--out", type=Path, default=Path("replay"), metavar="DIR", help="of the report (default replay)"
-    )
-    parser.add_argument("--backend", choices=BACKENDS, help="what runs the model; default: the parameter file's")
-    parser.add_argument("--precision", choices=PRECISIONS, help="preset of dtypes and fidelities, ttnn")
-    parser.add_argument("--dtype", choices=DTYPES, help="of weights and activations, torch")
-    parser.add_argument("--instruction", help="where the bag has none")
-    parser.add_argument("--seed", type=int, help="of the noise")
-    parser.add_argument(
-        "--against",
-        choices=(*BACKENDS, RECORDED),
-        default="",
-        help="compare every prediction with another backend's, or with the chunks that a node recorded",
-    )
-    parser.add_argument(
-        "--truth", choices=("joint_states", "commands"), default="joint_states", help="what the predictions should be"
-    )
-    parser.add_argument("--every", type=positive, default=1, metavar="K", help="infer at every K-th occasion only")
-    parser.add_argument("--namespace", default="", help="of the node and its topics")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in a process")
-    parser.add_argument("--live", action="store_true", help="play the bag into the running node and judge its answers")
-    return parser
+@dataclass(frozen=True)
+class Outcome:
+    """Whether the verdict passes, None where no bag could be used; and why which bags were left out."""
+
+    passed: bool | None
+    left_out: list[str]
 
 
-def _options(given: argparse.Namespace) -> Options:
-    names = ("checkpoint", "backend", "precision", "dtype", "instruction", "seed")
-    reference = given.against if given.against != RECORDED else ""
-    return Options(
-        robot=robot_file(given.robot),
-        overrides={name: getattr(given, name) for name in names if getattr(given, name) is not None},
-        namespace=given.namespace,
-        comparison=Comparison(given.truth, given.against, given.every),
-        reference=reference,
-        live=given.live,
-        jobs=given.jobs,
-        out=given.out,
-    )
+def replay_bags(paths: Sequence[Path], options: Options, command: str) -> Outcome:
+    """Replay all bags that `paths` name and write one report; `command` is what the report says to reproduce it with.
 
-
-def _run(given: argparse.Namespace) -> int:
-    options = _options(given)
+    Raises:
+        BackendError, BagError, CheckpointError, OSError, ParameterError, ReplayError, RobotError, TokenizerError: with
+            what is wrong and the remedy.
+    """
     robot = _Robot(options)
-    bags = list(dict.fromkeys(bag for path in given.bags for bag in find_bags(path)))
+    bags = list(dict.fromkeys(bag for path in paths for bag in find_bags(path)))
     _check(options, robot.parameters, bags)
     checkpoint = open_checkpoint(robot.parameters.checkpoint, robot.parameters.robot.normalization_key)
     # Read whole for it, so once only.
@@ -142,15 +81,10 @@ def _run(given: argparse.Namespace) -> int:
         outcomes = dict(_reports(bags, options, digest))
     reports = [outcome for bag in bags if isinstance(outcome := outcomes[bag], BagReport)]
     left_out = [outcome for bag in bags if isinstance(outcome := outcomes[bag], str)]
-    for line in left_out:
-        print(f"pi0-ttnn replay: {line}", file=sys.stderr)
     if not reports:
-        return ERROR
-    command = shlex.join(["pi0-ttnn", "replay", *sys.argv[1:]])
+        return Outcome(None, left_out)
     made = reproduction(robot.parameters, command, digest, options.comparison.against)
-    passed = write_report(reports, robot.settings.thresholds, made, options.out, left_out)
-    print(f"{'passed' if passed else 'failed'}: {options.out / 'report.html'}")
-    return PASSED if passed else FAILED
+    return Outcome(write_report(reports, robot.settings.thresholds, made, options.out, left_out), left_out)
 
 
 def _check(options: Options, parameters: Parameters, bags: list[Path]) -> None:
@@ -235,7 +169,7 @@ def _live_reports(
 ) -> Iterator[tuple[Path, BagReport | str]]:
     """Yield the report of each bag, played into the running node, or why there is none."""
     try:
-        from pi0_ttnn_ros.live_replay import play_bag
+        from pi0_ttnn_ros.replay.live import play_bag
     except ImportError as error:
         raise ReplayError(f"--live needs ROS 2 ({error}): source it and this package") from error
     steps = policy_steps(checkpoint, robot.parameters.robot)
@@ -283,7 +217,3 @@ def bag_limits(bag: Path, topics: Topics, parameters: Parameters) -> Limits:
         raise ParameterError(f"parameters {missing} are not set, and {bag} has no {topics.robot_description}")
 
     return joint_limits(parameters, urdf)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

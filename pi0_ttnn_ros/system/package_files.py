@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 PACKAGE = "pi0_ttnn_ros"
 
@@ -14,7 +16,7 @@ def package_file(folder: str, name: str) -> Path:
     Raises:
         FileNotFoundError: it is nowhere; the message lists what is there.
     """
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     folders = [here.parent / folder, here / "share" / folder]
     folders += [Path(prefix) / "share" / PACKAGE / folder for prefix in prefixes if prefix]
@@ -23,3 +25,22 @@ def package_file(folder: str, name: str) -> Path:
             return candidate / name
     there = sorted({file.name for candidate in folders if candidate.is_dir() for file in candidate.iterdir()})
     raise FileNotFoundError(f"{PACKAGE} has no {folder}/{name}; there are {there}")
+
+
+def robot_file(robot: str) -> Path:
+    """Return the parameter file of a robot: `robot` is the name of a set-up in `config/`, or the file itself.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists those that there are.
+    """
+    if robot.endswith((".yaml", ".yml")):
+        return Path(robot)
+    return package_file("config", f"{robot}.yaml")
+
+
+def package_version() -> str:
+    """Return this package's version, as pip knows it or, where colcon built it, as the manifest says."""
+    try:
+        return metadata.version(PACKAGE)
+    except metadata.PackageNotFoundError:
+        return ElementTree.parse(package_file(".", "package.xml")).findtext("version", "")

@@ -36,3 +36,8 @@ def go_last() -> None:
     """Take from the calling thread, and those that it starts, what it inherited, and let others go before it."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), POLICY_NICENESS))
+
+
+# Torch's threads wait for each other in a loop by default. Where cores are scarce they hang for seconds then, and take
+# from the node what it needs to keep the robot moving.
+PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}

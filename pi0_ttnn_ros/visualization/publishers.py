@@ -13,11 +13,11 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
-from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.annotation import annotated_image
-from pi0_ttnn_ros.conversions import duration_message, time_message
-from pi0_ttnn_ros.joint_limits import TOPIC
-from pi0_ttnn_ros.kinematics import Kinematics, KinematicsError
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_ros.parameters.topics import TOPIC
+from pi0_ttnn_ros.rclpy_utils.messages import duration_message, time_message
+from pi0_ttnn_ros.visualization.annotated_image import annotated_image
+from pi0_ttnn_ros.visualization.kinematics import Kinematics, KinematicsError
 
 WIDTH = 0.005  # m, of a path
 LIFETIME = 1_000_000_000  # ns that a path stays when no other follows

@@ -12,10 +12,11 @@ from lerobot.policies.pi0 import PI0Config, PI0Policy
 from lerobot.policies.pi05 import PI05Config, PI05Policy
 from safetensors import safe_open
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pi0_ttnn_core.bench_model import bench_inputs, measure
-from pi0_ttnn_core.checkpoint import Checkpoint, open_checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_ros.bench.model import measure
 
 
 def load_policy(checkpoint: Checkpoint, dtype: str) -> PI0Policy | PI05Policy:

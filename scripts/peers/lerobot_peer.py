@@ -21,10 +21,10 @@ from lerobot.processor import tokenizer_processor
 from safetensors.torch import load_file
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
-from peer_cases import CAMERAS, JOINTS, RESIZED, SEED, Case, model_arrays, raw_observation, statistics
-from peer_cases import RAW as RAW_OBSERVATIONS
+from pi0_ttnn_core.checkpoints.random_checkpoint import byte_tokenizer, write_weights
 from pi0_ttnn_core.configs import GemmaConfig, PI0Config
-from pi0_ttnn_core.random_checkpoint import byte_tokenizer, write_weights
+from support.peer_cases import CAMERAS, JOINTS, RESIZED, SEED, Case, model_arrays, raw_observation, statistics
+from support.peer_cases import RAW as RAW_OBSERVATIONS
 
 MODULES = {
     "pi0": (modeling_pi0, modeling_pi0.PI0Policy, configuration_pi0.PI0Config),

@@ -1,4 +1,7 @@
-"""Run LeRobot on the cases of test/peer_cases.py and write or check what it computes. Needs LeRobot's environment."""
+"""Run LeRobot on the cases of test/support/peer_cases.py and write or check what it computes.
+
+Needs LeRobot's environment.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ import numpy as np
 import torch
 from openpi_client import image_tools
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
 from lerobot_peer import LeRobotPeer  # noqa: E402
 
-import peer_cases  # noqa: E402
-from peer_cases import CASES, DETAILED, RAW, RESIZED, SMALL  # noqa: E402
+from support import peer_cases  # noqa: E402
+from support.peer_cases import CASES, DETAILED, RAW, RESIZED, SMALL  # noqa: E402
 
 FIXTURES = ROOT / "test" / "data" / "lerobot"
 # float32 on another processor, or with another number of threads, adds in another order.

@@ -1,4 +1,4 @@
-"""Install SFPI, the compiler that ttnn builds its kernels with: scripts/install_sfpi.py TARGET
+"""Install SFPI, the compiler that ttnn builds its kernels with: scripts/toolchain/install_sfpi.py TARGET
 
 Taken from Tenstorrent's release that the installed ttnn names, checked against the hash that it names; where the
 release page cannot be reached, from the copy inside of the wheel jax-tt-plugin. Needs pip and the package zstandard.

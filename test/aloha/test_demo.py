@@ -18,7 +18,7 @@ if importlib.util.find_spec("gym_aloha") is None:
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from ros_helpers import Listener
+from support.processes import Listener
 
 # The demo runs in the root namespace: a domain of its own keeps it from the other tests' nodes. Up to 101: the ports of
 # those above may be taken by any other connection.
@@ -85,7 +85,7 @@ def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
         assert statuses[-1].lifecycle_state == "active"
         count = len(chunks)
         environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
-        robot = subprocess.Popen([sys.executable, "-m", "pi0_ttnn_ros.sim_robot"], env=environment)
+        robot = subprocess.Popen([sys.executable, "-m", "pi0_ttnn_ros.aloha.sim_robot"], env=environment)
         try:
             listener.spin_until(lambda: len(chunks) > count + 2, what="chunks for the new robot")
             assert statuses[-1].lifecycle_state == "active"

@@ -12,9 +12,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.aloha_robot import ARM_JOINTS, JOINT_NAMES
-from pi0_ttnn_ros.conversions import trajectory_message
-from ros_helpers import Listener, Process
+from pi0_ttnn_ros.aloha.joints import ARM_JOINTS, JOINT_NAMES
+from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
+from support.processes import Listener, Process
 
 NAMESPACE = "/test_interbotix"
 CLOSED, OPEN = 0.0440, 0.0579  # m, of a finger
@@ -26,7 +26,7 @@ RIGHT = [0.2, -0.8, 1.0, 0.1, -0.2, 0.0, 1.62, OPEN, -OPEN]
 @pytest.fixture
 def arms(tmp_path):
     rclpy.init()
-    process = Process("interbotix_bridge", tmp_path / "log", namespace=NAMESPACE)
+    process = Process("aloha.interbotix_bridge", tmp_path / "log", namespace=NAMESPACE)
     listener = Listener("arms", NAMESPACE)
     for side, positions in (("left", LEFT), ("right", RIGHT)):
         publisher = listener.node.create_publisher(JointState, f"follower_{side}/joint_states", 10)

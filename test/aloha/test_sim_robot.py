@@ -14,10 +14,11 @@ if importlib.util.find_spec("gym_aloha") is None:
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
-from pi0_ttnn_ros.aloha_robot import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.conversions import trajectory_message
-from pi0_ttnn_ros.message_decoding import image_from_message, nanoseconds
-from ros_helpers import Listener, Process
+from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
+from pi0_ttnn_ros.observation.decoding import image_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
+from support.processes import Listener, Process
 
 from trajectory_msgs.msg import JointTrajectory  # isort: skip
 
@@ -56,7 +57,7 @@ def context():
 
 @pytest.fixture
 def process(context, tmp_path):
-    process = Process("sim_robot", tmp_path / "log", namespace=NAMESPACE)
+    process = Process("aloha.sim_robot", tmp_path / "log", namespace=NAMESPACE)
     yield process
     process.kill()
 

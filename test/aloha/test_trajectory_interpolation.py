@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ttnn_ros.trajectory_interpolation import (
+from pi0_ttnn_ros.aloha.trajectory_follower import (
     JointTrajectory,
     TrajectoryError,
     TrajectoryFollower,

@@ -15,11 +15,14 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
-import bags
-from pi0_ttnn_ros import sample_bag as sample
-from pi0_ttnn_ros.bag_reader import BagError, find_bags, open_bag
-from pi0_ttnn_ros.bag_writer import header, joint_state, message, serialized
-from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, nanoseconds, positions_from_message
+from pi0_ttnn_ros.aloha import sample_bag as sample
+from pi0_ttnn_ros.bags.files import find_bags
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.bags.writer import header, joint_state, message, serialized
+from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from support import bags
 
 STRING, IMAGE = "std_msgs/msg/String", "sensor_msgs/msg/Image"
 
@@ -67,7 +70,7 @@ def test_decodes_lazily_what_the_node_can_use(sample_bag):
 
 
 def make_sample_bag(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pi0_ttnn_ros.sample_bag", *map(str, arguments)]
+    command = [sys.executable, "-m", "pi0_ttnn_ros.aloha.sample_bag", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -397,7 +400,7 @@ def test_finds_bags(sample_bag, tmp_path):
 def test_memory_does_not_grow_with_the_bag(tmp_path, storage):
     from rosbags.rosbag2 import StoragePlugin, Writer
 
-    from pi0_ttnn_ros.bag_types import jazzy_types
+    from pi0_ttnn_ros.bags.message_types import jazzy_types
 
     raw = bytes(serialized(message(STRING, data="x" * 400_000)))
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()]) as writer:
@@ -415,7 +418,7 @@ def test_memory_does_not_grow_with_the_bag(tmp_path, storage):
 def test_reads_without_ros(sample_bag):
     program = (
         "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'std_msgs', 'sensor_msgs', 'builtin_interfaces']));"
-        "from pathlib import Path; from pi0_ttnn_ros.bag_reader import open_bag\n"
+        "from pathlib import Path; from pi0_ttnn_ros.bags.reader import open_bag\n"
         f"with open_bag(Path({str(sample_bag)!r})) as bag: print(len([m.decode() for m in bag.messages(bag.topics)]))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

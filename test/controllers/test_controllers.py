@@ -14,17 +14,17 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.chunk_executor import LEAD, ChunkExecutor, Execution, Trajectory
-from pi0_ttnn_ros.controller_base import REST, ControllerError
-from pi0_ttnn_ros.controllers import make_controllers
-from pi0_ttnn_ros.message_decoding import nanoseconds
-from pi0_ttnn_ros.safety import Limits
-from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory as Motion
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
-from played_controller import TrajectoryServer
-from played_robot import points_of
-from ros_helpers import Listener
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory as Motion
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower
+from pi0_ttnn_ros.controllers.base import REST, ControllerError
+from pi0_ttnn_ros.controllers.factory import make_controllers
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, ChunkExecutor, Execution, Trajectory
+from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from support.fake_controller import TrajectoryServer
+from support.fake_robot import points_of
+from support.processes import Listener
 
 JOINTS = ["shoulder", "elbow", "finger"]
 STAMP = 5 * 10**9

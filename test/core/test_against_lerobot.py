@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from peer_cases import (
+from pi0_ttnn_core.backend_factory import load_backend
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import byte_tokenizer, write_weights
+from pi0_ttnn_core.configs import architecture_of
+from pi0_ttnn_core.model_inputs import model_inputs
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_core.policy_io import Observation
+from pi0_ttnn_core.processing.images import resize_with_pad, resize_with_pad_antialiased
+from pi0_ttnn_core.processing.robot import Robot
+from pi0_ttnn_core.reference.backend import load_model
+from support.peer_cases import (
     CASES,
     DETAILED,
     JOINTS,
@@ -23,17 +33,8 @@ from peer_cases import (
     raw_observation,
     resize_image,
 )
-from pi0_ttnn_core.backends import load_backend
-from pi0_ttnn_core.checkpoint import open_checkpoint
-from pi0_ttnn_core.configs import architecture_of
-from pi0_ttnn_core.images import resize_with_pad, resize_with_pad_antialiased
-from pi0_ttnn_core.model_inputs import model_inputs
-from pi0_ttnn_core.policy import Observation, load_policy
-from pi0_ttnn_core.random_checkpoint import byte_tokenizer, write_weights
-from pi0_ttnn_core.reference.backend import load_model
-from pi0_ttnn_core.robot import Robot
 
-DATA = Path(__file__).parent / "data" / "lerobot"
+DATA = Path(__file__).parents[1] / "data" / "lerobot"
 TOLERANCE = 2e-4
 # Every input must move the actions far more than the tolerance, or their equality would prove nothing.
 VISIBLE = 100 * TOLERANCE

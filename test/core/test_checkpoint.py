@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes, peer_name
 from pi0_ttnn_core.configs import PI0, TINY
-from pi0_ttnn_core.tensors import expected_shapes, peer_name
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 
 
@@ -162,7 +162,7 @@ def test_statistics_that_cannot_be_are_named(folder, values, culprit):
 
 
 def test_the_same_seed_gives_the_same_checkpoint(tiny_checkpoint, tmp_path):
-    from pi0_ttnn_core.random_checkpoint import make_checkpoint
+    from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 
     make_checkpoint("tiny", tmp_path / "same", seed=0)
     make_checkpoint("tiny", tmp_path / "other", seed=1)

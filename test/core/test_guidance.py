@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pi0_ttnn_core.action_prefix import ActionPrefix, prefix_weights
-from pi0_ttnn_core.policy import Observation, load_policy
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_core.reference.denoise import denoise
 from pi0_ttnn_core.reference.guidance import guide
+from pi0_ttnn_core.rtc import ActionPrefix, prefix_weights
 
 HORIZON, STEPS = 12, 10
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pi0_ttnn_core.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import CheckpointError, open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint, write_checkpoint
 from pi0_ttnn_core.configs import TINY, TINY_PI05, architecture_of
-from pi0_ttnn_core.normalization import make_normalization
 from pi0_ttnn_core.policy import load_policy
-from pi0_ttnn_core.random_checkpoint import make_checkpoint, write_checkpoint
-from pi0_ttnn_core.robot import Robot
+from pi0_ttnn_core.processing.normalization import make_normalization
+from pi0_ttnn_core.processing.robot import Robot
 
 EMBEDDING = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
 HEADS = ("paligemma_with_expert.paligemma.lm_head.weight", "paligemma_with_expert.gemma_expert.lm_head.weight")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.policy import Observation, ObservationError, load_policy
-from pi0_ttnn_core.random_checkpoint import REST_POSE, SPREAD
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE, SPREAD
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_core.policy_io import Observation, ObservationError
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from huggingface_peer import huggingface_models
 from pi0_ttnn_core import masks
-from pi0_ttnn_core.backends import load_backend
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.backend_factory import load_backend
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.configs import TINY
 from pi0_ttnn_core.model_inputs import model_inputs
-from pi0_ttnn_core.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.reference.denoise import denoise
 from pi0_ttnn_core.reference.suffix import create_sinusoidal_pos_embedding_torch
+from support.huggingface_peer import huggingface_models
 
 TOLERANCE = 1e-4
 BATCH = 2

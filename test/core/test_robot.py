@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ttnn_core.checkpoint import open_checkpoint
-from pi0_ttnn_core.normalization import MeanStd, Range
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.policy import load_policy
-from pi0_ttnn_core.robot import Robot, RobotError, misfits, robot_from_parameters, robot_from_yaml
-from pi0_ttnn_core.transforms import (
+from pi0_ttnn_core.processing.normalization import MeanStd, Range
+from pi0_ttnn_core.processing.robot import Robot, RobotError, misfits, robot_from_parameters, robot_from_yaml
+from pi0_ttnn_core.processing.transforms import (
     Aloha,
     Normalize,
     RelativeActions,
@@ -165,7 +165,7 @@ def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint
     ]
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[1] / "config").glob("*.yaml")), ids=lambda f: f.name)
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "config").glob("*.yaml")), ids=lambda f: f.name)
 def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
     robot = robot_from_yaml(file)
     joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many

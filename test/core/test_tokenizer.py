@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from pi0_ttnn_core.checkpoints.random_checkpoint import byte_tokenizer
 from pi0_ttnn_core.configs import TINY, TINY_PI05
-from pi0_ttnn_core.random_checkpoint import byte_tokenizer
-from pi0_ttnn_core.tokenizer import PromptTokenizer, TokenizerError, discretize, find_tokenizer
+from pi0_ttnn_core.processing.tokenizer import PromptTokenizer, TokenizerError, discretize, find_tokenizer
 
 TEXT = ["fold the towel", "pick up the red cube", "Task: open the drawer, State: 1 2 3;", "Action: 0 4 5 6 7 8 9"]
 STATE = np.array([-1.0, 0.0, 0.999], np.float32)
@@ -81,7 +81,7 @@ def test_a_long_prompt_is_cut_off_with_a_warning(processor):
     tokenizer = PromptTokenizer(processor.file, TINY, "lerobot")
     text = "fold the towel and " * 20
     # Not caplog: ROS 2's launch, where it is loaded, makes loggers that it does not hear.
-    with unittest.TestCase().assertLogs("pi0_ttnn_core.tokenizer", "WARNING") as logs:
+    with unittest.TestCase().assertLogs("pi0_ttnn_core.processing.tokenizer", "WARNING") as logs:
         tokens = prompt(tokenizer, text)
     assert tokens == processor.encode(text + "\n", add_bos=True)[:48]
     assert "the model takes 48: its end is cut off" in logs.output[0]

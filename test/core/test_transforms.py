@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ttnn_core.images import resize_with_pad
-from pi0_ttnn_core.normalization import MeanStd
-from pi0_ttnn_core.transforms import pad_vector
+from pi0_ttnn_core.processing.images import resize_with_pad
+from pi0_ttnn_core.processing.normalization import MeanStd
+from pi0_ttnn_core.processing.transforms import pad_vector
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import TINY
-from pi0_ttnn_core.validation import Pair, compare, pcc, threshold, weight_reader
+from pi0_ttnn_core.validation.comparison import Pair, compare, pcc, threshold
+from pi0_ttnn_core.validation.runner import weight_reader
 
 
 def test_pcc_is_pearsons():
@@ -62,11 +63,11 @@ def test_random_weights_are_those_of_a_random_checkpoint(tiny_checkpoint):
 
 def test_without_a_device_the_command_says_what_is_missing(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-m", "pi0_ttnn_core.cli", "validate"],
+        [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "validate"],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "TT_METAL_SIMULATOR": str(tmp_path / "nowhere.so")},
     )
     assert run.returncode == 2
-    assert run.stderr == f"pi0-ttnn: validate: TT_METAL_SIMULATOR names {tmp_path}/nowhere.so, which does not exist\n"
+    assert run.stderr == f"pi0-ttnn validate: TT_METAL_SIMULATOR names {tmp_path}/nowhere.so, which does not exist\n"

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.configs import PI0, GemmaConfig, PI0Config, VisionConfig
+from pi0_ttnn_core.rtc import ActionPrefix
 from pi0_ttnn_core.wormhole import find_wormhole
 
 WORMHOLE = find_wormhole()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ttnn_core.action_prefix import ActionPrefix
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.model_inputs import model_inputs
+from pi0_ttnn_core.rtc import ActionPrefix
 from pi0_ttnn_core.wormhole import select_wormhole
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     files = sorted(folder.glob("*.npz"), key=lambda file: int(file.stem))
     wormhole = select_wormhole()
     # Reads the environment that the selection sets.
-    from pi0_ttnn_core.tt.backend import TTNNBackend
+    from pi0_ttnn_core.tt.runtime.backend import TTNNBackend
 
     num_steps = int(np.load(files[0])["num_steps"])
     traced, guided = sys.argv[3] == "traced", sys.argv[4] == "guided"

@@ -36,7 +36,7 @@ RUNS = {
 
 
 def validate(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pi0_ttnn_core.cli", "validate", "--backend", "ttnn", "--json", *options]
+    command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "validate", "--json", *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

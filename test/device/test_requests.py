@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from device_cases import ODD, ODD_PI05, Request, answers, needs_wormhole, random_arrays
-from pi0_ttnn_core.action_prefix import ActionPrefix, free_prefix, prefix_weights
-from pi0_ttnn_core.backends import load_backend
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.backend_factory import load_backend
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import write_checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import model_inputs
-from pi0_ttnn_core.random_checkpoint import write_checkpoint
+from pi0_ttnn_core.rtc import ActionPrefix, free_prefix, prefix_weights
 
 pytestmark = needs_wormhole
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ttnn_core.policy import ActionChunk
-from pi0_ttnn_ros.chunk_executor import LEAD, SMOOTHING, STRATEGIES, ChunkExecutor, Execution
-from pi0_ttnn_ros.safety import Limits, SafetyError
-from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory, TrajectoryFollower
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory, TrajectoryFollower
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, SMOOTHING, STRATEGIES, ChunkExecutor, Execution
+from pi0_ttnn_ros.execution.safety import Limits, SafetyError
 
 PERIOD = 20_000_000  # nanoseconds
 LIMITS = Limits(

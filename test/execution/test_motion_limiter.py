@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pi0_ttnn_ros.motion_limiter import approach_speed, brake, stop_distance, track
-from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.execution.motion_limiter import approach_speed, brake, stop_distance, track
+from pi0_ttnn_ros.execution.safety import Limits
 
 PERIOD = 0.02
 

@@ -20,7 +20,7 @@ from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 
-from ros_helpers import Listener
+from support.processes import Listener
 
 NAMESPACE = "/test_policy_launch"
 

@@ -84,7 +84,7 @@ def test_params_file_and_namespace(recorded_arguments, tmp_path):
 def test_every_set_up_can_be_recorded(recorded_arguments, robot):
     import yaml
 
-    (node,) = yaml.safe_load((Path(__file__).parents[1] / "config" / f"{robot}.yaml").read_text()).values()
+    (node,) = yaml.safe_load((Path(__file__).parents[2] / "config" / f"{robot}.yaml").read_text()).values()
     given = node["ros__parameters"]
     types = given.get("controller_types", ["joint_trajectory"])
     controllers = given.get("controller_topics", ["joint_trajectory_controller/joint_trajectory"])

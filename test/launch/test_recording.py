@@ -16,13 +16,13 @@ if shutil.which("ros2") is None:
 
 from lifecycle_msgs.msg import Transition
 
-from pi0_ttnn_ros.bag_fit import fit_of
-from pi0_ttnn_ros.bag_reader import open_bag
-from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.topics import recorded_topics
-from played_robot import Robot, good_parameters
-from reproduced_chunks import assert_reproduced
-from ros_helpers import Process
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import recorded_topics
+from pi0_ttnn_ros.replay.bag_check import fit_of
+from support.fake_robot import Robot, good_parameters
+from support.processes import Process
+from support.reproduced_chunks import assert_reproduced
 
 NAMESPACE = "/recorded"
 
@@ -47,7 +47,7 @@ def bag(robot_file, parameters, tmp_path_factory):
     words = [f"{name}:={value}" for name, value in arguments.items()]
     rclpy.init()
     robot = Robot(NAMESPACE)
-    node = Process("policy_node", folder / "node.log", "--params-file", str(robot_file), namespace=NAMESPACE)
+    node = Process("node.policy_node", folder / "node.log", "--params-file", str(robot_file), namespace=NAMESPACE)
     log = folder / "record.log"
     with log.open("wb") as output:
         command = ["ros2", "launch", "pi0_ttnn_ros", "record.launch.py", *words]

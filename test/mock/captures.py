@@ -55,7 +55,7 @@ class Captures:
             folder = self._folder / name
             folder.mkdir(parents=True)
             options = ["--config", config, "--grid", grid, "--json", "--out", "page.md"]
-            command = [sys.executable, "-m", "pi0_ttnn_core.cli", "graph", *options]
+            command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "graph", *options]
             self._running = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, preexec_fn=_give_way
             )

@@ -11,20 +11,20 @@ import tempfile
 from pathlib import Path
 
 from pi0_ttnn_core.configs import CONFIGS
-from pi0_ttnn_core.graph import read_graph
-from pi0_ttnn_core.graph_report import cost
-from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
-from pi0_ttnn_core.roofline import busy_cores
+from pi0_ttnn_core.profiling.graph import read_graph
+from pi0_ttnn_core.profiling.report import cost
+from pi0_ttnn_core.profiling.roofline import busy_cores
+from pi0_ttnn_core.wormhole import select_mock_wormhole
 
 folder = tempfile.TemporaryDirectory()
 select_mock_wormhole("8x8", Path(folder.name))
 
 import ttnn
 
-from pi0_ttnn_core.graph_capture import capture
+from pi0_ttnn_core.profiling.capture import capture
 from pi0_ttnn_core.tt.common import kernel_config
-from pi0_ttnn_core.tt.device import open_device
-from pi0_ttnn_core.tt.expert_linear import ExpertLinear
+from pi0_ttnn_core.tt.kernels.expert_linear import ExpertLinear
+from pi0_ttnn_core.tt.runtime.device import open_device
 
 device = open_device(CONFIGS["tiny"], num_steps=10)
 DRAM, L1 = ttnn.DRAM_MEMORY_CONFIG, ttnn.L1_MEMORY_CONFIG

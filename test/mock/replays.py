@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
+from pi0_ttnn_core.wormhole import select_mock_wormhole
 
 folder = tempfile.TemporaryDirectory()
 select_mock_wormhole("8x8", Path(folder.name))
@@ -21,12 +21,12 @@ import torch
 import ttnn
 from torch.overrides import TorchFunctionMode
 
-from pi0_ttnn_core.bench_model import bench_inputs
 from pi0_ttnn_core.configs import CONFIGS
-from pi0_ttnn_core.graph_capture import model_without_weights
-from pi0_ttnn_core.tt.device import open_device
-from pi0_ttnn_core.tt.inputs import host_inputs
-from pi0_ttnn_core.tt.session import Session, device_inputs
+from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.profiling.capture import model_without_weights
+from pi0_ttnn_core.tt.runtime.device import open_device
+from pi0_ttnn_core.tt.runtime.inputs import host_inputs
+from pi0_ttnn_core.tt.runtime.session import Session, device_inputs
 
 WARM_UP, REPLAYS = 20, 1000
 

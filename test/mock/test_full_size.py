@@ -9,8 +9,8 @@ from math import prod
 import pytest
 from captures import CAPTURES, SLOW_CAPTURES
 
+from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes
 from pi0_ttnn_core.configs import CONFIGS, GemmaConfig, PI0Config
-from pi0_ttnn_core.tensors import expected_shapes
 
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 

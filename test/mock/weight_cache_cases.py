@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pi0_ttnn_core.mock_wormhole import select_mock_wormhole
+from pi0_ttnn_core.wormhole import select_mock_wormhole
 
 descriptor = tempfile.TemporaryDirectory()
 select_mock_wormhole("8x8", Path(descriptor.name))
@@ -18,9 +18,9 @@ import pytest
 import torch
 import ttnn
 
-from pi0_ttnn_core.checkpoint import open_checkpoint
-from pi0_ttnn_core.random_checkpoint import make_checkpoint
-from pi0_ttnn_core.tt.weight_cache import MANIFEST, WeightCache, cache_key
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
+from pi0_ttnn_core.tt.weights.cache import MANIFEST, WeightCache, cache_key
 
 VALUES = {"a.weight": torch.arange(64.0).reshape(1, 64), "b.weight": torch.ones(32, 32)}
 

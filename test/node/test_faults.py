@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from lifecycle_msgs.msg import Transition
 from std_msgs.msg import Empty, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.random_checkpoint import REST_POSE
-from pi0_ttnn_ros.message_decoding import nanoseconds
-from played_controller import TrajectoryServer
-from played_robot import (
+from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from support.fake_controller import TrajectoryServer
+from support.fake_robot import (
     JOINTS,
     MAX_VELOCITY,
     Robot,
@@ -34,10 +35,10 @@ from played_robot import (
     points_of,
     ros_arguments,
 )
-from ros_helpers import Process, resident_memory
+from support.processes import Process, resident_memory
 
 NAMESPACE = "/test_faults"
-NODE = os.path.join(os.path.dirname(__file__), "faulty_policy_node.py")
+NODE = str(Path(__file__).parents[1] / "support/faulty_policy_node.py")
 
 
 class FaultyNode(Process):

@@ -1,6 +1,6 @@
 """Fields of log lines."""
 
-from pi0_ttnn_ros.logs import log_line
+from pi0_ttnn_ros.node.logs import log_line
 
 
 def test_fields_follow_the_text_and_are_quoted_where_a_program_would_stumble():

@@ -19,9 +19,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
-from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.priorities import Priority, go_first, goes_first
-from played_robot import (
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.system.scheduling import Priority, go_first, goes_first
+from support.fake_robot import (
     JOINTS,
     LATCHED,
     MAX_VELOCITY,
@@ -35,7 +35,7 @@ from played_robot import (
     points_of,
     ros_arguments,
 )
-from ros_helpers import Process
+from support.processes import Process
 
 NAMESPACE = "/test_policy_node"
 NOTHING = {"input_wait": 5.0}  # where nothing will come
@@ -50,7 +50,7 @@ def context():
 
 @pytest.fixture(scope="module")
 def process(context, tmp_path_factory):
-    process = Process("policy_node", tmp_path_factory.mktemp("log") / "policy_node.log", namespace=NAMESPACE)
+    process = Process("node.policy_node", tmp_path_factory.mktemp("log") / "policy_node.log", namespace=NAMESPACE)
     yield process
     process.kill()
 
@@ -315,7 +315,7 @@ def test_the_policy_can_be_configured_again(robot, tiny_checkpoint):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_with_a_hold(context, tiny_checkpoint, tmp_path, number):
     arguments = ros_arguments(good_parameters(tiny_checkpoint))
-    process = Process("policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
+    process = Process("node.policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
     robot = Robot(NAMESPACE + "_signal")
     try:
         robot.spin_until(lambda: robot.statuses, what="the node's first status")
@@ -331,6 +331,6 @@ def test_a_signal_ends_the_node_with_a_hold(context, tiny_checkpoint, tmp_path, 
 
 
 def test_a_parameter_of_the_wrong_type_is_one_clear_line(context, tmp_path):
-    process = Process("policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
+    process = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
     assert process.process.wait(30) == 1
     assert "time_step" in process.log and "Traceback" not in process.log

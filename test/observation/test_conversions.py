@@ -11,9 +11,9 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from pi0_ttnn_ros.conversions import time_message, trajectory_message
-from pi0_ttnn_ros.message_decoding import ConversionError, image_from_message, nanoseconds, positions_from_message
-from pi0_ttnn_ros.serialized_messages import serialized_stamp
+from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
+from pi0_ttnn_ros.rclpy_utils.messages import time_message, trajectory_message
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 ALPHA = np.full((5, 7, 1), 17, np.uint8)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pi0_ttnn_ros.observation_buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
+from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
 
 SECOND = 10**9
 NOW = 1_000 * SECOND

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ttnn_core.backends import load_backend
-from pi0_ttnn_core.checkpoint import open_checkpoint
+from pi0_ttnn_core.backend_factory import load_backend
+from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import TINY
 from pi0_ttnn_core.model_inputs import model_inputs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def pi0_ttnn(*arguments) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pi0_ttnn_core.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -45,7 +45,7 @@ def infer(folder, tmp_path, arrays, *options):
 
 
 def test_infer_writes_the_models_actions(tiny_checkpoint, tmp_path, arrays):
-    run, out = infer(tiny_checkpoint, tmp_path, arrays, "--backend", "torch", "--steps", "4")
+    run, out = infer(tiny_checkpoint, tmp_path, arrays, "--backend", "torch", "--num-steps", "4")
     assert run.returncode == 0, run.stderr
     actions = np.load(out)
     assert actions.dtype == np.float32 and actions.shape == (50, 32)
@@ -87,7 +87,7 @@ def test_bad_inputs_are_refused_by_name(tiny_checkpoint, tmp_path, arrays, chang
 def test_a_missing_checkpoint_is_one_clear_line(tmp_path, arrays):
     run, _ = infer(tmp_path / "nowhere", tmp_path, arrays)
     assert run.returncode == 2
-    assert run.stderr.startswith("pi0-ttnn: ") and "nowhere is no folder" in run.stderr
+    assert run.stderr.startswith("pi0-ttnn infer: ") and "nowhere is no folder" in run.stderr
 
 
 def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
@@ -131,7 +131,7 @@ def test_inspect_names_a_missing_tokenizer(tiny_checkpoint, tmp_path):
 
 def test_inspect_loads_neither_torch_nor_weights(tiny_checkpoint):
     code = (
-        "import sys; from pathlib import Path; from pi0_ttnn_core.inspection import inspect; "
+        "import sys; from pathlib import Path; from pi0_ttnn_core.processing.inspection import inspect; "
         f"inspect(Path({str(tiny_checkpoint)!r}), None); assert 'torch' not in sys.modules"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

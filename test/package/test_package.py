@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pi0_ttnn_core.robot import yaml_parameters
-from pi0_ttnn_ros.joint_limits import joint_limits
-from pi0_ttnn_ros.parameters import DECLARATIONS, ParameterError, markdown_table, parameters_from_yaml
-from pi0_ttnn_ros.replay_verdict import SECTION, replay_settings
-from ros_helpers import without_ros_environment
+from pi0_ttnn_core.processing.robot import yaml_parameters
+from pi0_ttnn_ros.parameters.declarations import DECLARATIONS, markdown_table
+from pi0_ttnn_ros.parameters.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters.parameters import ParameterError, parameters_from_yaml
+from pi0_ttnn_ros.replay.report.thresholds import SECTION, replay_settings
+from support.processes import without_ros_environment
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def python(code: str, cwd: Path, **environment: str) -> str:
@@ -41,7 +42,7 @@ def test_the_manifest_is_valid_and_names_only_what_rosdep_can_install():
 def test_the_manifest_names_every_ros_package_that_is_imported():
     manifest = (ROOT / "package.xml").read_text()
     ros = re.compile(r"\w+_(?:msgs|interfaces)|rclpy|launch|launch_ros|ament_index_python")
-    for file in [*(ROOT / "pi0_ttnn_ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
+    for file in [*(ROOT / "pi0_ttnn_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
         for name in re.findall(r"^\s*(?:from|import) (\w+)", file.read_text(), re.MULTILINE):
             assert not ros.fullmatch(name) or f"depend>{name}</" in manifest, (file, name)
 
@@ -75,10 +76,11 @@ def test_the_install_space_stands_alone(tmp_path):
     prefix = Path(get_package_prefix("pi0_ttnn_ros"))
     path = os.pathsep.join(part for part in os.environ["PYTHONPATH"].split(os.pathsep) if Path(part) != ROOT)
     code = (
-        "import pi0_ttnn_core, pi0_ttnn_ros.policy_node as n, pi0_ttnn_ros.msg as m; print(n.__file__); m.ActionChunk()"
+        "import pi0_ttnn_core, pi0_ttnn_ros.node.policy_node as n, pi0_ttnn_ros.msg as m; "
+        "print(n.__file__); m.ActionChunk()"
     )
     node = Path(python(code, tmp_path, PYTHONPATH=path))
-    assert prefix in node.parents and node.with_name("replay_page.html.jinja").exists()
+    assert prefix in node.parents and (node.parents[1] / "replay/report/page.html.jinja").exists()
     for executable in ("policy_node", "sim_robot", "interbotix_bridge"):
         assert os.access(prefix / "lib/pi0_ttnn_ros" / executable, os.X_OK)
     share = prefix / "share/pi0_ttnn_ros"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pi0_ttnn_ros.joint_limits import CONTINUOUS, urdf_limits
-from pi0_ttnn_ros.parameters import ParameterError
+from pi0_ttnn_ros.parameters.joint_limits import CONTINUOUS, urdf_limits
+from pi0_ttnn_ros.parameters.parameters import ParameterError
 
 URDF = """<?xml version="1.0"?>
 <robot name="arm">

@@ -14,14 +14,14 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
-import bags
-from pi0_ttnn_ros import sample_bag as sample
-from pi0_ttnn_ros.bag_fit import MISFIT, WARNING, fit_of
-from pi0_ttnn_ros.bag_info import main
-from pi0_ttnn_ros.bag_reader import open_bag
-from pi0_ttnn_ros.bag_writer import BagWriter, header, message, qos, serialized
-from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.robot_files import robot_file
+from pi0_ttnn_ros.aloha import sample_bag as sample
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.bags.writer import BagWriter, header, message, qos, serialized
+from pi0_ttnn_ros.cli.main import main
+from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.replay.bag_check import MISFIT, WARNING, fit_of
+from pi0_ttnn_ros.system.package_files import robot_file
+from support import bags
 
 TOP = sample.CAMERAS["top"]
 SECOND = 10**9
@@ -208,10 +208,9 @@ def test_what_the_reader_left_out_is_said(sample_bag, parameters, changed):
 
 
 def run(capsys, *arguments) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as done:
-        main([str(argument) for argument in arguments])
+    status = main(["bag-info", *map(str, arguments)])
     captured = capsys.readouterr()
-    return done.value.code, captured.out, captured.err
+    return status, captured.out, captured.err
 
 
 def test_the_command(sample_bag, tmp_path, capsys):
@@ -239,12 +238,12 @@ def test_the_command(sample_bag, tmp_path, capsys):
 def test_the_command_without_ros(sample_bag):
     program = (
         "import sys; sys.modules.update(dict.fromkeys(['rclpy', 'std_msgs', 'sensor_msgs', 'builtin_interfaces']));"
-        f"from pi0_ttnn_ros.bag_info import main; main([{str(sample_bag)!r}, '--robot', 'sample'])"
+        f"from pi0_ttnn_ros.cli.main import main; main(['bag-info', {str(sample_bag)!r}, '--robot', 'sample'])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout.endswith(b"fits\n")
 
 
 def test_pi0_ttnn_hands_over(sample_bag):
-    command = [sys.executable, "-m", "pi0_ttnn_core.cli", "bag-info", str(sample_bag), "--robot", "demo"]
+    command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "bag-info", str(sample_bag), "--robot", "demo"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "does not fit" in done.stdout

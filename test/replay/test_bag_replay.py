@@ -7,15 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pi0_ttnn_core.policy import Observation, load_policy
-from pi0_ttnn_core.random_checkpoint import CAMERAS
-from pi0_ttnn_ros.bag_feed import BagFeed
-from pi0_ttnn_ros.bag_reader import BagError, open_bag
-from pi0_ttnn_ros.bag_replay import Comparison, Replay, replay_bag, scenes
-from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.replay_predictions import ReplayError
-from pi0_ttnn_ros.topics import topics_of
-from written_bag import (
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS
+from pi0_ttnn_core.policy import load_policy
+from pi0_ttnn_core.policy_io import Observation
+from pi0_ttnn_ros.bags.reader import open_bag
+from pi0_ttnn_ros.bags.storage import BagError
+from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import topics_of
+from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.open_loop import Comparison, Replay, replay_bag, scenes
+from pi0_ttnn_ros.replay.predictions import ReplayError
+from support.written_bag import (
     DELAY,
     IMAGE_PERIOD,
     JOINT_PERIOD,

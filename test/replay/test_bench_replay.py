@@ -14,7 +14,7 @@ def test_the_sides_decode_what_they_should():
     command = [
         sys.executable,
         "-m",
-        "pi0_ttnn_core.cli",
+        "pi0_ttnn_ros.cli.main",
         "bench",
         "replay-decoding",
         "--seconds",

@@ -19,16 +19,16 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.random_checkpoint import CAMERAS
-from pi0_ttnn_ros.bag_writer import BagWriter, qos
-from pi0_ttnn_ros.joint_limits import joint_limits
-from pi0_ttnn_ros.live_replay import play_bag
-from pi0_ttnn_ros.parameters import parameters_from_yaml
-from pi0_ttnn_ros.replay_predictions import ReplayError
-from pi0_ttnn_ros.topics import topics_of
-from reproduced_chunks import assert_reproduced
-from ros_helpers import Listener, Process
-from written_bag import PARAMETERS, START, messages, motion, write_bag
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS
+from pi0_ttnn_ros.bags.writer import BagWriter, qos
+from pi0_ttnn_ros.parameters.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.topics import topics_of
+from pi0_ttnn_ros.replay.live import play_bag
+from pi0_ttnn_ros.replay.predictions import ReplayError
+from support.processes import Listener, Process
+from support.reproduced_chunks import assert_reproduced
+from support.written_bag import PARAMETERS, START, messages, motion, write_bag
 
 NAMESPACE = "/live"
 SECONDS = 2.0
@@ -115,7 +115,9 @@ def played(tiny_checkpoint, robot, bag, tmp_path_factory):
     folder = tmp_path_factory.mktemp("live")
     settings = {"checkpoint": str(tiny_checkpoint), "instruction": "wave", "use_sim_time": "true"} | PATIENCE
     arguments = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
-    node = Process("policy_node", folder / "node.log", "--params-file", str(robot), *arguments, namespace=NAMESPACE)
+    node = Process(
+        "node.policy_node", folder / "node.log", "--params-file", str(robot), *arguments, namespace=NAMESPACE
+    )
     parameters, topics, limits = robot_of(robot, tiny_checkpoint)
     recorder = Recorder()
     recorder.start()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from pi0_ttnn_ros.prefetch import prefetched
+from pi0_ttnn_ros.replay.prefetch import prefetched
 
 
 def test_keeps_the_order_and_takes_items_only_as_needed():

@@ -7,8 +7,8 @@ from html import unescape
 
 import pytest
 
-from pi0_ttnn_ros.replay_command import main
-from written_bag import LENIENT, PARAMETERS, messages, write_bag
+from pi0_ttnn_ros.cli.main import main
+from support.written_bag import LENIENT, PARAMETERS, messages, write_bag
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def replay(tiny_checkpoint, lenient, tmp_path):
 
     def run(*arguments, robot=lenient):
         words = [*arguments, "--robot", robot, "--checkpoint", tiny_checkpoint, "--out", tmp_path / "out"]
-        status = main([str(word) for word in words])
+        status = main(["replay", *map(str, words)])
         file = tmp_path / "out/report.json"
         return status, json.loads(file.read_text()) if file.exists() else None
 
@@ -94,6 +94,6 @@ def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
 def test_an_error_is_one_line_and_status_2(arguments, culprit, bags, tiny_checkpoint, lenient, tmp_path, capsys):
     words = [word.replace("BAG", str(bags / "one")).replace("OTHER", str(bags / "other")) for word in arguments]
     defaults = ["--robot", str(lenient), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
-    assert main([*defaults, *words]) == 2
+    assert main(["replay", *defaults, *words]) == 2
     said = capsys.readouterr().err.strip()
     assert culprit in said and "\n" not in said

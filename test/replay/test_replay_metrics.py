@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pi0_ttnn_ros.replay_episode import CommandStream, Episode, Frames, Recording
-from pi0_ttnn_ros.replay_metrics import EpisodeMetrics, episode_metrics, merged, recorded_at
-from pi0_ttnn_ros.replay_summary import Summary, summarize
-from replay_cases import (
+from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Frames, Recording
+from pi0_ttnn_ros.replay.report.comparison import recorded_at
+from pi0_ttnn_ros.replay.report.metrics import episode_metrics
+from pi0_ttnn_ros.replay.report.summary import Summary, summarize
+from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merged
+from support.replay_cases import (
     GRIPPERS,
     JOINTS,
     LIMITS,
@@ -318,7 +320,7 @@ def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, referen
 def test_a_long_episode_has_the_metrics_of_its_ticks_whatever_the_batch(monkeypatch):
     case = wave_episode(lambda times: wave(times) + 0.1)
     whole = asdict(metrics_of(case))
-    monkeypatch.setattr("pi0_ttnn_ros.replay_metrics.BATCH", 7)
+    monkeypatch.setattr("pi0_ttnn_ros.replay.report.metrics.BATCH", 7)
     for path, value in flat(asdict(metrics_of(case))).items():
         assert flat(whole)[path] == (pytest.approx(value) if isinstance(value, float) else value), path
 

@@ -16,18 +16,24 @@ from PIL import Image
 
 pytest.importorskip("jinja2", reason="the extra 'replay' is not installed")
 
-from pi0_ttnn_ros import replay_episode, replay_metrics, replay_report, replay_summary, replay_verdict
-from pi0_ttnn_ros.replay_episode import Episode, Frames, Scene
-from pi0_ttnn_ros.replay_metrics import episode_metrics
-from pi0_ttnn_ros.replay_page import duration, gauge, number, page, percent
-from pi0_ttnn_ros.replay_plots import axis, bars, line
-from pi0_ttnn_ros.replay_report import BagReport, bag_report, reproduction, write_report
-from pi0_ttnn_ros.replay_verdict import Thresholds, judge
-from replay_cases import GRIPPERS, LIMITS, PARAMETERS, START, STEP, episode, normalize, recording, wave
-from replay_cases import wave_episode as perfect
+from pi0_ttnn_ros.replay import episode as replay_episode
+from pi0_ttnn_ros.replay.episode import Episode, Frames, Scene
+from pi0_ttnn_ros.replay.report import metrics as replay_metrics
+from pi0_ttnn_ros.replay.report import report as replay_report
+from pi0_ttnn_ros.replay.report import summary as replay_summary
+from pi0_ttnn_ros.replay.report import verdict as replay_verdict
+from pi0_ttnn_ros.replay.report.metrics import episode_metrics
+from pi0_ttnn_ros.replay.report.page import duration, gauge, number, page, percent
+from pi0_ttnn_ros.replay.report.plots import axis, bars, line
+from pi0_ttnn_ros.replay.report.report import bag_report, reproduction, write_report
+from pi0_ttnn_ros.replay.report.schema import BagReport
+from pi0_ttnn_ros.replay.report.thresholds import Thresholds
+from pi0_ttnn_ros.replay.report.verdict import judge
+from support.replay_cases import GRIPPERS, LIMITS, PARAMETERS, START, STEP, episode, normalize, recording, wave
+from support.replay_cases import wave_episode as perfect
 
 UNKNOWN = "\N{EN DASH}"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COLOURS = {"top": (200, 40, 40), "wrist": (30, 60, 200)}
 REPRODUCTION = reproduction(PARAMETERS, "pi0-ttnn replay bags/towel --out report", "ab" * 32, "ttnn")
 

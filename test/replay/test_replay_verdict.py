@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ttnn_ros.parameters import ParameterError, parameters_from_yaml
-from pi0_ttnn_ros.replay_episode import CommandStream, Frames
-from pi0_ttnn_ros.replay_metrics import episode_metrics
-from pi0_ttnn_ros.replay_summary import summarize
-from pi0_ttnn_ros.replay_verdict import Thresholds, judge, markdown_table, replay_settings
-from replay_cases import GRIPPERS, LIMITS, PARAMETERS, episode, normalize, recording, tick, wave, wave_episode
+from pi0_ttnn_ros.parameters.parameters import ParameterError, parameters_from_yaml
+from pi0_ttnn_ros.replay.episode import CommandStream, Frames
+from pi0_ttnn_ros.replay.report.metrics import episode_metrics
+from pi0_ttnn_ros.replay.report.summary import summarize
+from pi0_ttnn_ros.replay.report.thresholds import Thresholds, markdown_table, replay_settings
+from pi0_ttnn_ros.replay.report.verdict import judge
+from support.replay_cases import GRIPPERS, LIMITS, PARAMETERS, episode, normalize, recording, tick, wave, wave_episode
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 YAML = (ROOT / "config/aloha.yaml").read_text()
 JOINT_NAMES = parameters_from_yaml(ROOT / "config/aloha.yaml", {"checkpoint": "anywhere"}).joint_names
 
@@ -155,7 +156,7 @@ def test_a_wrong_section_is_refused_by_name(tmp_path, section, culprit):
 def test_the_node_takes_a_yaml_with_the_section(tmp_path):
     """The node does not declare it: rclpy must take the file all the same, and the other parameters from it."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from pi0_ttnn_ros.node_parameters import declare_parameters, read_parameters
+    from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
 
     file = tmp_path / "robot.yaml"
     file.write_text(

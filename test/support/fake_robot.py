@@ -21,14 +21,14 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.chunk_executor import LEAD, SMOOTHING
-from pi0_ttnn_ros.conversions import time_message
-from pi0_ttnn_ros.message_decoding import nanoseconds
-from pi0_ttnn_ros.parameters import LIVE
-from pi0_ttnn_ros.trajectory_interpolation import JointTrajectory as Motion
-from pi0_ttnn_ros.trajectory_interpolation import TrajectoryFollower
-from ros_helpers import Listener
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory as Motion
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, SMOOTHING
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.parameters.declarations import LIVE
+from pi0_ttnn_ros.rclpy_utils.messages import time_message
+from support.processes import Listener
 
 JOINTS = [f"{side}_{number}" for side in ("left", "right") for number in range(7)]
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -6,6 +6,6 @@ FAULTS is a JSON file that is read at every load and inference, see `faulty_poli
 import sys
 from pathlib import Path
 
-from pi0_ttnn_ros.policy_node import main
+from pi0_ttnn_ros.node.policy_node import main
 
 main((sys.executable, str(Path(__file__).with_name("faulty_policy_server.py")), sys.argv[1]))

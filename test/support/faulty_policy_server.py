@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.backends import Backend, BackendError
+from pi0_ttnn_core.backend import Backend, BackendError
 from pi0_ttnn_core.policy import Policy
-from pi0_ttnn_ros.policy_process import PolicyOptions
-from pi0_ttnn_ros.policy_server import load_and_warm_up, serve
+from pi0_ttnn_ros.inference.policy_process import PolicyOptions
+from pi0_ttnn_ros.inference.policy_server import load_and_warm_up, serve
 
 FAULTS = Path(sys.argv[1])
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pi0_ttnn_ros.parameters import Parameters, parameters_from_yaml
-from pi0_ttnn_ros.replay_episode import Episode, Frames, Recording, Tick
-from pi0_ttnn_ros.safety import Limits
+from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.parameters.parameters import Parameters, parameters_from_yaml
+from pi0_ttnn_ros.replay.episode import Episode, Frames, Recording, Tick
 
 STEP = 20_000_000  # nanoseconds
 START = 1_760_000_000 * 10**9  # stamps of a clock on the wall, which float64 does not hold to the nanosecond
@@ -19,7 +19,7 @@ GRIPPERS = ("gripper",)
 LIMITS = Limits(JOINTS, np.array([-2.0, -2.0, 0.0]), np.array([2.0, 2.0, 1.0]), np.full(3, 4.0), np.full(3, 40.0))
 SCALE = np.array([2.0, 5.0, 10.0])
 PARAMETERS: Parameters = replace(
-    parameters_from_yaml(Path(__file__).parent.parent / "config/aloha.yaml", {"checkpoint": "anywhere"}),
+    parameters_from_yaml(Path(__file__).parents[2] / "config/aloha.yaml", {"checkpoint": "anywhere"}),
     joint_names=list(JOINTS),
 )
 

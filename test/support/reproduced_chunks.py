@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ttnn_core.policy import load_policy
-from pi0_ttnn_ros.bag_replay import RECORDED, Comparison, Replay, replay_bag
-from pi0_ttnn_ros.parameters import Parameters
-from pi0_ttnn_ros.topics import topics_of
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import topics_of
+from pi0_ttnn_ros.replay.open_loop import RECORDED, Comparison, Replay, replay_bag
 
 
 def assert_reproduced(

@@ -22,10 +22,17 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_core.random_checkpoint import make_checkpoint
-from pi0_ttnn_ros.chunk_executor import AHEAD
-from played_robot import Robot, assert_no_old_chunks, assert_within_limits, good_parameters, is_hold, ros_arguments
-from ros_helpers import Process, resident_memory
+from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
+from pi0_ttnn_ros.execution.chunk_executor import AHEAD
+from support.fake_robot import (
+    Robot,
+    assert_no_old_chunks,
+    assert_within_limits,
+    good_parameters,
+    is_hold,
+    ros_arguments,
+)
+from support.processes import Process, resident_memory
 
 NAMESPACE = "/soak"
 RISE = 4.0  # MiB, by the straight line that fits best
@@ -44,7 +51,7 @@ def main() -> None:
         checkpoint = Path(folder) / "tiny"
         make_checkpoint("tiny", checkpoint, seed=0)
         parameters = good_parameters(checkpoint) | {"inference_rate": arguments.inference_rate}
-        node = Process("policy_node", Path(folder) / "log", *ros_arguments(parameters), namespace=NAMESPACE)
+        node = Process("node.policy_node", Path(folder) / "log", *ros_arguments(parameters), namespace=NAMESPACE)
         robot = Robot(NAMESPACE)
         try:
             robot.spin_until(lambda: robot.statuses, what="the node's first status")

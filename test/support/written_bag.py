@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.bag_writer import BagWriter, duration_message, header, joint_state, message, qos, serialized
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.bags.writer import BagWriter, duration_message, header, joint_state, message, qos, serialized
 
 SECOND = 10**9
 START = 1_790_000_000 * SECOND

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pi0_ttnn_ros.annotation import HEIGHT, annotated_image
+from pi0_ttnn_ros.visualization.annotated_image import HEIGHT, annotated_image
 
 
 def test_cameras_stand_side_by_side_with_the_lines_below():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pi0_ttnn_ros.kinematics import Kinematics, KinematicsError
+from pi0_ttnn_ros.visualization.kinematics import Kinematics, KinematicsError
 
 KINDS = ("revolute", "fixed", "prismatic", "continuous", "revolute")
 

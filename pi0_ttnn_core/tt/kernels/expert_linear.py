@@ -18,7 +18,7 @@ import ttnn
 
 from pi0_ttnn_core.tt.common import KV, RMS_NORM_EPS, TILE, Rotary, Tensor
 
-KERNELS = Path(__file__).parent / "kernels"
+KERNELS = Path(__file__).parent
 INPUT, WEIGHTS, COMPUTE = (
     (KERNELS / f"expert_linear_{name}.cpp").read_text() for name in ("input", "weights", "compute")
 )

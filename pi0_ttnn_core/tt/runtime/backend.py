@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import ttnn
 
-from pi0_ttnn_core.action_prefix import ActionPrefix, free_prefix
-from pi0_ttnn_core.backends import BackendError
-from pi0_ttnn_core.checkpoint import Checkpoint
+from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.precision import PRESETS
+from pi0_ttnn_core.rtc import ActionPrefix, free_prefix
 from pi0_ttnn_core.tt.common import TILE
-from pi0_ttnn_core.tt.device import can_trace, open_device
-from pi0_ttnn_core.tt.inputs import host_inputs
+from pi0_ttnn_core.tt.geometry import suffix_length
 from pi0_ttnn_core.tt.model import PI0ModelTTNN
-from pi0_ttnn_core.tt.precision import PRESETS
-from pi0_ttnn_core.tt.session import Session
-from pi0_ttnn_core.tt.suffix_weights import suffix_length
-from pi0_ttnn_core.tt.weight_cache import WeightCache, cache_key, cache_root
-from pi0_ttnn_core.tt.weights import WeightSource
+from pi0_ttnn_core.tt.runtime.device import can_trace, open_device
+from pi0_ttnn_core.tt.runtime.inputs import host_inputs
+from pi0_ttnn_core.tt.runtime.session import Session
+from pi0_ttnn_core.tt.weights.cache import WeightCache, cache_key, cache_root
+from pi0_ttnn_core.tt.weights.conversion import WeightSource
 
 
 class TTNNBackend:

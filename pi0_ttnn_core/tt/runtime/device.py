@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ttnn
 
-from pi0_ttnn_core.backends import BackendError
+from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.configs import PI0Config
 
 SFPI_PLACES = (Path(ttnn.__file__).parent / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi"))

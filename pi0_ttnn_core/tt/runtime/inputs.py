@@ -9,17 +9,12 @@ import torch
 from torch import Tensor
 
 from pi0_ttnn_core import masks
-from pi0_ttnn_core.action_prefix import ActionPrefix
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference.gemma import GemmaRotaryEmbeddingTorch
-from pi0_ttnn_core.tt.common import MASKED_LOGIT, tiles
-from pi0_ttnn_core.tt.suffix_weights import suffix_length
-
-
-def prefix_length(config: PI0Config) -> int:
-    """Return the rows of one prefix on the device: image patches, tokens, padding."""
-    return tiles(config.num_cameras * config.vision.num_patches + config.num_tokens)
+from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.tt.common import MASKED_LOGIT
+from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 import ttnn
 
 from pi0_ttnn_core.tt.common import Tensor
-from pi0_ttnn_core.tt.inputs import HostInputs
 from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
+from pi0_ttnn_core.tt.runtime.inputs import HostInputs
 
 COMPUTE_QUEUE, UPLOAD_QUEUE = 0, 1
 # dtype and layout on the device, where they are not bfloat16 in tiles.

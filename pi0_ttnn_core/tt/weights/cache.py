@@ -14,7 +14,7 @@ from pathlib import Path
 
 import ttnn
 
-from pi0_ttnn_core.checkpoint_files import file_digest
+from pi0_ttnn_core.checkpoints.files import file_digest
 
 LOGGER = logging.getLogger(__name__)
 # To be raised when the way that weights are converted changes.

@@ -10,10 +10,10 @@ import ttnn
 from torch import Tensor
 
 from pi0_ttnn_core.configs import GemmaConfig
+from pi0_ttnn_core.precision import PartPrecision
 from pi0_ttnn_core.tt.common import TILE, Linear, kernel_config, tiles
-from pi0_ttnn_core.tt.expert_linear import ExpertLinear
-from pi0_ttnn_core.tt.precision import PartPrecision
-from pi0_ttnn_core.tt.weight_cache import WeightCache
+from pi0_ttnn_core.tt.kernels.expert_linear import ExpertLinear
+from pi0_ttnn_core.tt.weights.cache import WeightCache
 
 Build = Callable[[], Tensor]
 

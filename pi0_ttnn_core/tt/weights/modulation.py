@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from pi0_ttnn_core.tt.weights import Weights
+from pi0_ttnn_core.tt.weights.conversion import Weights
 
 
 class Modulations:

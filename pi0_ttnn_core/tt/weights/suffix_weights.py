@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.tt.common import Linear, tiles
-from pi0_ttnn_core.tt.weights import Weights
+from pi0_ttnn_core.tt.common import Linear
+from pi0_ttnn_core.tt.weights.conversion import Weights
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,6 @@ class SuffixWeightsTTNN:
     action_time_mlp_out: Linear | None = None
     state_proj: Linear | None = None
     conditions: list[Tensor] | None = None
-
-
-def suffix_length(config: PI0Config) -> int:
-    """Return the rows of one suffix on the device: actions, the state token if there is one, padding."""
-    return tiles(config.horizon + config.num_state_tokens)
 
 
 def create_sinusoidal_pos_embedding_ttnn(config: PI0Config, num_steps: int) -> Tensor:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pi0_ttnn_ros.replay_plots import Axis, Mark, Plot, area, axis, bars, level, line
+from pi0_ttnn_ros.replay.report.plots import Axis, Mark, Plot, area, axis, bars, level, line
 
-TEMPLATE = "replay_page.html.jinja"
+TEMPLATE = "page.html.jinja"
 UNIT = "rad (m)"
 # Of so many bags everything is drawn; with more of them, each gets its share: the page stays small.
 DRAWN_BAGS = 4

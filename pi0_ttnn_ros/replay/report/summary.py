@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pi0_ttnn_ros.replay_episode import CommandStream, Frames
-from pi0_ttnn_ros.replay_metrics import EpisodeMetrics, Errors, Violations
+from pi0_ttnn_ros.replay.episode import CommandStream, Frames
+from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, Errors, Violations
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A folder of files to checked, named tensors and what the training configuration says."""

@@ -1,0 +1,1 @@
+"""One captured inference: capture -> graph -> roofline -> report. Only `capture.py` imports ttnn."""

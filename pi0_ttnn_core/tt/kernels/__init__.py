@@ -1,0 +1,1 @@
+"""Our own device kernels: `expert_linear.py` beside its three .cpp files."""

@@ -1,0 +1,1 @@
+"""Each component on the device against the reference: comparison, harness, components, runner."""

@@ -1,0 +1,1 @@
+"""The ALOHA robot, simulated or behind Interbotix's driver, and its sample bag."""

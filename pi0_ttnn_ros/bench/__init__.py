@@ -1,0 +1,1 @@
+"""Measurements: the node, replay decoding, the model."""

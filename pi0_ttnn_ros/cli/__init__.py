@@ -1,0 +1,1 @@
+"""The `pi0-ttnn` command line: parsing, exit codes, printing; one module per command."""

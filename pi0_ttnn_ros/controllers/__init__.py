@@ -1,0 +1,1 @@
+"""How each type of controller is commanded."""

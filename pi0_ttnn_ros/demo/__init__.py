@@ -1,0 +1,1 @@
+"""The demo and its recorder: `python -m pi0_ttnn_ros.demo`."""

@@ -1,0 +1,1 @@
+"""Chunks to one limited motion. Without ROS."""

@@ -1,0 +1,1 @@
+"""Observation to chunk, in a process of its own. Without ROS."""

@@ -1,0 +1,1 @@
+"""The newest inputs to one observation. Without rclpy."""

@@ -1,0 +1,1 @@
+"""What several nodes need of rclpy: messages, QoS, parameters, clock, spinning."""

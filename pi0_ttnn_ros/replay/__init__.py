@@ -1,0 +1,1 @@
+"""A rosbag through the policy, open loop or live."""

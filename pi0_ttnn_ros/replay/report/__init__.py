@@ -1,0 +1,1 @@
+"""From a replayed episode to a verdict: sums -> metrics -> summary -> verdict -> report. Without ROS."""

@@ -1,0 +1,128 @@
+"""The thresholds of a replay's verdict, from the robot's YAML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pi0_ttnn_core.processing.robot import yaml_parameters
+from pi0_ttnn_ros.parameters.parameters import ParameterError
+
+SECTION = "replay"
+GRIPPER_JOINTS = "gripper_joints"
+# Joints with one of these in their name open and close, where the YAML does not say which do.
+GRIPPER_NAMES = ("gripper", "finger")
+
+
+def _threshold(default: float, value: str, unit: str, what: str, absent: str = "nothing was compared") -> Any:
+    """Declare a threshold of `value`, a path in `Summary`; `absent` says why it can be None."""
+    return field(default=default, metadata={"value": value, "unit": unit, "what": what, "absent": absent})
+
+
+RADIANS = "rad (m)"
+PART = "part"  # from 0 to 1, of all
+STILL = "the recorded robot stood still"
+NO_REFERENCE = "there is no reference backend"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a replay has to keep to pass."""
+
+    max_mae: float = _threshold(0.1, "mae", RADIANS, "mean absolute error of the arm's joints")
+    max_normalized_mae: float = _threshold(0.5, "normalized_mae", "", "mean absolute error of all joints, normalised")
+    max_hold_ratio: float = _threshold(1.0, "hold_ratio", "", "normalised error relative to standing still", STILL)
+    max_jerk_ratio: float = _threshold(10.0, "jerk_ratio", "", "RMS jerk of the arm relative to the recording", STILL)
+    max_jump_violations: float = _threshold(0.0, "violations.jump.fraction", PART, "chunks that the jump guard refuses")
+    max_position_violations: float = _threshold(
+        0.05, "violations.position.fraction", PART, "chunks that break a position limit"
+    )
+    max_velocity_violations: float = _threshold(
+        0.2, "violations.velocity.fraction", PART, "chunks that break a velocity limit"
+    )
+    max_acceleration_violations: float = _threshold(
+        1.0, "violations.acceleration.fraction", PART, "chunks that break an acceleration limit"
+    )
+    min_gripper_agreement: float = _threshold(
+        0.9, "gripper_agreement", PART, "steps with the gripper open or closed as recorded", "there is no gripper joint"
+    )
+    min_gripper_change_agreement: float = _threshold(
+        0.5,
+        "gripper_change_agreement",
+        PART,
+        "the same of the steps by which the recorded gripper has opened or closed",
+        "no gripper was opened or closed",
+    )
+    max_latency_p95: float = _threshold(0.5, "latency.p95", "s", "latency, 95th percentile")
+    max_unusable: float = _threshold(
+        0.2, "unusable_fraction", PART, "joint states without a usable observation", "there are no joint states"
+    )
+    max_dropped_frames: float = _threshold(
+        0.05, "dropped_frames", PART, "frames that the worst camera dropped", "there are no cameras"
+    )
+    min_pcc: float = _threshold(
+        0.99, "reference.pcc_mean", "", "mean correlation of the chunks with the reference backend's", NO_REFERENCE
+    )
+    max_reference_difference: float = _threshold(
+        0.05,
+        "reference.difference",
+        RADIANS,
+        "largest difference from an action of the reference backend",
+        NO_REFERENCE,
+    )
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """The section `replay` of a robot's YAML; `grippers` in the order of joint_names."""
+
+    thresholds: Thresholds
+    grippers: tuple[str, ...]
+
+
+def replay_settings(file: Path, joint_names: Sequence[str]) -> ReplaySettings:
+    """Return what the section `replay` of a robot's YAML says; what it leaves out has its default.
+
+    Raises:
+        ParameterError: a name is unknown, a value has the wrong type, a gripper is no joint.
+        RobotError: the file is no parameter file of one node.
+        OSError: it cannot be read.
+    """
+    prefix = SECTION + "."
+    every = yaml_parameters(file)
+    if SECTION in every:
+        raise ParameterError(f"{file}: {SECTION} is {every[SECTION]!r}, but must be a section of names and values")
+    given = {name.removeprefix(prefix): value for name, value in every.items() if name.startswith(prefix)}
+    known = [each.name for each in fields(Thresholds)]
+    for name, value in given.items():
+        if name not in (*known, GRIPPER_JOINTS):
+            raise ParameterError(f"{file}: {prefix}{name} is unknown: choose from {[*known, GRIPPER_JOINTS]}")
+        if name in known and not (type(value) in (int, float) and math.isfinite(value)):
+            raise ParameterError(f"{file}: {prefix}{name} is {value!r}, but must be a number")
+    grippers = _grippers(given.pop(GRIPPER_JOINTS, None), joint_names, f"{file}: {prefix}{GRIPPER_JOINTS}")
+    return ReplaySettings(Thresholds(**{name: float(value) for name, value in given.items()}), grippers)
+
+
+def markdown_table() -> str:
+    """Return the table of the section `replay` for the documentation."""
+    lines = ["| `replay.` | default | unit | of `summary` | meaning |", "| --- | --- | --- | --- | --- |"]
+    for each in fields(Thresholds):
+        about = each.metadata
+        lines.append(f"| `{each.name}` | {each.default} | {about['unit']} | `{about['value']}` | {about['what']} |")
+    names = " or ".join(f"`{name}`" for name in GRIPPER_NAMES)
+    lines.append(f"| `{GRIPPER_JOINTS}` | names with {names} in them | | | joints that open and close |")
+    return "\n".join(lines) + "\n"
+
+
+def _grippers(given: Any, joint_names: Sequence[str], what: str) -> tuple[str, ...]:
+    if given is None:
+        return tuple(name for name in joint_names if any(part in name.lower() for part in GRIPPER_NAMES))
+    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
+        raise ParameterError(f"{what} is {given!r}, but must be a list of joint names")
+    unknown = [name for name in given if name not in joint_names]
+    if unknown:
+        raise ParameterError(f"{what} names {unknown}, which are not in joint_names")
+    return tuple(name for name in joint_names if name in given)

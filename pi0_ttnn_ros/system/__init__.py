@@ -1,0 +1,1 @@
+"""The machine: scheduling, package files, processor. Imports no other room."""

@@ -1,0 +1,1 @@
+"""For RViz and Foxglove: annotated images and predicted paths."""
