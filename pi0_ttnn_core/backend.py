@@ -8,7 +8,7 @@ import numpy as np
 
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 
 BACKENDS = ("torch", "ttnn")
 DTYPES = ("float32", "bfloat16")
@@ -26,7 +26,7 @@ class Backend(Protocol):
     device: str
     config: PI0Config
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
         """Return normalised actions, float32 [batch, horizon, action_dim], in agreement with `prefix`.
 
         Raises:

@@ -13,7 +13,7 @@ def load_backend(
     dtype: str = "float32",
     precision: str = "default",
     num_steps: int | None = None,
-    with_prefix: bool = False,
+    with_guidance: bool = False,
 ) -> Backend:
     """Load the weights of `checkpoint` into the backend `name`.
 
@@ -21,7 +21,7 @@ def load_backend(
         dtype: of weights and activations, on the torch backend.
         precision: the preset of weights' dtypes and math fidelities, on the ttnn backend.
         num_steps: Euler steps that will be asked for; None: the checkpoint's.
-        with_prefix: whether actions will have to agree with a prefix, which costs time on the ttnn backend; the torch
+        with_guidance: whether actions will have to agree with a prefix, which costs time on the ttnn backend; the torch
             backend takes one at any time.
     Raises:
         BackendError: the backend or an option is unknown, or there is no device to run it on.
@@ -34,13 +34,13 @@ def load_backend(
         if value not in choices:
             raise BackendError(f"unknown {what} {value!r}: choose one of {list(choices)}")
     if name == "ttnn":
-        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_prefix)
+        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_guidance)
     from pi0_ttnn_core.reference.backend import TorchBackend
 
     return TorchBackend(checkpoint, dtype)
 
 
-def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_prefix: bool) -> Backend:
+def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_guidance: bool) -> Backend:
     wormhole = select_wormhole()
     if isinstance(wormhole, str):
         raise BackendError(f"backend ttnn: {wormhole}")
@@ -50,4 +50,4 @@ def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_pref
         raise BackendError(
             f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"
         ) from error
-    return TTNNBackend(checkpoint, wormhole.name, precision, num_steps, with_prefix)
+    return TTNNBackend(checkpoint, wormhole.name, precision, num_steps, with_guidance)

@@ -12,10 +12,10 @@ from pi0_ttnn_core.backend_factory import load_backend
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.policy_io import ActionChunk, Observation, ObservationError
-from pi0_ttnn_core.processing.pipeline import PolicySteps, policy_steps
+from pi0_ttnn_core.processing.pipeline import ProcessingPipeline, build_pipeline
 from pi0_ttnn_core.processing.robot import Robot
 from pi0_ttnn_core.processing.transforms import decode_actions, encode_actions, encode_state, pad_vector
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 
 
 class Policy:
@@ -25,7 +25,7 @@ class Policy:
         self,
         checkpoint: Checkpoint,
         backend: Backend,
-        steps: PolicySteps,
+        steps: ProcessingPipeline,
         num_steps: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -50,7 +50,7 @@ class Policy:
         """Number of actions in a chunk."""
         return self.checkpoint.config.horizon
 
-    def infer(self, observation: Observation, prefix: ActionPrefix | None = None) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: GuidanceTarget | None = None) -> ActionChunk:
         """Return the actions for an observation, in agreement with `prefix` (in the robot's units) if there is one.
 
         Raises:
@@ -86,10 +86,10 @@ class Policy:
             noise=self._noise(observation.stamp)[None],
         )
 
-    def _normalized(self, prefix: ActionPrefix, state: np.ndarray) -> ActionPrefix:
+    def _normalized(self, prefix: GuidanceTarget, state: np.ndarray) -> GuidanceTarget:
         """Return the prefix in the model's units, as a batch of one."""
         actions = encode_actions(self.steps.transforms, prefix.actions, state)
-        return ActionPrefix(actions.astype(np.float32)[None], prefix.weights)
+        return GuidanceTarget(actions.astype(np.float32)[None], prefix.weights)
 
     def _noise(self, stamp: int) -> np.ndarray:
         """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""
@@ -105,19 +105,19 @@ def load_policy(
     precision: str = "default",
     num_steps: int | None = None,
     seed: int = 0,
-    with_prefix: bool = False,
+    with_guidance: bool = False,
 ) -> Policy:
     """Load a checkpoint folder onto a backend, for a robot or, without one, for the robot of the training data.
 
-    `with_prefix`: `Policy.infer` will be given a prefix.
+    `with_guidance`: `Policy.infer` will be given a prefix.
 
     Raises:
         CheckpointError, RobotError, TokenizerError, BackendError: with what is wrong and the remedy, before the
             weights are read where it can be known by then.
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
-    steps = policy_steps(checkpoint, robot)
-    loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_prefix)
+    steps = build_pipeline(checkpoint, robot)
+    loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_guidance)
     return Policy(checkpoint, loaded, steps, num_steps, seed)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class ActionPrefix:
+class GuidanceTarget:
     """Actions that are being executed while the next chunk is inferred, and how binding each is.
 
     actions: float32 [..., horizon, values]; in the robot's units for a policy, normalised for a backend
@@ -19,12 +19,12 @@ class ActionPrefix:
     weights: np.ndarray
 
 
-def free_prefix(batch: int, horizon: int, values: int) -> ActionPrefix:
+def unguided_target(batch: int, horizon: int, values: int) -> GuidanceTarget:
     """Return a prefix that binds nothing."""
-    return ActionPrefix(np.zeros((batch, horizon, values), np.float32), np.zeros(horizon, np.float32))
+    return GuidanceTarget(np.zeros((batch, horizon, values), np.float32), np.zeros(horizon, np.float32))
 
 
-def prefix_weights(horizon: int, frozen: int, overlap: int) -> np.ndarray:
+def soft_mask(horizon: int, frozen: int, overlap: int) -> np.ndarray:
     """Return the soft mask, float32 [horizon] (equation 5 of the paper).
 
     1 for the first `frozen` actions, then falling exponentially until action `overlap`, where the earlier chunk ends;

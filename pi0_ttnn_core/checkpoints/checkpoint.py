@@ -19,18 +19,18 @@ from pi0_ttnn_core.checkpoints.files import (
     read_json,
     stored_tensors,
 )
-from pi0_ttnn_core.checkpoints.lerobot_layout import TYPES, lerobot_settings
-from pi0_ttnn_core.checkpoints.openpi_layout import openpi_settings
-from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.lerobot_layout import TYPES, read_lerobot_metadata
+from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
+from pi0_ttnn_core.checkpoints.openpi_layout import read_openpi_metadata
 from pi0_ttnn_core.checkpoints.tensor_names import (
     BUFFER,
     EMBEDDING,
     TIED_HEAD,
     UNUSED,
     canonical_name,
+    current_name,
     expected_shapes,
-    our_name,
-    peer_name,
+    upstream_name,
 )
 from pi0_ttnn_core.configs import PI0Config
 
@@ -45,7 +45,7 @@ class Checkpoint:
     """A checkpoint whose tensors all have the right names, shapes and dtypes. No weight is in memory yet."""
 
     folder: Path
-    settings: Settings
+    settings: CheckpointMetadata
     tensors: dict[str, StoredTensor]
 
     @property
@@ -112,9 +112,9 @@ def open_checkpoint(folder: Path | str, normalization_key: str = "") -> Checkpoi
 
 def _settings(
     folder: Path, content: dict[str, Any], stored: dict[str, StoredTensor], normalization_key: str
-) -> Settings:
+) -> CheckpointMetadata:
     if "type" not in content and ("action_horizon" in content or (folder / "assets").is_dir()):
-        return openpi_settings(folder, content, stored, normalization_key)
+        return read_openpi_metadata(folder, content, stored, normalization_key)
     if content.get("type") not in TYPES:
         raise CheckpointError(
             f"{folder / 'config.json'}: type is {content.get('type')!r}; only {list(TYPES)} of LeRobot, and openpi's "
@@ -122,25 +122,27 @@ def _settings(
         )
     if normalization_key:
         raise CheckpointError(f"{folder}: normalization_key {normalization_key!r} is set, but LeRobot's have no keys")
-    return lerobot_settings(folder, content, stored)
+    return read_lerobot_metadata(folder, content, stored)
 
 
 def _is_used(name: str, stored: dict[str, StoredTensor]) -> bool:
-    present = canonical_name(name)
+    present = current_name(name)
     if present == TIED_HEAD:
-        return not any(canonical_name(other) == EMBEDDING for other in stored)
+        return not any(current_name(other) == EMBEDDING for other in stored)
     return present not in UNUSED and not BUFFER.match(name)
 
 
 def _used_as(name: str) -> str:
-    return our_name(EMBEDDING if canonical_name(name) == TIED_HEAD else name)
+    return canonical_name(EMBEDDING if current_name(name) == TIED_HEAD else name)
 
 
-def _check_tensors(folder: Path, used: dict[str, StoredTensor], settings: Settings) -> None:
+def _check_tensors(folder: Path, used: dict[str, StoredTensor], settings: CheckpointMetadata) -> None:
     prefix = "model." if settings.layout == "lerobot" else ""
     found = {_used_as(name): tensor for name, tensor in used.items()}
     expected = expected_shapes(settings.config)
-    problems = [f"missing: {prefix}{peer_name(name)} {list(expected[name])}" for name in expected if name not in found]
+    problems = [
+        f"missing: {prefix}{upstream_name(name)} {list(expected[name])}" for name in expected if name not in found
+    ]
     problems += [f"unknown: {name}" for name in used if _used_as(name) not in expected]
     for name, shape in expected.items():
         if name in found and found[name].shape != shape:

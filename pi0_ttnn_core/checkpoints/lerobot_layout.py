@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, inside, read_json, read_vector, tensors_in
-from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
 from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
 from pi0_ttnn_core.configs import PI0, PI05, ConfigError, PI0Config, config_from_architecture
 
@@ -40,7 +40,9 @@ KNOWN_STEPS = {
 }
 
 
-def lerobot_settings(folder: Path, settings: dict[str, Any], stored: Mapping[str, StoredTensor]) -> Settings:
+def read_lerobot_metadata(
+    folder: Path, settings: dict[str, Any], stored: Mapping[str, StoredTensor]
+) -> CheckpointMetadata:
     """Return what `settings`, the content of config.json, and the files beside it say."""
     file = folder / "config.json"
     config = _model_config(settings, file)
@@ -59,7 +61,7 @@ def lerobot_settings(folder: Path, settings: dict[str, Any], stored: Mapping[str
             stored, "unnormalize_outputs", ACTION_FEATURE, mapping.get("ACTION"), action_size, file
         )
         relative = None
-    return Settings(
+    return CheckpointMetadata(
         layout="lerobot",
         config=replace(config, num_cameras=max(config.num_cameras, len(cameras))),
         cameras=cameras,

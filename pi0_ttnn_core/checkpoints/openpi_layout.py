@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, read_json
-from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
 from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
 from pi0_ttnn_core.configs import PI0, PI05, ConfigError, PI0Config, config_from_architecture
 
@@ -24,9 +24,9 @@ CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 STATISTICS_FILE = "norm_stats.json"
 
 
-def openpi_settings(
+def read_openpi_metadata(
     folder: Path, settings: dict[str, Any], stored: Mapping[str, StoredTensor], normalization_key: str
-) -> Settings:
+) -> CheckpointMetadata:
     """Return what config.json, the names of the tensors and the chosen norm_stats.json say."""
     config = _model_config(settings, stored, folder / "config.json")
     file = _statistics_file(folder, normalization_key)
@@ -44,7 +44,7 @@ def openpi_settings(
         statistics = statistics.get("norm_stats", statistics)
         state = _statistics(statistics, "state", kind, config, file)
         action = _statistics(statistics, "actions", kind, config, file)
-    return Settings(
+    return CheckpointMetadata(
         layout="openpi",
         config=config,
         cameras=CAMERAS,

@@ -23,7 +23,7 @@ from pi0_ttnn_core.checkpoints.lerobot_layout import (
     STATE_FEATURE,
 )
 from pi0_ttnn_core.checkpoints.openpi_layout import CAMERAS
-from pi0_ttnn_core.checkpoints.tensor_names import EMBEDDING, UNUSED, expected_shapes, peer_name
+from pi0_ttnn_core.checkpoints.tensor_names import EMBEDDING, UNUSED, expected_shapes, upstream_name
 from pi0_ttnn_core.configs import CONFIGS, PI0, PI05, PI0Config, architecture_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write_weights(config: PI0Config, file: Path, seed: int, dtype: str) -> None:
 
     target = getattr(torch, dtype)
     tensors: dict[str, Tensor] = {
-        "model." + peer_name(name): torch.from_numpy(random_weight(name, shape, seed)).to(target)
+        "model." + upstream_name(name): torch.from_numpy(random_weight(name, shape, seed)).to(target)
         for name, shape in expected_shapes(config).items()
     }
     prefix_head, expert_head = UNUSED

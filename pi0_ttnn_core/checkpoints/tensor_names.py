@@ -12,14 +12,14 @@ from pi0_ttnn_core.configs import GemmaConfig, PI0Config, VisionConfig
 Shape = tuple[int, ...]
 
 PALIGEMMA = "paligemma_with_expert.paligemma."
-THEIR_TOWER, OUR_TOWER = PALIGEMMA + "model.vision_tower.vision_model.", "prefix_embedding.vision_tower."
+UPSTREAM_TOWER, CANONICAL_TOWER = PALIGEMMA + "model.vision_tower.vision_model.", "prefix_embedding.vision_tower."
 
 # The peers' start of a tensor's name -> ours. The first that fits decides.
 NAME_PREFIXES = (
-    (THEIR_TOWER + "embeddings.patch_embedding.", OUR_TOWER + "patch_embedding."),
-    (THEIR_TOWER + "embeddings.position_embedding.", OUR_TOWER + "position_embedding."),
-    (THEIR_TOWER + "encoder.layers.", OUR_TOWER + "layers."),
-    (THEIR_TOWER + "post_layernorm.", OUR_TOWER + "post_layernorm."),
+    (UPSTREAM_TOWER + "embeddings.patch_embedding.", CANONICAL_TOWER + "patch_embedding."),
+    (UPSTREAM_TOWER + "embeddings.position_embedding.", CANONICAL_TOWER + "position_embedding."),
+    (UPSTREAM_TOWER + "encoder.layers.", CANONICAL_TOWER + "layers."),
+    (UPSTREAM_TOWER + "post_layernorm.", CANONICAL_TOWER + "post_layernorm."),
     (PALIGEMMA + "model.multi_modal_projector.linear.", "prefix_embedding.projector."),
     (PALIGEMMA + "model.language_model.embed_tokens.", "prefix_embedding.embed_tokens."),
     (PALIGEMMA + "model.language_model.", "prefix."),
@@ -57,7 +57,7 @@ def expected_shapes(config: PI0Config) -> dict[str, Shape]:
     }
 
 
-def peer_name(name: str) -> str:
+def upstream_name(name: str) -> str:
     """Return the peers' name of one of our tensors, without the `model.` that LeRobot puts before it."""
     for theirs, ours in NAME_PREFIXES:
         if name.startswith(ours):
@@ -65,16 +65,16 @@ def peer_name(name: str) -> str:
     raise KeyError(name)
 
 
-def our_name(stored: str) -> str:
+def canonical_name(stored: str) -> str:
     """Return our name of a tensor that a checkpoint of either peer, new or old, stores as `stored`."""
-    stored = canonical_name(stored)
+    stored = current_name(stored)
     for theirs, ours in NAME_PREFIXES:
         if stored.startswith(theirs):
             return ours + stored.removeprefix(theirs)
     raise KeyError(stored)
 
 
-def canonical_name(stored: str) -> str:
+def current_name(stored: str) -> str:
     """Return the present name of a stored tensor, without LeRobot's `model.`."""
     stored = stored.removeprefix("model.")
     for older, present in OLDER_PREFIXES:

@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Fit an image into a square without distortion, black around it, and map it to [-1, 1].
+    """BagCheck an image into a square without distortion, black around it, and map it to [-1, 1].
 
     The same pixels as LeRobot 0.6.1 (policies/common/vla_utils.py, `resize_with_pad_torch`, and what its policies do
     around it): bilinear without antialiasing, in [0, 1].

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.checkpoints.files import CheckpointError
-from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
 from pi0_ttnn_core.processing.pipeline import sizes, transforms
-from pi0_ttnn_core.processing.robot import Robot, misfits
+from pi0_ttnn_core.processing.robot import Robot, incompatibilities
 from pi0_ttnn_core.processing.tokenizer import PromptTokenizer, TokenizerError, find_tokenizer
 
 
@@ -33,7 +33,7 @@ def inspect(folder: Path, robot: Robot | None) -> tuple[str, bool]:
     lines += [f"with an observation, by the conventions of {conventions}:"]
     lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
     if robot is not None:
-        problems = misfits(robot, settings) + problems
+        problems = incompatibilities(robot, settings) + problems
     lines += ["cannot run:" if problems else "can run" + (" on this robot" if robot else "")]
     lines += [f"  {problem}" for problem in problems]
     return "\n".join(lines), not problems
@@ -43,7 +43,9 @@ def _size(size: int | None) -> str:
     return "as many values as the robot has joints" if size is None else f"{size} values"
 
 
-def _steps(folder: Path, settings: Settings, robot: Robot | None, conventions: str) -> tuple[list[str], list[str]]:
+def _steps(
+    folder: Path, settings: CheckpointMetadata, robot: Robot | None, conventions: str
+) -> tuple[list[str], list[str]]:
     """Return the steps in words, and what keeps one from being done."""
     image_size = settings.config.vision.image_size
     present = [camera for camera in settings.cameras if robot is None or camera in robot.cameras]
@@ -54,7 +56,7 @@ def _steps(folder: Path, settings: Settings, robot: Robot | None, conventions: s
     problems = []
     try:
         state_size, action_size = sizes(settings, robot)
-        if robot is None or not misfits(robot, settings):
+        if robot is None or not incompatibilities(robot, settings):
             steps += [str(step) for step in transforms(settings, robot, conventions, state_size, action_size)]
     except CheckpointError as error:
         problems.append(str(error))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pi0_ttnn_core.checkpoints.settings import Settings
+from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
 from pi0_ttnn_core.processing import transforms
 from pi0_ttnn_core.processing.normalization import CONVENTIONS
-from pi0_ttnn_core.processing.transforms import Aloha, RelativeActions, Step
+from pi0_ttnn_core.processing.transforms import Aloha, RelativeActions, Transform
 
 STEPS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_actions")
 
@@ -36,7 +36,7 @@ class Robot:
 
     cameras: tuple[str, ...]
     joint_names: tuple[str, ...]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Transform, ...] = ()
     conventions: str = ""
     normalization_key: str = ""
     tokenizer: Path | None = None
@@ -95,7 +95,7 @@ def yaml_parameters(file: Path) -> dict[str, Any]:
         raise RobotError(f"{file} is no ROS parameter file of one node ({error})") from error
 
 
-def misfits(robot: Robot, settings: Settings) -> list[str]:
+def incompatibilities(robot: Robot, settings: CheckpointMetadata) -> list[str]:
     """Return in words all that is wrong between a robot and a checkpoint; nothing where they fit."""
     found = []
     unknown = [camera for camera in robot.cameras if camera not in settings.cameras]
@@ -138,15 +138,15 @@ def _ends(option: str, parameters: Mapping[str, Any]) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def _degrees(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+def _degrees(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
     return transforms.degrees(joint_names, _joints("degrees.joints", joint_names, parameters))
 
 
-def _joint_signs(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+def _joint_signs(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
     return transforms.joint_signs(joint_names, _joints("joint_signs.joints", joint_names, parameters))
 
 
-def _gripper_range(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+def _gripper_range(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
     return transforms.gripper_range(
         joint_names,
         _joints("gripper_range.joints", joint_names, parameters),
@@ -155,7 +155,7 @@ def _gripper_range(joint_names: Sequence[str], parameters: Mapping[str, Any]) ->
     )
 
 
-def _aloha(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+def _aloha(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
     if len(joint_names) != len(Aloha.signs):
         raise RobotError(
             f"transforms names aloha, which has two arms of six joints and a gripper: joint_names has "
@@ -164,12 +164,12 @@ def _aloha(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
     return Aloha()
 
 
-def _relative_actions(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Step:
+def _relative_actions(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
     joints = _joints("relative_actions.joints", joint_names, parameters)
     return RelativeActions(np.array([name in joints for name in joint_names]))
 
 
-_BUILDERS: dict[str, Callable[[Sequence[str], Mapping[str, Any]], Step]] = {
+_BUILDERS: dict[str, Callable[[Sequence[str], Mapping[str, Any]], Transform]] = {
     "degrees": _degrees,
     "joint_signs": _joint_signs,
     "gripper_range": _gripper_range,

@@ -16,7 +16,7 @@ import numpy as np
 from pi0_ttnn_core.processing.normalization import Normalization
 
 
-class Step(Protocol):
+class Transform(Protocol):
     """One step; `state` is the state as it comes into this step on the way in."""
 
     def encode_state(self, state: np.ndarray) -> np.ndarray: ...
@@ -167,21 +167,21 @@ class Normalize:
         return f"normalize: state by {self.state}, actions by {self.action}"
 
 
-def encode_state(steps: Sequence[Step], state: np.ndarray) -> np.ndarray:
+def encode_state(steps: Sequence[Transform], state: np.ndarray) -> np.ndarray:
     """Map a state through all steps, first to last."""
     for step in steps:
         state = step.encode_state(state)
     return state
 
 
-def encode_actions(steps: Sequence[Step], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+def encode_actions(steps: Sequence[Transform], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Map the robot's actions to the model's, the inverse of `decode_actions`."""
     for step in steps:
         actions, state = step.encode_actions(actions, state), step.encode_state(state)
     return actions
 
 
-def decode_actions(steps: Sequence[Step], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+def decode_actions(steps: Sequence[Transform], actions: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Map the model's actions back through all steps, last to first; `state` is the robot's, before any step."""
     states = [state]
     for step in steps:

@@ -17,7 +17,7 @@ from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import bench_inputs
 from pi0_ttnn_core.precision import PRESETS
 from pi0_ttnn_core.profiling.graph import STAGE_MARK, Node
-from pi0_ttnn_core.rtc import free_prefix
+from pi0_ttnn_core.rtc import unguided_target
 from pi0_ttnn_core.tt.model import PI0ModelTTNN
 from pi0_ttnn_core.tt.runtime.device import open_device
 from pi0_ttnn_core.tt.runtime.inputs import host_inputs
@@ -46,7 +46,7 @@ def capture_inference(config: PI0Config, precision: str, guided: bool = False) -
     device = open_device(config, config.num_steps, guided)
     try:
         model = model_without_weights(config, precision, device)
-        prefix = free_prefix(1, config.horizon, config.action_dim) if guided else None
+        prefix = unguided_target(1, config.horizon, config.action_dim) if guided else None
         inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config, prefix), device)
         cache = model.allocate_cache(batch=1)
         # A capture allocates nothing in L1; the mock does, and refuses what does not fit.

@@ -11,7 +11,7 @@ from torch import nn
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference.model import PI0ModelTorch
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 
 
 class TorchBackend:
@@ -25,11 +25,11 @@ class TorchBackend:
         self.device = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
         self.model = load_model(checkpoint, getattr(torch, dtype))
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
         tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
         if prefix is not None:
-            tensors["prefix_actions"] = torch.from_numpy(prefix.actions)
-            tensors["prefix_weights"] = torch.from_numpy(prefix.weights)
+            tensors["target_actions"] = torch.from_numpy(prefix.actions)
+            tensors["guidance_mask"] = torch.from_numpy(prefix.weights)
         return self.model.sample_actions(**tensors, num_steps=num_steps).numpy()
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
 
 
 @dataclass(frozen=True)
-class PrefixTorch:
+class EncodedPrefix:
     """What the action expert needs of the observation's images and prompt, computed once per inference."""
 
     cache: list[KV]
@@ -39,7 +39,7 @@ class PI0ModelTorch(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.suffix_embedding.action_in_proj.weight.dtype
 
-    def encode_prefix(self, images: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> PrefixTorch:
+    def encode_prefix(self, images: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> EncodedPrefix:
         """Run vision tower and prefix: the KV cache of images and prompt. Shapes as in `ModelInputs`.
 
         What is masked in every row of the batch is left out: positions count valid tokens only, so nothing changes.
@@ -50,9 +50,9 @@ class PI0ModelTorch(nn.Module):
         embedded = self.prefix_embedding.embed_prefix(images.to(self.dtype), tokens)
         pad_mask = masks.prefix_pad_mask(image_masks, token_mask, self.config.vision.num_patches)
         mask, positions = masks.prefix_attention(pad_mask), masks.prefix_positions(pad_mask)
-        return PrefixTorch(self.prefix.prefill(embedded, mask, positions), pad_mask)
+        return EncodedPrefix(self.prefix.prefill(embedded, mask, positions), pad_mask)
 
-    def velocity(self, prefix: PrefixTorch, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
+    def velocity(self, prefix: EncodedPrefix, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
         """Return the flow's velocity [batch, horizon, action_dim] at `actions` and `time` [batch]."""
         horizon = self.config.horizon
         embedded, condition = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
@@ -70,19 +70,19 @@ class PI0ModelTorch(nn.Module):
         state: Tensor,
         noise: Tensor,
         num_steps: int,
-        prefix_actions: Tensor | None = None,
-        prefix_weights: Tensor | None = None,
+        target_actions: Tensor | None = None,
+        guidance_mask: Tensor | None = None,
     ) -> Tensor:
         """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`.
 
         With a prefix, which `guidance.guide` explains, they agree with it.
         """
-        with torch.inference_mode(prefix_actions is None):
+        with torch.inference_mode(target_actions is None):
             prefix = self.encode_prefix(images, image_masks, tokens, token_mask)
 
             def velocity(actions: Tensor, time: Tensor) -> Tensor:
                 return self.velocity(prefix, state, actions, time)
 
-            if prefix_actions is None or prefix_weights is None:
+            if target_actions is None or guidance_mask is None:
                 return denoise(velocity, noise, num_steps)
-            return denoise(guide(velocity, prefix_actions, prefix_weights), noise, num_steps)
+            return denoise(guide(velocity, target_actions, guidance_mask), noise, num_steps)

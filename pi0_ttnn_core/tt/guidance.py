@@ -12,11 +12,11 @@ import ttnn
 
 from pi0_ttnn_core.reference.guidance import MAX_GUIDANCE_WEIGHT
 from pi0_ttnn_core.tt.common import Tensor
-from pi0_ttnn_core.tt.pullback import Pullback
+from pi0_ttnn_core.tt.vjp import Vjp
 
 
 @dataclass(frozen=True)
-class DevicePrefix:
+class DeviceTarget:
     """What the actions have to agree with, all bfloat16 [1, 1, batch * suffix, action_dim].
 
     actions: rounded
@@ -30,23 +30,23 @@ class DevicePrefix:
 
 
 def guide(
-    displacement: Callable[[Tensor, int], tuple[Tensor, Pullback]], prefix: DevicePrefix, num_steps: int
+    displacement: Callable[[Tensor, int], tuple[Tensor, Vjp]], prefix: DeviceTarget, num_steps: int
 ) -> Callable[[Tensor, int], list[Tensor]]:
     """Return what a step of the guided flow adds, in two parts: the flow, and what draws it towards the prefix.
 
     Args:
-        displacement: maps x, float32, and the number of the step to what the step adds, bfloat16, with its pullback.
+        displacement: maps x, float32, and the number of the step to what the step adds, bfloat16, with its vjp.
     """
 
     def guided(x: Tensor, step: int) -> list[Tensor]:
         time = 1.0 - step / num_steps
-        flow, pullback = displacement(x, step)
+        flow, vjp = displacement(x, step)
         # The flow is -velocity / num_steps.
         clean = ttnn.add(x, ttnn.mul(flow, time * num_steps), dtype=ttnn.float32)
         beyond = ttnn.subtract(clean, prefix.actions, dtype=ttnn.float32)
         # Its factors, too, have to be bfloat16.
         error = ttnn.mul(ttnn.subtract(beyond, prefix.remainder, dtype=ttnn.bfloat16), prefix.weights)
-        correction = ttnn.add(error, ttnn.mul(pullback(error), time * num_steps))
+        correction = ttnn.add(error, ttnn.mul(vjp(error), time * num_steps))
         return [flow, ttnn.mul(correction, -guidance_weight(time) / num_steps)]
 
     return guided

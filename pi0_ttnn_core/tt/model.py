@@ -13,10 +13,10 @@ from pi0_ttnn_core.tt.denoise import denoise
 from pi0_ttnn_core.tt.expert import GemmaExpertTTNN
 from pi0_ttnn_core.tt.gemma import GemmaPrefixTTNN
 from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
-from pi0_ttnn_core.tt.guidance import DevicePrefix, guide
+from pi0_ttnn_core.tt.guidance import DeviceTarget, guide
 from pi0_ttnn_core.tt.prefix import PrefixEmbeddingTTNN
-from pi0_ttnn_core.tt.pullback import Pullback, Suffix, expert_pullback
 from pi0_ttnn_core.tt.suffix import SuffixEmbeddingTTNN
+from pi0_ttnn_core.tt.vjp import Suffix, Vjp, expert_vjp
 from pi0_ttnn_core.tt.weights.conversion import Weights, WeightSource
 
 
@@ -35,15 +35,15 @@ class DeviceInputs:
     prefix_sin: Tensor
     suffix_cos: Tensor
     suffix_sin: Tensor
-    prefix_actions: Tensor | None
-    prefix_remainder: Tensor | None
-    prefix_weights: Tensor | None
+    target_actions: Tensor | None
+    target_remainder: Tensor | None
+    guidance_mask: Tensor | None
 
     @property
-    def action_prefix(self) -> DevicePrefix | None:
-        if self.prefix_actions is None or self.prefix_remainder is None or self.prefix_weights is None:
+    def action_prefix(self) -> DeviceTarget | None:
+        if self.target_actions is None or self.target_remainder is None or self.guidance_mask is None:
             return None
-        return DevicePrefix(self.prefix_actions, self.prefix_remainder, self.prefix_weights)
+        return DeviceTarget(self.target_actions, self.target_remainder, self.guidance_mask)
 
 
 class PI0ModelTTNN:
@@ -93,7 +93,7 @@ class PI0ModelTTNN:
         rotary = inputs.suffix_cos, inputs.suffix_sin
         return self.suffix_embedding.project_output(self.expert(embedded, rotary, inputs.suffix_mask, cache, step))
 
-    def turned_back(self, inputs: DeviceInputs) -> Rotary:
+    def inverse_rotary(self, inputs: DeviceInputs) -> Rotary:
         """Return the rotary tables that undo those of the suffix."""
         return inputs.suffix_cos, ttnn.neg(inputs.suffix_sin)
 
@@ -102,24 +102,24 @@ class PI0ModelTTNN:
         cache: list[KV],
         state: Tensor | None,
         inputs: DeviceInputs,
-        turned_back: Rotary,
+        inverse_rotary: Rotary,
         actions: Tensor,
         step: int,
-    ) -> tuple[Tensor, Pullback]:
-        """Return what `displacement` returns, and its pullback: from a gradient of it to that of `actions`."""
+    ) -> tuple[Tensor, Vjp]:
+        """Return what `displacement` returns, and its vjp: from a gradient of it to that of `actions`."""
         embedding, action_rows = self.suffix_embedding, inputs.action_rows
         embedded = embedding.embed_suffix(state, actions, action_rows, step)
         rotary, gemma = (inputs.suffix_cos, inputs.suffix_sin), self.config.expert
         # Of each layer its input, what attention makes of it, and the queries.
         width = 2 * gemma.width + gemma.num_heads * gemma.head_dim
         kept = activation_memory((gemma.depth, embedded.shape[2], width), self.device)
-        suffix = Suffix(rotary, turned_back, inputs.suffix_mask, kept, step)
-        hidden, pull_hidden = expert_pullback(self.expert, embedded, suffix, cache)
+        suffix = Suffix(rotary, inverse_rotary, inputs.suffix_mask, kept, step)
+        hidden, hidden_vjp = expert_vjp(self.expert, embedded, suffix, cache)
 
-        def pull(grad: Tensor) -> Tensor:
-            return embedding.pull_suffix(actions, action_rows, step, pull_hidden(embedding.pull_output(grad)))
+        def vjp(grad: Tensor) -> Tensor:
+            return embedding.suffix_vjp(actions, action_rows, step, hidden_vjp(embedding.output_vjp(grad)))
 
-        return embedding.project_output(hidden), pull
+        return embedding.project_output(hidden), vjp
 
     def denoise(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
         """Return the actions that the flow leads to from the noise, given the prefix in the cache.
@@ -133,10 +133,10 @@ class PI0ModelTTNN:
                 inputs.noise,
                 self.num_steps,
             )
-        turned_back = self.turned_back(inputs)
+        inverse_rotary = self.inverse_rotary(inputs)
 
-        def displacement(actions: Tensor, step: int) -> tuple[Tensor, Pullback]:
-            return self.differentiable_displacement(cache, state, inputs, turned_back, actions, step)
+        def displacement(actions: Tensor, step: int) -> tuple[Tensor, Vjp]:
+            return self.differentiable_displacement(cache, state, inputs, inverse_rotary, actions, step)
 
         return denoise(guide(displacement, prefix, self.num_steps), inputs.noise, self.num_steps)
 

@@ -67,11 +67,11 @@ class SuffixEmbeddingTTNN:
         """Map the expert's output to what an Euler step adds to the actions: the velocity, times the step's length."""
         return self.weights.action_out(hidden)
 
-    def pull_output(self, grad: Tensor) -> Tensor:
+    def output_vjp(self, grad: Tensor) -> Tensor:
         """Return the gradient of `project_output`'s input, given that of its result."""
         return _transposed(self.weights.action_out, grad)
 
-    def pull_suffix(self, actions: Tensor, action_rows: Tensor | None, step: int, grad: Tensor) -> Tensor:
+    def suffix_vjp(self, actions: Tensor, action_rows: Tensor | None, step: int, grad: Tensor) -> Tensor:
         """Return the gradient of `embed_suffix`'s actions, bfloat16, given that of its result."""
         if self.weights.action_time_mlp_out is not None:
             assert action_rows is not None

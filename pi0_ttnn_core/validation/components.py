@@ -38,7 +38,7 @@ from pi0_ttnn_core.validation.gemma import (
     prefix_rms_norm,
     prefix_rope,
 )
-from pi0_ttnn_core.validation.harness import Bench
+from pi0_ttnn_core.validation.harness import Harness
 from pi0_ttnn_core.validation.vision import patch_embedding, prefix_embedding, projector, siglip_component, siglip_tower
 
 
@@ -49,13 +49,13 @@ class Component:
     all_layers: it has all layers of the model by its nature.
     """
 
-    compare: Callable[[Bench], Pair]
+    compare: Callable[[Harness], Pair]
     of_vision: bool = False
     all_layers: bool = False
 
 
-def _of(case: Callable[[Bench], GemmaCase], component: GemmaComponent) -> Component:
-    return Component(lambda bench: component(case(bench)))
+def _of(case: Callable[[Harness], GemmaCase], component: GemmaComponent) -> Component:
+    return Component(lambda harness: component(case(harness)))
 
 
 def shortened(config: PI0Config) -> PI0Config:

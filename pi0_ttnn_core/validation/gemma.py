@@ -22,10 +22,10 @@ from pi0_ttnn_core.tt.gemma import (
     GemmaRotaryEmbeddingTTNN,
 )
 from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
-from pi0_ttnn_core.tt.pullback import Suffix, block_pullback
+from pi0_ttnn_core.tt.vjp import Suffix, block_vjp
 from pi0_ttnn_core.tt.weights.conversion import Weights
 from pi0_ttnn_core.validation.comparison import Pair
-from pi0_ttnn_core.validation.harness import Bench, Module, download, normal
+from pi0_ttnn_core.validation.harness import Harness, Module, download, normal
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class GemmaCase:
     place: where the device has each row, [rows], among its `length` rows
     """
 
-    bench: Bench
+    harness: Harness
     part: str
     config: GemmaConfig
     hidden: Tensor
@@ -53,11 +53,11 @@ class GemmaCase:
 
     @property
     def adaptive(self) -> bool:
-        return self.part == "expert" and self.bench.config.pi05
+        return self.part == "expert" and self.harness.config.pi05
 
     @property
     def condition(self) -> Tensor | None:
-        return self.bench.condition if self.adaptive else None
+        return self.harness.condition if self.adaptive else None
 
     @property
     def conditions(self) -> list[Tensor] | None:
@@ -65,14 +65,14 @@ class GemmaCase:
         return None if self.condition is None else [self.condition[0]]
 
     def weights(self, name: str) -> Weights:
-        return self.bench.weights(self.part, f"{self.part}.layers.0{name}")
+        return self.harness.weights(self.part, f"{self.part}.layers.0{name}")
 
     def reference(self, build: Callable[[], Module], name: str) -> Module:
-        return self.bench.reference(build, f"{self.part}.layers.0{name}.")
+        return self.harness.reference(build, f"{self.part}.layers.0{name}.")
 
     def upload(self, rows: Tensor) -> ttnn.Tensor:
         """Return [..., rows, width] in the device's rows."""
-        return self.bench.upload(_placed(rows, self.place, self.length))
+        return self.harness.upload(_placed(rows, self.place, self.length))
 
     @property
     def reference_block(self) -> gemma.GemmaDecoderBlockTorch:
@@ -86,9 +86,9 @@ class GemmaCase:
     def device_cache(self) -> tuple[ttnn.Tensor, ttnn.Tensor]:
         """The prefix's keys and values, and rows for the expert's own."""
         assert self.past is not None
-        rows = prefix_length(self.bench.config) + self.length
+        rows = prefix_length(self.harness.config) + self.length
         key, value = (_placed(x[0], torch.arange(x.shape[2]), rows) for x in self.past)
-        return self.bench.upload(key), self.bench.upload(value)
+        return self.harness.upload(key), self.harness.upload(value)
 
     def pair(self, expected: Tensor, actual: ttnn.Tensor, base: Tensor | None = None) -> Pair:
         """Compare results for the valid rows, [1, ..., rows, width] both."""
@@ -107,11 +107,11 @@ def _placed(rows: Tensor, place: Tensor, length: int) -> Tensor:
     return placed
 
 
-def prefix_case(bench: Bench) -> GemmaCase:
-    config, inputs, pad_mask = bench.config, bench.device_inputs, bench.pad_mask
+def prefix_case(harness: Harness) -> GemmaCase:
+    config, inputs, pad_mask = harness.config, harness.device_inputs, harness.pad_mask
     length = pad_mask.shape[1]
     return GemmaCase(
-        bench=bench,
+        harness=harness,
         part="prefix",
         config=config.prefix,
         hidden=normal(length, config.prefix.width),
@@ -126,13 +126,13 @@ def prefix_case(bench: Bench) -> GemmaCase:
     )
 
 
-def expert_case(bench: Bench) -> GemmaCase:
-    config, inputs, pad_mask = bench.config, bench.device_inputs, bench.pad_mask
+def expert_case(harness: Harness) -> GemmaCase:
+    config, inputs, pad_mask = harness.config, harness.device_inputs, harness.pad_mask
     state_tokens, horizon, heads = config.num_state_tokens, config.horizon, config.expert
     length = state_tokens + horizon
     key, value = normal(2, 1, heads.num_kv_heads, pad_mask.shape[1], heads.head_dim)
     return GemmaCase(
-        bench=bench,
+        harness=harness,
         part="expert",
         config=config.expert,
         hidden=normal(length, config.expert.width),
@@ -189,8 +189,8 @@ def expert_rms_norm(case: GemmaCase) -> Pair:
     """Compare the final norm: the others are part of the product after them."""
     hidden, width = 8.0 * case.hidden, case.config.width
     norm = gemma.GemmaAdaptiveRMSNormTorch if case.adaptive else gemma.GemmaRMSNormTorch
-    expected, _ = case.bench.reference(lambda: norm(width), "expert.norm.")(hidden[None], case.condition)
-    weights, conditions = case.bench.weights("expert", "expert.norm"), case.conditions
+    expected, _ = case.harness.reference(lambda: norm(width), "expert.norm.")(hidden[None], case.condition)
+    weights, conditions = case.harness.weights("expert", "expert.norm"), case.conditions
     device = GemmaRMSNormTTNN(weights) if conditions is None else GemmaAdaptiveRMSNormTTNN(weights, conditions)
     return case.pair(expected, device(case.upload(hidden), 0))
 
@@ -246,5 +246,5 @@ def expert_block_vjp(case: GemmaCase) -> Pair:
         (expected,) = torch.autograd.grad(out, hidden, grad[None])
     (cos, sin), upload = case.device_rotary, case.upload
     suffix = Suffix((cos, sin), (cos, ttnn.neg(sin)), case.device_mask, ttnn.L1_MEMORY_CONFIG, 0)
-    _, pull = block_pullback(case.device_block, upload(case.hidden.detach()), suffix, case.device_cache)
+    _, pull = block_vjp(case.device_block, upload(case.hidden.detach()), suffix, case.device_cache)
     return case.pair(expected, pull(upload(grad)), grad)

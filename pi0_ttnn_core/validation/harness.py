@@ -18,7 +18,7 @@ from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.precision import Precision
 from pi0_ttnn_core.reference.model import PI0ModelTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
 from pi0_ttnn_core.tt.runtime.inputs import host_inputs
 from pi0_ttnn_core.tt.runtime.session import FORMATS
@@ -32,7 +32,7 @@ PROMPT_TOKENS = 17
 
 
 @dataclass(frozen=True)
-class Bench:
+class Harness:
     """What a component is built of. `read` returns a tensor by our full name."""
 
     config: PI0Config
@@ -75,7 +75,7 @@ class Bench:
     def device_inputs(self) -> DeviceInputs:
         return self.upload_inputs(None)
 
-    def upload_inputs(self, prefix: ActionPrefix | None) -> DeviceInputs:
+    def upload_inputs(self, prefix: GuidanceTarget | None) -> DeviceInputs:
         tensors: dict[str, ttnn.Tensor | None] = {}
         for name, values in vars(host_inputs(self.inputs, self.config, prefix)).items():
             dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))

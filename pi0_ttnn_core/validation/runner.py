@@ -155,7 +155,7 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
     from pi0_ttnn_core.precision import PRESETS
     from pi0_ttnn_core.tt.runtime.device import open_device
     from pi0_ttnn_core.validation.components import components, shortened
-    from pi0_ttnn_core.validation.harness import Bench
+    from pi0_ttnn_core.validation.harness import Harness
 
     checkpoint = open_checkpoint(options["checkpoint"]) if options["checkpoint"] else None
     config = checkpoint.config if checkpoint else CONFIGS[options["config"]]
@@ -170,7 +170,7 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
     report(device=f"{options['device']}, {grid.x}x{grid.y} cores")
     stored = checkpoint.read_tensor if checkpoint else None
     benches = {
-        short: Bench(sizes, weight_reader(sizes, stored), device, PRESETS[precision])
+        short: Harness(sizes, weight_reader(sizes, stored), device, PRESETS[precision])
         for short, sizes in ((False, config), (True, shortened(config)))
     }
     for name, component in every.items():
@@ -182,10 +182,10 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
             report(**asdict(Comparison(name, lowest, skipped=reason)))
             continue
         report(running=name)
-        bench = benches[in_parts and not component.of_vision and not component.all_layers]
+        harness = benches[in_parts and not component.of_vision and not component.all_layers]
         try:
             with torch.no_grad():
-                result = compare(name, lowest, component.compare(bench))
+                result = compare(name, lowest, component.compare(harness))
         except RuntimeError as error:
             result = Comparison(name, lowest, error=str(error).strip().splitlines()[0])
         report(**asdict(result))

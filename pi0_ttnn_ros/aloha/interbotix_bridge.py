@@ -22,7 +22,7 @@ from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_me
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
-from pi0_ttnn_ros.system.scheduling import Priority, go_first
+from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
 ARM = len(ARM_JOINTS)
 STALE = 500_000_000  # ns, of joint states from which no motion begins
@@ -121,7 +121,7 @@ class InterbotixBridge(Node):
 
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; the arms stay where they were told to be last."""
-    go_first(Priority.COMMANDS)
+    use_realtime_priority(Priority.COMMANDS)
     run_node(InterbotixBridge, lambda node: None)
 
 

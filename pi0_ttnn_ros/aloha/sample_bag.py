@@ -19,7 +19,7 @@ import numpy as np
 
 from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.aloha.pick_task import INSTRUCTION, commanded_positions
-from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory, TrajectoryFollower
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.bags.writer import (
     STORAGES,
@@ -92,7 +92,7 @@ def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
                 cameras.move(simulation.data.qpos)
                 yield now, topic, compressed_image(now, _jpeg(cameras.image(camera)), f"camera_{camera}")
         target = commanded_positions((tick + LEAD) * PERIOD * 1e-9, seconds)
-        follower.replace(JointTrajectory(now, np.array([LEAD * PERIOD]), target[None], None), now)
+        follower.replace(Waypoints(now, np.array([LEAD * PERIOD]), target[None], None), now)
         yield now, TRAJECTORY, _trajectory(now, target)
         simulation.step(follower.sample(now)[0], PERIOD * 1e-9)
     cameras.close()

@@ -19,7 +19,7 @@ class TrajectoryError(ValueError):
 
 
 @dataclass(frozen=True)
-class JointTrajectory:
+class Waypoints:
     """Points to pass through.
 
     start: when `times` count from
@@ -42,7 +42,7 @@ def check_joint_names(names: Sequence[str], expected: Sequence[str]) -> None:
         raise TrajectoryError(f"joint names: unknown {unknown}, missing {missing}, {len(names)} of {len(expected)}")
 
 
-def check_trajectory(trajectory: JointTrajectory, now: int) -> None:
+def check_trajectory(trajectory: Waypoints, now: int) -> None:
     """Raise TrajectoryError for times that do not increase, values that are not finite, or an end in the past."""
     times = trajectory.times
     if len(times) == 0:
@@ -68,7 +68,7 @@ class TrajectoryFollower:
         self._positions = np.empty((0, len(positions)))
         self._velocities: np.ndarray | None = None
 
-    def replace(self, trajectory: JointTrajectory, now: int) -> None:
+    def replace(self, trajectory: Waypoints, now: int) -> None:
         """Follow `trajectory` from where the desired state is at `now`; its points in the past are skipped.
 
         Raises:
@@ -112,7 +112,7 @@ def _hermite(
     return position, velocity
 
 
-def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) -> JointTrajectory:
+def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) -> Waypoints:
     """Return a `trajectory_msgs/JointTrajectory` with its joints in the order of `joint_names`; a zero stamp means now.
 
     Raises:
@@ -129,7 +129,7 @@ def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) 
             )
     velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
     times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
-    return JointTrajectory(
+    return Waypoints(
         start=nanoseconds(message.header.stamp) or now,
         times=np.array(times, np.int64),
         positions=np.array([point.positions for point in points]).reshape(-1, len(joint_names))[:, order],

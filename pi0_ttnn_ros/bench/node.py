@@ -42,7 +42,7 @@ from pi0_ttnn_ros.node import policy_node
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.system.machine import cpu_name
-from pi0_ttnn_ros.system.scheduling import go_first
+from pi0_ttnn_ros.system.scheduling import use_realtime_priority
 
 NAMESPACE = "/pi0_bench"
 WIDTH, HEIGHT = 640, 480
@@ -166,7 +166,7 @@ def slow_policy(options: PolicyOptions, seconds: float) -> Policy:
 
 def measure(seconds: float) -> Stopwatch:
     """Take the node to active, let it warm up for two seconds and measure for `seconds`."""
-    go_first(CONTROLLER_MANAGER)
+    use_realtime_priority(CONTROLLER_MANAGER)
     rclpy.init()
     stopwatch = Stopwatch()
     executor = SingleThreadedExecutor()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pi0_ttnn_ros.cli.arguments import add_robot, require
 
 if TYPE_CHECKING:
-    from pi0_ttnn_ros.replay.bag_check import Finding, Fit, Input
+    from pi0_ttnn_ros.replay.bag_check import BagCheck, Finding, Input
 
 EXAMPLES = """
   pi0-ttnn bag-info recording --robot aloha
@@ -36,14 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
     require("rosbags", "replay")
     from pi0_ttnn_ros.bags.reader import open_bag
     from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
-    from pi0_ttnn_ros.replay.bag_check import fit_of
+    from pi0_ttnn_ros.replay.bag_check import check_bag
     from pi0_ttnn_ros.system.package_files import robot_file
 
     file = robot_file(arguments.robot)
     # No checkpoint is needed to look at a bag.
     parameters = parameters_from_yaml(file, {"checkpoint": "none"})
     with open_bag(arguments.bag) as bag:
-        fit = fit_of(bag, parameters, arguments.namespace)
+        fit = check_bag(bag, parameters, arguments.namespace)
     if arguments.json:
         print(json.dumps({"bag": str(arguments.bag), "robot": str(file), "fits": fit.fits, **asdict(fit)}, indent=2))
     else:
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if fit.fits else 1
 
 
-def table(fit: Fit) -> str:
+def table(fit: BagCheck) -> str:
     """Return the topics, one a line."""
     rows = [HEADINGS, *(_row(entry) for entry in fit.inputs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
@@ -60,7 +60,7 @@ def table(fit: Fit) -> str:
     return "\n".join(lines)
 
 
-def report(bag: Path, robot: Path, fit: Fit) -> str:
+def report(bag: Path, robot: Path, fit: BagCheck) -> str:
     """Return the whole in words."""
     lines = [f"{bag}: {fit.duration:.1f} s, held against {robot}", "", table(fit), ""]
     if fit.skew:
@@ -70,7 +70,7 @@ def report(bag: Path, robot: Path, fit: Fit) -> str:
     if fit.observations:
         lines.append(f"the node would infer {fit.observations} times")
         lines += [f"  joint states without an observation: {count}, {reason}" for reason, count in fit.unusable.items()]
-    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: not finding.is_misfit)]
+    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: not finding.is_error)]
     lines.append("fits" if fit.fits else "does not fit")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pi0_ttnn_core.backend import BACKENDS
 from pi0_ttnn_ros.cli.arguments import add_dtype, add_precision, add_robot, positive, require
-from pi0_ttnn_ros.system.scheduling import PATIENT_THREADS
+from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
 EXAMPLES = """
   pi0-ttnn replay recording --robot my_robot.yaml --checkpoint checkpoint
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Replay, write the report, and return 1 when the verdict does not pass."""
     require("rosbags", "replay")
     # Before torch is imported.
-    os.environ.update(PATIENT_THREADS | os.environ)
+    os.environ.update(OPENMP_PASSIVE_WAIT | os.environ)
     from pi0_ttnn_ros.replay.open_loop import Comparison
     from pi0_ttnn_ros.replay.runner import Options, replay_bags
     from pi0_ttnn_ros.system.package_files import robot_file

@@ -15,7 +15,7 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 
 from pi0_ttnn_ros.controllers.base import ControllerError, ControllerSetup, joint_trajectory
-from pi0_ttnn_ros.execution.chunk_executor import LEAD, Trajectory
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, Plan
 
 # A gripper is told a new goal no sooner than this after the last one, nanoseconds.
 GRIPPER_INTERVAL = 100_000_000
@@ -36,7 +36,7 @@ class FollowTrajectoryController:
         action = _action("FollowJointTrajectory", "follow_joint_trajectory", setup)
         self._goal_type = action.Goal
         self._client = ActionClient(node, action, setup.topic)
-        self._sent: Trajectory | None = None
+        self._sent: Plan | None = None
         self._newest: Future | None = None
         self._failure = ""
         self._failed_at = -PAUSE
@@ -47,7 +47,7 @@ class FollowTrajectoryController:
             return f"{self._setup.topic}: there is no action server"
         return self._failure if time.monotonic() - self._failed_at < PAUSE else ""
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         if self.error or self._says_the_same(trajectory):
             return
         self._sent = trajectory
@@ -59,7 +59,7 @@ class FollowTrajectoryController:
         self._newest = None
         self._client.destroy()
 
-    def _says_the_same(self, trajectory: Trajectory) -> bool:
+    def _says_the_same(self, trajectory: Plan) -> bool:
         """Whether the last goal is as good as `trajectory` until after the next call."""
         sent = self._sent
         if sent is None:
@@ -107,7 +107,7 @@ class GripperController:
         self._last_position: float | None = None
         self._last_stamp = 0
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         position = float(trajectory.positions[-1, self._setup.joints[0]])
         early = 0 <= trajectory.stamp - self._last_stamp < GRIPPER_INTERVAL
         if position == self._last_position or (early and not trajectory.at_rest) or not self._client.server_is_ready():

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from trajectory_msgs.msg import JointTrajectory
 
-from pi0_ttnn_ros.execution.chunk_executor import Trajectory
+from pi0_ttnn_ros.execution.chunk_executor import Plan
 from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 
 # How long a trajectory says that the robot rests at its end, nanoseconds. A joint_trajectory_controller refuses what
@@ -44,14 +44,14 @@ class Controller(Protocol):
     def error(self) -> str:
         """Why the controller does not do what it is told; the robot is to hold until it is empty again."""
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         """Command the motion from now on."""
 
     def close(self) -> None:
         """Free what it has on the node."""
 
 
-def joint_trajectory(setup: ControllerSetup, trajectory: Trajectory) -> JointTrajectory:
+def joint_trajectory(setup: ControllerSetup, trajectory: Plan) -> JointTrajectory:
     """Return the message: where the joints are now and the way until they rest.
 
     The first point is one that has passed, so that a stamped trajectory is entered on the way itself, wherever the

@@ -7,7 +7,7 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.controllers.base import ControllerSetup, joint_trajectory
-from pi0_ttnn_ros.execution.chunk_executor import Trajectory
+from pi0_ttnn_ros.execution.chunk_executor import Plan
 
 
 class TrajectoryController:
@@ -20,7 +20,7 @@ class TrajectoryController:
         self._setup = setup
         self._publisher = node.create_publisher(JointTrajectory, setup.topic, 1)
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         self._publisher.publish(joint_trajectory(self._setup, trajectory))
 
     def close(self) -> None:
@@ -37,7 +37,7 @@ class PositionController:
         self._joints = setup.joints
         self._publisher = node.create_publisher(Float64MultiArray, setup.topic, 1)
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         self._publisher.publish(Float64MultiArray(data=trajectory.positions[1, self._joints].tolist()))
 
     def close(self) -> None:

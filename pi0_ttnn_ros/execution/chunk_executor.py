@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pi0_ttnn_core.policy_io import ActionChunk
-from pi0_ttnn_core.rtc import ActionPrefix, prefix_weights
+from pi0_ttnn_core.rtc import GuidanceTarget, soft_mask
 from pi0_ttnn_ros.execution.motion_limiter import brake, track
 from pi0_ttnn_ros.execution.safety import Limits, SafetyError, check_actions, check_finite, check_jump
 
@@ -56,7 +56,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Plan:
     """A motion on the grid, which ends at rest.
 
     stamp: of the first point, nanoseconds; it is the last grid point that has passed
@@ -177,7 +177,7 @@ class ChunkExecutor:
         braking = self._limits.max_acceleration * self._execution.period
         return now >= self._chunks[-1].end and bool((np.abs(self._velocities[row]) <= braking).all())
 
-    def prefix(self, stamp: int) -> ActionPrefix | None:
+    def prefix(self, stamp: int) -> GuidanceTarget | None:
         """Return what a chunk from an observation at `stamp` must agree with; None where nothing is executed then.
 
         The earlier chunk's actions at the new chunk's steps, frozen as far as they will be executed by the time that
@@ -192,9 +192,9 @@ class ChunkExecutor:
         if overlap == 0:
             return None
         frozen = min(overlap, -(-(self.latency + LEAD) // chunk.step))
-        return ActionPrefix(chunk.at(times).astype(np.float32), prefix_weights(horizon, frozen, overlap))
+        return GuidanceTarget(chunk.at(times).astype(np.float32), soft_mask(horizon, frozen, overlap))
 
-    def plan(self, now: int) -> Trajectory | None:
+    def plan(self, now: int) -> Plan | None:
         """Return the motion from `now` (nanoseconds) on; None where nothing was commanded yet.
 
         It is meant to be called once a period; when it is called late, the robot was following the last plan.
@@ -213,7 +213,7 @@ class ChunkExecutor:
         positions, velocities = means[0][current - SMOOTHING + 1 :], means[1][current - SMOOTHING + 1 :]
         velocities = np.where(np.abs(velocities) < STILL, 0.0, velocities)
         times = self._period * np.arange(len(positions), dtype=np.int64)
-        return Trajectory(self._start + current * self._period, times, positions, velocities)
+        return Plan(self._start + current * self._period, times, positions, velocities)
 
     def _enter(self, chunk: ActionChunk, now: int) -> _Entered:
         execution = self._execution

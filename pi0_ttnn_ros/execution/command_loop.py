@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from pi0_ttnn_core.policy_io import ActionChunk
-from pi0_ttnn_core.rtc import ActionPrefix
-from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Trajectory
-from pi0_ttnn_ros.system.scheduling import Priority, go_first
+from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Plan
+from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
 # How much longer than planned the robot may take to come to rest before it is no longer waited for, seconds.
 REST_MARGIN = 0.5
@@ -21,7 +21,7 @@ REST_MARGIN = 0.5
 class Output(Protocol):
     """A controller of some of the joints."""
 
-    def publish(self, trajectory: Trajectory) -> None:
+    def publish(self, trajectory: Plan) -> None:
         """Command the motion from now on."""
 
 
@@ -98,7 +98,7 @@ class CommandLoop:
         with self._lock:
             return self._open and self._executor.wants_chunk(self._now())
 
-    def prefix(self, stamp: int) -> ActionPrefix | None:
+    def prefix(self, stamp: int) -> GuidanceTarget | None:
         with self._lock:
             return self._executor.prefix(stamp)
 
@@ -113,7 +113,7 @@ class CommandLoop:
         self._thread.join()
 
     def _run(self) -> None:
-        go_first(Priority.COMMANDS)
+        use_realtime_priority(Priority.COMMANDS)
         due = time.monotonic()
         while not self._closing.wait(max(0.0, due - time.monotonic())):
             # Also when it is late it leaves time for others: they wait for the lock, which is not a fair one.
@@ -124,7 +124,7 @@ class CommandLoop:
                         self._executor.hold()
                     self._tick()
 
-    def _tick(self) -> Trajectory | None:
+    def _tick(self) -> Plan | None:
         trajectory = self._executor.plan(self._now())
         if trajectory is None:
             self._resting.set()

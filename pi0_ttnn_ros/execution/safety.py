@@ -9,7 +9,7 @@ import numpy as np
 POLICIES = ("clamp", "reject")
 
 # Values, lower and upper limit, by what they are of.
-Judged = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+Bounded = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 class SafetyError(ValueError):
@@ -41,7 +41,7 @@ def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None
     Raises:
         SafetyError: naming the first joint and action that does.
     """
-    for what, (values, low, high) in _of_actions(actions, time_step, limits).items():
+    for what, (values, low, high) in _action_quantities(actions, time_step, limits).items():
         outside = (values < low) | (values > high)
         if outside.any():
             action, joint = np.argwhere(outside)[0]
@@ -56,7 +56,7 @@ def broken_limits(actions: np.ndarray, time_step: float, limits: Limits) -> dict
 
     Of each bool [..., joints]: those of which `check_actions` refuses one. What is NaN breaks none.
     """
-    of_actions = _of_actions(actions, time_step, limits)
+    of_actions = _action_quantities(actions, time_step, limits)
     return {what: ((values < low) | (values > high)).any(axis=-2) for what, (values, low, high) in of_actions.items()}
 
 
@@ -82,7 +82,9 @@ def jump_excess(position: np.ndarray, measured: np.ndarray, limits: Limits, max_
     return np.abs(position - measured) - limits.max_velocity * max_jump_time
 
 
-def judged(positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndarray, limits: Limits) -> Judged:
+def limited_quantities(
+    positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndarray, limits: Limits
+) -> Bounded:
     """Return what of a motion has limits, by its name: values [..., points, joints], lower and upper limit [joints]."""
     return {
         "position": (positions, limits.position_min, limits.position_max),
@@ -91,6 +93,6 @@ def judged(positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndar
     }
 
 
-def _of_actions(actions: np.ndarray, time_step: float, limits: Limits) -> Judged:
+def _action_quantities(actions: np.ndarray, time_step: float, limits: Limits) -> Bounded:
     velocities = np.diff(actions, axis=-2) / time_step
-    return judged(actions, velocities, np.diff(velocities, axis=-2) / time_step, limits)
+    return limited_quantities(actions, velocities, np.diff(velocities, axis=-2) / time_step, limits)

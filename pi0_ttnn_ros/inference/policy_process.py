@@ -15,8 +15,8 @@ from typing import Any
 
 from pi0_ttnn_core.policy_io import ActionChunk, Observation
 from pi0_ttnn_core.processing.robot import Robot
-from pi0_ttnn_core.rtc import ActionPrefix
-from pi0_ttnn_ros.system.scheduling import PATIENT_THREADS
+from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
 COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.inference.policy_server")
 
@@ -32,7 +32,7 @@ class PolicyOptions:
     precision: str = "default"
     num_steps: int | None = None
     seed: int = 0
-    with_prefix: bool = False
+    with_guidance: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PolicyError(RuntimeError):
     """The policy refused or failed and can be asked again; the message is its own."""
 
 
-class PolicyLost(RuntimeError):
+class PolicyUnavailable(RuntimeError):
     """The policy's process hung or died, and has to be opened again."""
 
 
@@ -70,7 +70,7 @@ class PolicyProcess:
 
         Raises:
             PolicyError: it cannot be loaded; the message says why.
-            PolicyLost: it was not there after `timeout` seconds, or the process died.
+            PolicyUnavailable: it was not there after `timeout` seconds, or the process died.
         """
         self.kill()
         ours, theirs = socket.socketpair()
@@ -79,7 +79,7 @@ class PolicyProcess:
         with theirs:
             command = [*self._command, str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=PATIENT_THREADS | os.environ
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=OPENMP_PASSIVE_WAIT | os.environ
             )
         self._connection = Connection(ours.detach())
         try:
@@ -88,12 +88,12 @@ class PolicyProcess:
             self.kill()
             raise
 
-    def infer(self, observation: Observation, prefix: ActionPrefix | None, timeout: float) -> ActionChunk:
+    def infer(self, observation: Observation, prefix: GuidanceTarget | None, timeout: float) -> ActionChunk:
         """Return the chunk for `observation`, see `Policy.infer`.
 
         Raises:
             PolicyError: the inference failed.
-            PolicyLost: it did not end within `timeout` seconds, and the process was killed; or the process died.
+            PolicyUnavailable: it did not end within `timeout` seconds, and the process was killed; or the process died.
         """
         return self._ask((observation, prefix), timeout, "inference")
 
@@ -119,10 +119,10 @@ class PolicyProcess:
             ok, answer = self._connection.recv() if answered else (False, None)
         except (EOFError, OSError) as error:
             self.kill()
-            raise PolicyLost(f"{what}: {self._end()}") from error
+            raise PolicyUnavailable(f"{what}: {self._end()}") from error
         if not answered:
             self.kill()
-            raise PolicyLost(f"{what} did not end within {timeout:g} s; the policy's process was killed")
+            raise PolicyUnavailable(f"{what} did not end within {timeout:g} s; the policy's process was killed")
         if not ok:
             raise PolicyError(answer)
         return answer

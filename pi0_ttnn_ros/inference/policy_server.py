@@ -19,9 +19,9 @@ from pi0_ttnn_core.policy import Policy, load_policy
 from pi0_ttnn_core.policy_io import Observation, ObservationError
 from pi0_ttnn_core.processing.robot import RobotError
 from pi0_ttnn_core.processing.tokenizer import TokenizerError
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference.policy_process import PolicyDescription, PolicyOptions
-from pi0_ttnn_ros.system.scheduling import go_last
+from pi0_ttnn_ros.system.scheduling import lower_priority
 
 # What has a text for the user; of anything else that goes wrong the type is told as well.
 EXPECTED_ERRORS = (BackendError, CheckpointError, ObservationError, RobotError, TokenizerError)
@@ -34,7 +34,7 @@ def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> No
     """
     # A Ctrl-C goes to the whole process group; the node ends this process when it has no more use for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    go_last()
+    lower_priority()
     policy: Policy | None = None
 
     def answer(request: Any) -> Any:
@@ -65,8 +65,8 @@ def load_and_warm_up(options: PolicyOptions) -> Policy:
     images = {camera: np.zeros((48, 64, 3), np.uint8) for camera in options.robot.cameras}
     observation = Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0)
     chunk = policy.infer(observation)
-    if options.with_prefix:
-        policy.infer(observation, ActionPrefix(chunk.actions, np.ones(policy.horizon, np.float32)))
+    if options.with_guidance:
+        policy.infer(observation, GuidanceTarget(chunk.actions, np.ones(policy.horizon, np.float32)))
     return policy
 
 

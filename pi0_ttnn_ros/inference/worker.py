@@ -9,8 +9,8 @@ from functools import partial
 from typing import Protocol
 
 from pi0_ttnn_core.policy_io import ActionChunk, Observation
-from pi0_ttnn_core.rtc import ActionPrefix
-from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
 
 # How often the thread looks at the clock while no input arrives, seconds.
@@ -25,7 +25,7 @@ class Listener(Protocol):
     def wants_chunk(self) -> bool:
         """Whether to infer now, where the inputs allow it."""
 
-    def prefix(self, stamp: int) -> ActionPrefix | None:
+    def prefix(self, stamp: int) -> GuidanceTarget | None:
         """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
@@ -34,7 +34,7 @@ class Listener(Protocol):
     def on_error(self, error: Exception) -> None:
         """An inference failed, or `on_chunk` did; the next inputs will be tried again."""
 
-    def on_reopened(self) -> None:
+    def on_restart(self) -> None:
         """A lost policy was opened again."""
 
 
@@ -63,7 +63,7 @@ class InferenceWorker:
         self._open_timeout = open_timeout
         self._listener = listener
         self._telling = threading.Lock()
-        self._acting = threading.Event()
+        self._running = threading.Event()
         self._closing = threading.Event()
         # Counts the pauses: what an inference from before a pause found is not told after it.
         self._epoch = 0
@@ -76,19 +76,19 @@ class InferenceWorker:
     def resume(self) -> None:
         """Start to infer."""
         self._last_stamp = None
-        self._acting.set()
+        self._running.set()
 
     def pause(self) -> None:
         """Once this has returned the listener is told nothing more; an inference under way is not waited for."""
         with self._telling:
             self._epoch += 1
-            self._acting.clear()
+            self._running.clear()
 
     def close(self, timeout: float) -> None:
         """End the thread and the policy; an inference under way may take up to `timeout` seconds to end."""
         self.pause()
         self._closing.set()
-        self._acting.set()
+        self._running.set()
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._policy.kill()
@@ -97,7 +97,7 @@ class InferenceWorker:
 
     def _run(self) -> None:
         while True:
-            self._acting.wait()
+            self._running.wait()
             if self._closing.is_set():
                 return
             self._step(self._epoch)
@@ -120,24 +120,24 @@ class InferenceWorker:
             self._back_off = FIRST_BACK_OFF
             self._tell(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
         except Exception as error:
-            self._lost = isinstance(error, PolicyLost)
+            self._lost = isinstance(error, PolicyUnavailable)
             self._tell(epoch, partial(self._listener.on_error, error))
 
     def _reopen(self, epoch: int) -> None:
         if not self._lost:  # it died between two inferences
-            self._tell(epoch, partial(self._listener.on_error, PolicyLost("the policy's process died")))
+            self._tell(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy's process died")))
         self._lost = True
         if self._closing.wait(self._back_off):
             return
         self._back_off = min(2 * self._back_off, LAST_BACK_OFF)
         try:
             self._policy.open(self._open_timeout)
-        except (PolicyError, PolicyLost) as error:
+        except (PolicyError, PolicyUnavailable) as error:
             self._tell(epoch, partial(self._listener.on_error, error))
             return
         self._lost = False
         self._last_stamp = None
-        self._tell(epoch, self._listener.on_reopened)
+        self._tell(epoch, self._listener.on_restart)
 
     def _tell(self, epoch: int, call: Callable[[], None]) -> None:
         with self._telling:

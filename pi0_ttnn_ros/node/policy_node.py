@@ -18,12 +18,12 @@ from std_srvs.srv import SetBool, Trigger
 
 from pi0_ttnn_core.processing.robot import RobotError
 from pi0_ttnn_ros.controllers.base import ControllerError
-from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyError, PolicyLost
+from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyError, PolicyUnavailable
 from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.logs import log_line
-from pi0_ttnn_ros.node.policy_session import ConfiguredPolicy
+from pi0_ttnn_ros.node.policy_session import PolicySession
 from pi0_ttnn_ros.node.status import diagnostics
 from pi0_ttnn_ros.parameters.declarations import LIVE
 from pi0_ttnn_ros.parameters.parameters import ParameterError
@@ -31,9 +31,9 @@ from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
-from pi0_ttnn_ros.system.scheduling import Priority, go_first, goes_first
+from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 
-SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyLost, InputCheckError, ControllerError)
+SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyUnavailable, InputCheckError, ControllerError)
 INSTRUCTION_LENGTH = 200  # characters of it in the status
 
 
@@ -49,11 +49,11 @@ class PolicyNode(LifecycleNode):
         declare_parameters(self)
         self._policy_command = policy_command
         self._setup_error = ""
-        self._configured: ConfiguredPolicy | None = None
+        self._configured: PolicySession | None = None
         self._state = "unconfigured"
         self._enabled = True
         self._stopped = False
-        self._acting = False
+        self._running = False
         self.add_on_set_parameters_callback(self._on_parameters)
         self._status_publisher = self.create_publisher(PolicyStatus, "~/status", LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -69,7 +69,7 @@ class PolicyNode(LifecycleNode):
             self.get_logger().info(
                 log_line("loading the policy", checkpoint=parameters.checkpoint, backend=parameters.backend)
             )
-            self._configured = ConfiguredPolicy(self, parameters, self._policy_command)
+            self._configured = PolicySession(self, parameters, self._policy_command)
             # What is there now stays: going through it for garbage would stop every thread for 20 ms.
             gc.freeze()
         except Exception as error:
@@ -78,7 +78,7 @@ class PolicyNode(LifecycleNode):
             self._publish_status()
             return TransitionCallbackReturn.FAILURE
         self._setup_error = ""
-        if not goes_first():
+        if not has_realtime_priority():
             self.get_logger().info("no permission for a real-time priority: on a busy machine commands may come late")
         return self._enter("inactive")
 
@@ -116,26 +116,26 @@ class PolicyNode(LifecycleNode):
         if self._configured is not None:
             self._configured.close()
             self._configured = None
-            self._acting = False
+            self._running = False
             gc.unfreeze()  # it goes now, with the cycles in it
             gc.collect()
 
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
-        self._act()
+        self._update_running()
         self.get_logger().info(log_line("state changed", state=state, activity=self._activity))
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
-    def _act(self) -> None:
+    def _update_running(self) -> None:
         """Start or stop acting, as state and services say."""
         acting = self._state == "active" and self._enabled and not self._stopped
-        if self._configured is not None and acting != self._acting:
+        if self._configured is not None and acting != self._running:
             if acting:
-                self._configured.start_acting()
+                self._configured.start()
             else:
-                self._configured.stop_acting()
-            self._acting = acting
+                self._configured.stop()
+            self._running = acting
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._enabled = request.data
@@ -150,7 +150,7 @@ class PolicyNode(LifecycleNode):
         return self._answer(response, "not stopped any more")
 
     def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
-        self._act()
+        self._update_running()
         self.get_logger().info(log_line(text, state=self._state, activity=self._activity))
         self._publish_status()
         response.success, response.message = True, text
@@ -165,11 +165,11 @@ class PolicyNode(LifecycleNode):
             return SetParametersResult(
                 successful=False, reason=f"{fixed} take effect at configure: deactivate and clean up the node first"
             )
-        if self._acting and "dry_run" in values:
-            self._configured.stop_acting()
+        if self._running and "dry_run" in values:
+            self._configured.stop()
         self._configured.change(values)
-        if self._acting and "dry_run" in values:
-            self._configured.start_acting()
+        if self._running and "dry_run" in values:
+            self._configured.start()
         return SetParametersResult(successful=True)
 
     @property
@@ -178,13 +178,13 @@ class PolicyNode(LifecycleNode):
             return "stopped"
         if not self._enabled:
             return "disabled"
-        if self._configured is None or not self._acting:
+        if self._configured is None or not self._running:
             return "idle"
         return "moving" if self._configured.loop.moving else "holding"
 
     def _on_timer(self) -> None:
         if self._configured is not None:
-            self._configured.hear_latched()
+            self._configured.subscribe_latched()
         self._publish_status()
 
     def _publish_status(self) -> None:
@@ -204,7 +204,7 @@ class PolicyNode(LifecycleNode):
             message.speed_scaling = parameters.speed_scaling
             message.backend = configured.policy.backend
             message.device = configured.policy.device
-            message.reopened = configured.reopened
+            message.restarts = configured.restarts
             message.checkpoint = parameters.checkpoint
             message.instruction = configured.buffer.instruction[:INSTRUCTION_LENGTH]
             message.rate = configured.statistics.rate(now)
@@ -218,7 +218,7 @@ class PolicyNode(LifecycleNode):
 
 def main(policy_command: Sequence[str] = COMMAND) -> None:
     """Run the node until SIGINT or SIGTERM; the last thing that it does is to let the robot hold."""
-    go_first(Priority.NODE)
+    use_realtime_priority(Priority.NODE)
     # A thread that computes gives way to the one that commands after so many seconds.
     sys.setswitchinterval(0.001)
     try:

@@ -18,12 +18,12 @@ from std_msgs.msg import Empty, String
 
 from pi0_ttnn_core.policy_io import ActionChunk as PolicyChunk
 from pi0_ttnn_core.policy_io import Observation
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
-from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyLost, PolicyProcess
+from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.inference.policy_server import PolicyOptions
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.msg import ActionChunk
@@ -42,14 +42,14 @@ from pi0_ttnn_ros.rclpy_utils.robot_description import robot_description
 from pi0_ttnn_ros.visualization.publishers import Introspection
 
 # What has a text for the user; anything else that goes wrong in an inference is a fault of ours, logged with its type.
-INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyLost, SafetyError)
+INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyUnavailable, SafetyError)
 
 INSTRUCTION_TOPIC = "~/instruction"
 LOG_INTERVAL = 5.0  # seconds between two logs of the same lasting trouble
 CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end
 
 
-class ConfiguredPolicy:
+class PolicySession:
     """All that lives from configure to cleanup: the policy, its inputs, its worker and the loop that moves."""
 
     def __init__(self, node: Node, parameters: Parameters, policy_command: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ class ConfiguredPolicy:
         self.parameters = parameters
         self.statistics = Statistics()
         self.sequence = 0
-        self.reopened = 0
+        self.restarts = 0
         self.last_error = ""
         self._stale: set[str] = set()
         self._failing = ""
@@ -76,7 +76,7 @@ class ConfiguredPolicy:
         self._policy = PolicyProcess(_policy_options(parameters), policy_command)
         try:
             self.policy = self._policy.open(parameters.load_timeout)
-        except (PolicyError, PolicyLost):
+        except (PolicyError, PolicyUnavailable):
             self._close_controllers()
             raise
         self._clock = NodeClock(node)
@@ -102,7 +102,7 @@ class ConfiguredPolicy:
         )
         self.subscriptions = self._subscribe()
         self._hears_latched = False
-        self.hear_latched()
+        self.subscribe_latched()
         self.introspection = (
             Introspection(node, parameters.joint_names, parameters.marker_links) if parameters.introspection else None
         )
@@ -114,7 +114,7 @@ class ConfiguredPolicy:
         return next(filter(None, (controller.error for controller in self.controllers)), "")
 
     def close(self) -> None:
-        self.stop_acting()
+        self.stop()
         self.loop.close()
         self.worker.close(CLOSE_TIMEOUT)
         for subscription in self.subscriptions:
@@ -125,12 +125,12 @@ class ConfiguredPolicy:
         if self.introspection is not None:
             self.introspection.close()
 
-    def start_acting(self) -> None:
+    def start(self) -> None:
         self._stale = set()
         self.loop.open(self.parameters.dry_run)
         self.worker.resume()
 
-    def stop_acting(self) -> None:
+    def stop(self) -> None:
         """End inference and let the robot hold."""
         self.worker.pause()
         self.loop.shut()
@@ -156,7 +156,7 @@ class ConfiguredPolicy:
     def wants_chunk(self) -> bool:
         return self.loop.wants_chunk()
 
-    def prefix(self, stamp: int) -> ActionPrefix | None:
+    def prefix(self, stamp: int) -> GuidanceTarget | None:
         return self.loop.prefix(stamp) if self.parameters.strategy == "rtc" else None
 
     def on_chunk(self, chunk: PolicyChunk, snapshot: Snapshot, latency: float) -> None:
@@ -185,9 +185,9 @@ class ConfiguredPolicy:
         line = log_line("no action, the robot holds", event="inference_failed", reason=text)
         self.node.get_logger().error(line, throttle_duration_sec=LOG_INTERVAL)
 
-    def on_reopened(self) -> None:
-        self.reopened += 1
-        self.node.get_logger().warning(log_line("the policy was opened again", event="reopened", times=self.reopened))
+    def on_restart(self) -> None:
+        self.restarts += 1
+        self.node.get_logger().warning(log_line("the policy was opened again", event="restarted", times=self.restarts))
 
     def _may_move(self) -> bool:
         reasons = self.buffer.stale_inputs(self._now())
@@ -219,7 +219,7 @@ class ConfiguredPolicy:
         subscriptions.append(node.create_subscription(String, INSTRUCTION_TOPIC, self._set_instruction, 1))
         return subscriptions
 
-    def hear_latched(self) -> None:
+    def subscribe_latched(self) -> None:
         """Listen to what publishers of the instruction have kept, as soon as there is one that keeps it.
 
         Not before: next to a publisher that keeps nothing, such as a plain `ros2 topic pub`, such a subscription makes
@@ -296,5 +296,5 @@ def _policy_options(parameters: Parameters) -> PolicyOptions:
         precision=parameters.precision,
         num_steps=parameters.num_steps or None,
         seed=parameters.seed,
-        with_prefix=parameters.strategy == "rtc",
+        with_guidance=parameters.strategy == "rtc",
     )

@@ -62,7 +62,7 @@ def diagnostics(
         "latency p95 (s)": f"{status.latency_p95:.4f}",
         "latency max (s)": f"{status.latency_max:.4f}",
         "skew (s)": f"{status.skew:.4f}",
-        "policy opened again": str(status.reopened),
+        "policy opened again": str(status.restarts),
     }
     values |= {name: f"{value:.4g}" for name, value in card.items()}
     array = DiagnosticArray()

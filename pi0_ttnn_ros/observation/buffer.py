@@ -12,7 +12,7 @@ INSTRUCTION = "instruction"
 HEARTBEAT = "heartbeat"
 
 # Older than any delay of a live robot: the clocks differ, or a bag is replayed.
-FOREIGN_CLOCK = 60.0
+CLOCK_MISMATCH_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ObservationBuffer:
         if name not in self._newest:
             return "nothing received"
         age = (now - self._newest[name][0]) * 1e-9
-        if abs(age) > FOREIGN_CLOCK and name in self._sensors:
+        if abs(age) > CLOCK_MISMATCH_S and name in self._sensors:
             return f"its stamp is {age:.0f} s off the node's clock: for a replayed bag or a simulator set use_sim_time"
         if age < -timeout:
             return f"its stamp is {-age:.2f} s in the future: the clock jumped back, or the sender's clock is ahead"

@@ -14,13 +14,13 @@ import PIL.Image
 
 from pi0_ttnn_ros.bags.reader import Bag
 from pi0_ttnn_ros.bags.storage import BagError
-from pi0_ttnn_ros.observation.buffer import FOREIGN_CLOCK
+from pi0_ttnn_ros.observation.buffer import CLOCK_MISMATCH_S
 from pi0_ttnn_ros.observation.decoding import ENCODINGS, ConversionError, positions_from_message
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
 
-MISFIT, WARNING = "misfit", "warning"
+ERROR, WARNING = "error", "warning"
 # A clock that is ahead by less does no harm.
 AHEAD = 0.005  # s
 # Of the joint states; more of them without an observation are worth a warning.
@@ -29,7 +29,7 @@ WITHOUT_OBSERVATION = 0.05
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a MISFIT, with which the bag cannot be replayed, or a WARNING."""
+    """One thing that is wrong: a ERROR, with which the bag cannot be replayed, or a WARNING."""
 
     severity: str
     topic: str
@@ -37,9 +37,9 @@ class Finding:
     remedy: str
 
     @property
-    def is_misfit(self) -> bool:
+    def is_error(self) -> bool:
         """Whether the bag cannot be replayed with it."""
-        return self.severity == MISFIT
+        return self.severity == ERROR
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Fit:
+class BagCheck:
     """A bag held against a robot.
 
     duration: s
@@ -85,7 +85,7 @@ class Fit:
     @property
     def fits(self) -> bool:
         """Whether the bag can be replayed."""
-        return not any(finding.is_misfit for finding in self.findings)
+        return not any(finding.is_error for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class _Stream:
         return np.diff(np.array(self.times, np.int64)) * 1e-9
 
 
-def fit_of(bag: Bag, parameters: Parameters, namespace: str = "") -> Fit:
+def check_bag(bag: Bag, parameters: Parameters, namespace: str = "") -> BagCheck:
     """Read the bag, twice where it has all that the node needs, and return how it fits."""
     topics = topics_of(parameters, namespace)
     expected = _expected(topics, parameters)
@@ -139,11 +139,11 @@ def fit_of(bag: Bag, parameters: Parameters, namespace: str = "") -> Fit:
         findings += _timing(topic, stream, expected[topic])
     findings += _rate(topics, parameters, streams)
     observations, unusable = 0, dict[str, int]()
-    if not any(finding.is_misfit and finding.topic != topics.instruction for finding in findings):
+    if not any(finding.is_error and finding.topic != topics.instruction for finding in findings):
         observations, unusable = _observations(bag, topics, parameters)
         findings += _synchronisation(observations, unusable, skews, parameters)
     findings += [Finding(WARNING, "", line, "") for line in bag.problems]
-    return Fit(
+    return BagCheck(
         duration=(bag.end - bag.start) * 1e-9,
         inputs=[_input(bag, topic, expected[topic].use, streams.get(topic, _Stream())) for topic in expected],
         skew=(float(np.median(skews)), float(np.max(skews))) if skews else None,
@@ -162,7 +162,7 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
         topic: _Expected(
             camera,
             image_message_type(topic),
-            MISFIT,
+            ERROR,
             parameters.image_timeout,
             _image,
             "let the driver publish another",
@@ -172,7 +172,7 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
     expected[topics.joint_states] = _Expected(
         "joint states",
         JOINT_STATE,
-        MISFIT,
+        ERROR,
         parameters.joint_state_timeout,
         joints,
         "correct joint_names or joint_state_topic in the robot's YAML",
@@ -256,11 +256,11 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
 
 
 def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
-    """Return what the node cannot use; it is a misfit where that is every message."""
+    """Return what the node cannot use; it is an error where that is every message."""
     count = len(stream.times)
     found = []
     for text, number in stream.faults.items():
-        severity = MISFIT if expected.severity == MISFIT and sum(stream.faults.values()) == count else WARNING
+        severity = ERROR if expected.severity == ERROR and sum(stream.faults.values()) == count else WARNING
         found.append(Finding(severity, topic, f"{number} of {count} messages: {text}", expected.remedy))
     if len(stream.contents) > 1 and expected.timeout:
         found.append(Finding(WARNING, topic, f"changes: {', '.join(stream.contents)}", "record with one setting"))
@@ -271,7 +271,7 @@ def _instruction(topics: Topics, parameters: Parameters, streams: Mapping[str, _
     if parameters.instruction.strip() or topics.instruction in streams:
         return []
     remedy = f"replay with --instruction '...', set instruction in the robot's YAML, or record {topics.instruction}"
-    return [Finding(MISFIT, topics.instruction, "there is no instruction", remedy)]
+    return [Finding(ERROR, topics.instruction, "there is no instruction", remedy)]
 
 
 # Clocks and rates
@@ -295,18 +295,18 @@ def _unstamped(stream: _Stream) -> bool:
 
 
 def _no_stamps(topic: str) -> Finding:
-    return Finding(MISFIT, topic, "its header stamps are all zero", "let the driver stamp its messages")
+    return Finding(ERROR, topic, "its header stamps are all zero", "let the driver stamp its messages")
 
 
 def _delay(topic: str, delays: np.ndarray, timeout: float) -> list[Finding]:
     median, late = float(np.median(delays)), int(np.count_nonzero(np.abs(delays) > timeout))
-    if abs(median) > FOREIGN_CLOCK:
+    if abs(median) > CLOCK_MISMATCH_S:
         text = f"its stamps are {median:.0f} s before their receipt: they are of another clock"
-        return [Finding(MISFIT, topic, text, "synchronise the clocks; in simulation record with --use-sim-time")]
+        return [Finding(ERROR, topic, text, "synchronise the clocks; in simulation record with --use-sim-time")]
     clocks = "synchronise the clocks of driver and recorder (chrony)"
     if late > len(delays) / 2:
         text = f"is received {median:.3f} s after its stamp, allowed are {timeout:g} s"
-        return [Finding(MISFIT, topic, text, f"{clocks}, or raise its timeout in the robot's YAML")]
+        return [Finding(ERROR, topic, text, f"{clocks}, or raise its timeout in the robot's YAML")]
     if late:
         text = f"{late} of {len(delays)} messages are received more than {timeout:g} s off their stamps"
         return [Finding(WARNING, topic, text, f"{clocks}, and see what delays them")]
@@ -354,10 +354,10 @@ def _synchronisation(
         )
         text += f"({tolerance:g} s) apart: {np.median(skews):.3f} s in the median, {max(skews):.3f} s at most"
         remedy = "correct the stamps of what lags, or raise sync_tolerance in the robot's YAML"
-        found.append(Finding(MISFIT if not observations else WARNING, "", text, remedy))
+        found.append(Finding(ERROR if not observations else WARNING, "", text, remedy))
     if not observations and not found:
         reasons = "; ".join(unusable) or "the joint states end before all inputs have come"
-        found.append(Finding(MISFIT, "", f"the node would never infer: {reasons}", "see the other lines"))
+        found.append(Finding(ERROR, "", f"the node would never infer: {reasons}", "see the other lines"))
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Tick:
+class Prediction:
     """One inference.
 
     stamp: that of the observation, nanoseconds
@@ -95,7 +95,7 @@ class Episode:
     bag: Path
     start: int
     end: int
-    ticks: list[Tick]
+    ticks: list[Prediction]
     recording: Recording
     truth: str
     unusable: dict[str, int]

@@ -24,14 +24,14 @@ from std_msgs.msg import Empty, String
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.bags.reader import Bag, BagMessage, open_bag
-from pi0_ttnn_ros.execution.safety import Limits, judged
+from pi0_ttnn_ros.execution.safety import Limits, limited_quantities
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import Topics
 from pi0_ttnn_ros.rclpy_utils.messages import image_type, time_message
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
-from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Tick
+from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Prediction
 from pi0_ttnn_ros.replay.feed import BagFeed
 from pi0_ttnn_ros.replay.predictions import ReplayError
 
@@ -232,11 +232,11 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         executor.spin()
 
 
-def _tick(chunk: ActionChunk, heard: int, times: np.ndarray, positions: np.ndarray) -> Tick:
+def _tick(chunk: ActionChunk, heard: int, times: np.ndarray, positions: np.ndarray) -> Prediction:
     stamp = nanoseconds(chunk.header.stamp)
     index = min(int(np.searchsorted(times, stamp)), len(times) - 1)
     actions = np.array(chunk.actions, np.float32).reshape(chunk.horizon, -1)
-    return Tick(stamp, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp) * 1e-9)
+    return Prediction(stamp, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp) * 1e-9)
 
 
 def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set[str]:
@@ -247,7 +247,7 @@ def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set
     velocities = np.array([point.velocities for point in message.points])
     accelerations = np.diff(velocities, axis=0) / np.diff(times)[:, None]
     found = set()
-    for what, (values, low, high) in judged(positions, velocities, accelerations, limits).items():
+    for what, (values, low, high) in limited_quantities(positions, velocities, accelerations, limits).items():
         inside = (values >= low[joints] - TOLERANCE) & (values <= high[joints] + TOLERANCE)
         found |= {f"{what} of {joint_names[joints[column]]}" for column in np.flatnonzero(~inside.all(axis=0))}
     return found

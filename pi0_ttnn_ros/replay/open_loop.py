@@ -22,7 +22,7 @@ from pi0_ttnn_ros.observation.buffer import Snapshot
 from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import Topics
-from pi0_ttnn_ros.replay.episode import Episode, Scene, Tick
+from pi0_ttnn_ros.replay.episode import Episode, Prediction, Scene
 from pi0_ttnn_ros.replay.feed import BagFeed
 from pi0_ttnn_ros.replay.predictions import Predictions
 from pi0_ttnn_ros.replay.prefetch import prefetched
@@ -31,7 +31,7 @@ from pi0_ttnn_ros.replay.recorded_chunks import observations_of, recorded_chunks
 RECORDED = "recorded"
 
 # A receive time in nanoseconds, the inputs, and the actions that were recorded for them.
-Occasion = tuple[int, Snapshot, np.ndarray | None]
+InferencePoint = tuple[int, Snapshot, np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def scenes(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, Sce
     return {seen.stamp: Scene(seen.images, seen.instruction) for seen in observations}
 
 
-def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[Occasion]:
+def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[InferencePoint]:
     """Yield where to infer; when the last was taken, `feed` has read the whole bag."""
     every = replay.comparison.every
     if replay.comparison.against == RECORDED:
@@ -134,7 +134,7 @@ def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[Occasion]:
             yield at, snapshot, None
 
 
-def _prepare(occasion: Occasion, joint_names: list[str]) -> _Prepared:
+def _prepare(occasion: InferencePoint, joint_names: list[str]) -> _Prepared:
     at, snapshot, recorded = occasion
     start = time.perf_counter()
     observation: Observation | Exception
@@ -145,7 +145,7 @@ def _prepare(occasion: Occasion, joint_names: list[str]) -> _Prepared:
     return _Prepared(at, observation, recorded, time.perf_counter() - start)
 
 
-def _predict(prepared: _Prepared, replay: Replay) -> Tick:
+def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
     observation = prepared.observation
     if isinstance(observation, Exception):
         raise observation
@@ -153,7 +153,7 @@ def _predict(prepared: _Prepared, replay: Replay) -> Tick:
     chunk = replay.policy.infer(observation)
     latency = prepared.seconds + time.perf_counter() - start
     reference = replay.reference.infer(observation).actions if replay.reference else prepared.recorded
-    return Tick(chunk.stamp, observation.state, chunk.actions, chunk.inference_time, latency, reference)
+    return Prediction(chunk.stamp, observation.state, chunk.actions, chunk.inference_time, latency, reference)
 
 
 def _decoded(snapshot: Snapshot) -> Snapshot:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_ros.replay.episode import Tick
+from pi0_ttnn_ros.replay.episode import Prediction
 
 
 class ReplayError(RuntimeError):
@@ -35,19 +35,19 @@ class Predictions:
         # What was being written when the replay ended is made anew.
         self._file.truncate(self._file.tell() // self._record.itemsize * self._record.itemsize)
 
-    def add(self, tick: Tick) -> None:
+    def add(self, tick: Prediction) -> None:
         record = np.zeros((), self._record)
         for name in self._record.names or ():
             record[name] = getattr(tick, name)
         self._file.write(record.tobytes())
         self._file.flush()
 
-    def ticks(self) -> Sequence[Tick]:
+    def ticks(self) -> Sequence[Prediction]:
         """Return what was predicted so far; read from the disk as it is used."""
         if not self._file.tell():
             return []
         records = np.memmap(self._file, self._record, "r")
-        return [Tick(**{name: _plain(record[name]) for name in self._record.names or ()}) for record in records]
+        return [Prediction(**{name: _plain(record[name]) for name in self._record.names or ()}) for record in records]
 
     def __enter__(self) -> Predictions:
         return self

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.policy import Policy, load_policy
-from pi0_ttnn_core.processing.pipeline import PolicySteps, policy_steps
+from pi0_ttnn_core.processing.pipeline import ProcessingPipeline, build_pipeline
 from pi0_ttnn_core.processing.transforms import encode_actions
 from pi0_ttnn_ros.bags.files import find_bags
 from pi0_ttnn_ros.bags.reader import open_bag
@@ -136,7 +136,7 @@ class _Robot:
         self.topics = topics_of(self.parameters, options.namespace)
         self.settings = replay_settings(options.robot, self.parameters.joint_names)
 
-    def report(self, episode: Episode, limits: Limits, steps: PolicySteps, seen: Scenes) -> BagReport:
+    def report(self, episode: Episode, limits: Limits, steps: ProcessingPipeline, seen: Scenes) -> BagReport:
         normalize = partial(encode_actions, steps.transforms)
         metrics = episode_metrics(episode, self.parameters, limits, self.settings.grippers, normalize)
         return bag_report(episode, metrics, self.parameters, limits, normalize, self.settings.thresholds, seen)
@@ -172,7 +172,7 @@ def _live_reports(
         from pi0_ttnn_ros.replay.live import play_bag
     except ImportError as error:
         raise ReplayError(f"--live needs ROS 2 ({error}): source it and this package") from error
-    steps = policy_steps(checkpoint, robot.parameters.robot)
+    steps = build_pipeline(checkpoint, robot.parameters.robot)
     for bag in bags:
         try:
             limits = bag_limits(bag, robot.topics, robot.parameters)

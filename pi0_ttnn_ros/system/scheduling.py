@@ -21,18 +21,18 @@ class Priority(IntEnum):
     COMMANDS = 20
 
 
-def go_first(priority: int) -> None:
+def use_realtime_priority(priority: int) -> None:
     """Give the calling thread, and those that it starts, a real-time priority (SCHED_FIFO), where that is permitted."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
-def goes_first() -> bool:
+def has_realtime_priority() -> bool:
     """Return whether the calling thread has a real-time priority."""
     return os.sched_getscheduler(0) != os.SCHED_OTHER
 
 
-def go_last() -> None:
+def lower_priority() -> None:
     """Take from the calling thread, and those that it starts, what it inherited, and let others go before it."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), POLICY_NICENESS))
@@ -40,4 +40,4 @@ def go_last() -> None:
 
 # Torch's threads wait for each other in a loop by default. Where cores are scarce they hang for seconds then, and take
 # from the node what it needs to keep the robot moving.
-PATIENT_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+OPENMP_PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}

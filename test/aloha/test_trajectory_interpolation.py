@@ -8,21 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pi0_ttnn_ros.aloha.trajectory_follower import (
-    JointTrajectory,
     TrajectoryError,
     TrajectoryFollower,
+    Waypoints,
     check_joint_names,
 )
 
 SECOND = 10**9
 
 
-def trajectory(times, positions, velocities=None, start=0) -> JointTrajectory:
+def trajectory(times, positions, velocities=None, start=0) -> Waypoints:
     times = np.array([round(t * SECOND) for t in times], np.int64)
     positions = np.array(positions, float).reshape(len(times), 1)
     if velocities is not None:
         velocities = np.array(velocities, float).reshape(len(times), 1)
-    return JointTrajectory(start, times, positions, velocities)
+    return Waypoints(start, times, positions, velocities)
 
 
 def test_positions_alone_are_followed_in_straight_lines():

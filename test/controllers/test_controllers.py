@@ -15,11 +15,10 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.policy_io import ActionChunk
-from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory as Motion
-from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
 from pi0_ttnn_ros.controllers.base import REST, ControllerError
 from pi0_ttnn_ros.controllers.factory import make_controllers
-from pi0_ttnn_ros.execution.chunk_executor import LEAD, ChunkExecutor, Execution, Trajectory
+from pi0_ttnn_ros.execution.chunk_executor import LEAD, ChunkExecutor, Execution, Plan
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_controller import TrajectoryServer
@@ -30,7 +29,7 @@ JOINTS = ["shoulder", "elbow", "finger"]
 STAMP = 5 * 10**9
 PERIOD = 20_000_000
 TIMES = PERIOD * np.arange(3, dtype=np.int64)
-MOTION = Trajectory(
+MOTION = Plan(
     STAMP,
     TIMES,
     np.array([[0.0, 1.0, 0.01], [0.1, 1.1, 0.02], [0.2, 1.2, 0.03]]),
@@ -121,7 +120,7 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
     moved = 0.0
     for plan in plans:
         if plan.stamp in arriving:
-            follower.replace(Motion(plan.stamp - LEAD, *points_of(arriving[plan.stamp])), plan.stamp)
+            follower.replace(Waypoints(plan.stamp - LEAD, *points_of(arriving[plan.stamp])), plan.stamp)
         if plan.stamp >= plans[0].stamp + LEAD:
             np.testing.assert_allclose(follower.sample(plan.stamp)[0], plan.positions[0], atol=1e-6)
         moved = max(moved, np.abs(plan.positions[0] - end).max())
@@ -170,7 +169,7 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, kind):
     controller_type = {"GripperCommand": "gripper_command"}.get(kind, "parallel_gripper_command")
     types = ["joint_trajectory", controller_type]
     _, gripper = controllers(listener.node, types, ["arm", "gripper"], [0, 0, 1])
-    rest = Trajectory(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
+    rest = Plan(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
 
     def tell(trajectory, count):
         listener.spin_until(lambda: gripper.publish(trajectory) or len(goals) >= count, what="a goal")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pi0_ttnn_core.checkpoints.checkpoint import CheckpointError, open_checkpoint
-from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes, peer_name
+from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes, upstream_name
 from pi0_ttnn_core.configs import PI0, TINY
 
 DATA = Path(__file__).parents[1] / "data"
@@ -44,7 +44,7 @@ def test_full_size_names_and_shapes_are_lerobots():
         name, shape, count = line.split("\t")
         for layer in range(int(count)):
             theirs[name.replace("*", str(layer))] = tuple(int(size) for size in shape.split(","))
-    ours = {"model." + peer_name(name): shape for name, shape in expected_shapes(PI0).items()}
+    ours = {"model." + upstream_name(name): shape for name, shape in expected_shapes(PI0).items()}
     heads = {name for name in theirs if "lm_head" in name}
     assert ours == {name: shape for name, shape in theirs.items() if name not in heads}
 
@@ -53,7 +53,7 @@ def test_every_tensor_is_read_as_stored(tiny_checkpoint):
     stored = load_file(tiny_checkpoint / "model.safetensors")
     read = dict(open_checkpoint(tiny_checkpoint).read_tensors())
     assert set(read) == set(expected_shapes(TINY))
-    assert all(torch.equal(tensor, stored["model." + peer_name(name)]) for name, tensor in read.items())
+    assert all(torch.equal(tensor, stored["model." + upstream_name(name)]) for name, tensor in read.items())
 
 
 def test_shards_read_like_one_file(folder):

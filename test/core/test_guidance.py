@@ -10,19 +10,19 @@ from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_core.reference.denoise import denoise
 from pi0_ttnn_core.reference.guidance import guide
-from pi0_ttnn_core.rtc import ActionPrefix, prefix_weights
+from pi0_ttnn_core.rtc import GuidanceTarget, soft_mask
 
 HORIZON, STEPS = 12, 10
 
 
 def test_the_soft_mask_is_the_published_one():
     """Equation 5: 1 up to the delay d, c (e^c - 1) / (e - 1) with c = (H - s - i) / (H - s - d + 1), 0 from H - s."""
-    weights = prefix_weights(horizon=50, frozen=4, overlap=40)
+    weights = soft_mask(horizon=50, frozen=4, overlap=40)
     assert (weights[:4] == 1).all() and (weights[40:] == 0).all()
     for index in range(4, 40):
         c = (40 - index) / (40 - 4 + 1)
         assert weights[index] == pytest.approx(c * (np.exp(c) - 1) / (np.e - 1))
-    assert (prefix_weights(10, 10, 10) == 1).all() and (prefix_weights(10, 0, 0) == 0).all()
+    assert (soft_mask(10, 10, 10) == 1).all() and (soft_mask(10, 0, 0) == 0).all()
 
 
 def test_the_guided_flow_is_the_published_one_where_it_has_a_closed_form():
@@ -33,7 +33,7 @@ def test_the_guided_flow_is_the_published_one_where_it_has_a_closed_form():
 
     random = np.random.default_rng(0)
     noise, actions = random.standard_normal((2, 1, HORIZON, 3)).astype(np.float32)
-    weights = prefix_weights(HORIZON, 3, 8)
+    weights = soft_mask(HORIZON, 3, 8)
     flow = guide(lambda x, time: x * slope(time)[:, None, None], torch.from_numpy(actions), torch.from_numpy(weights))
     found = denoise(flow, torch.from_numpy(noise), STEPS).numpy()
 
@@ -61,8 +61,8 @@ def observation(policy, stamp: int) -> Observation:
 
 def test_a_chunk_agrees_with_the_prefix_where_it_is_frozen_and_is_free_where_it_has_none(policy):
     first, free = policy.infer(observation(policy, 1)), policy.infer(observation(policy, 2))
-    weights = prefix_weights(policy.horizon, 10, 30)
-    bound = policy.infer(observation(policy, 2), ActionPrefix(first.actions, weights))
+    weights = soft_mask(policy.horizon, 10, 30)
+    bound = policy.infer(observation(policy, 2), GuidanceTarget(first.actions, weights))
     distance, without = np.abs(bound.actions - first.actions), np.abs(free.actions - first.actions)
     assert distance[:10].mean() < 0.25 * without[:10].mean()
     assert distance[:10].mean() < distance[10:30].mean() < distance[30:].mean()
@@ -70,5 +70,5 @@ def test_a_chunk_agrees_with_the_prefix_where_it_is_frozen_and_is_free_where_it_
 
 def test_a_prefix_without_weight_changes_nothing(policy):
     free = policy.infer(observation(policy, 2))
-    prefix = ActionPrefix(np.ones_like(free.actions), np.zeros(policy.horizon, np.float32))
+    prefix = GuidanceTarget(np.ones_like(free.actions), np.zeros(policy.horizon, np.float32))
     np.testing.assert_allclose(policy.infer(observation(policy, 2), prefix).actions, free.actions, atol=1e-6)

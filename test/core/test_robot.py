@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_core.processing.normalization import MeanStd, Range
-from pi0_ttnn_core.processing.robot import Robot, RobotError, misfits, robot_from_parameters, robot_from_yaml
+from pi0_ttnn_core.processing.robot import Robot, RobotError, incompatibilities, robot_from_parameters, robot_from_yaml
 from pi0_ttnn_core.processing.transforms import (
     Aloha,
     Normalize,
@@ -160,7 +160,7 @@ def test_a_robot_that_does_not_fit_is_found_before_the_weights_are_read(tiny_che
 def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint):
     settings = replace(open_checkpoint(tiny_checkpoint).settings, relative_joints=(True,) * 14)
     robot = Robot(CAMERAS, tuple(NAMES), steps=(RelativeActions(MASK),))
-    assert misfits(robot, settings) == [
+    assert incompatibilities(robot, settings) == [
         "transforms names relative_actions, and the checkpoint's own pipeline does the same already"
     ]
 
@@ -170,4 +170,4 @@ def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
     robot = robot_from_yaml(file)
     joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many
     settings = replace(open_checkpoint(tiny_checkpoint).settings, state_size=joints, action_size=joints)
-    assert not misfits(robot, settings)
+    assert not incompatibilities(robot, settings)

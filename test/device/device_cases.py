@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pi0_ttnn_core.configs import PI0, GemmaConfig, PI0Config, VisionConfig
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_core.wormhole import find_wormhole
 
 WORMHOLE = find_wormhole()
@@ -44,7 +44,7 @@ class Request:
     arrays: dict[str, np.ndarray]
     num_steps: int
     l1_is_full: bool = False
-    prefix: ActionPrefix | None = None
+    prefix: GuidanceTarget | None = None
 
 
 def answers(

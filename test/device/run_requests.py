@@ -14,7 +14,7 @@ import numpy as np
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.model_inputs import model_inputs
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_core.wormhole import select_wormhole
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         prefix = {name: arrays.pop(f"prefix_{name}") for name in ("actions", "weights") if f"prefix_{name}" in arrays}
         inputs, _ = model_inputs(arrays, checkpoint.config)
         try:
-            actions = backend.sample_actions(inputs, num_steps, ActionPrefix(**prefix) if prefix else None)
+            actions = backend.sample_actions(inputs, num_steps, GuidanceTarget(**prefix) if prefix else None)
             np.save(file.with_suffix(".npy"), actions)
         except BackendError as error:
             file.with_suffix(".txt").write_text(str(error), encoding="utf-8")

@@ -14,7 +14,7 @@ from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.checkpoints.random_checkpoint import write_checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import model_inputs
-from pi0_ttnn_core.rtc import ActionPrefix, free_prefix, prefix_weights
+from pi0_ttnn_core.rtc import GuidanceTarget, soft_mask, unguided_target
 
 pytestmark = needs_wormhole
 
@@ -48,7 +48,7 @@ class Answered:
 class Guided:
     """Actions of a guided backend without and with a prefix, and what the reference makes of the latter."""
 
-    prefix: ActionPrefix
+    prefix: GuidanceTarget
     unbound: np.ndarray
     bound: np.ndarray
     expected: np.ndarray
@@ -65,7 +65,7 @@ def requests_to(config: PI0Config) -> dict[str, Request]:
         AGAIN: first,
         "no room in L1": Request(two, STEPS, l1_is_full=True),
         BATCH: Request(two, STEPS),
-        "prefix without guidance": replace(first, prefix=free_prefix(1, config.horizon, config.action_dim)),
+        "prefix without guidance": replace(first, prefix=unguided_target(1, config.horizon, config.action_dim)),
     }
 
 
@@ -136,7 +136,7 @@ def guided(answered, tmp_path_factory) -> Guided:
     config, free = open_checkpoint(answered.checkpoint).config, answered.requests[BATCH]
     random = np.random.default_rng(7)
     actions = random.standard_normal((len(free.arrays["tokens"]), config.horizon, VALUES)).astype(np.float32)
-    prefix = ActionPrefix(actions, prefix_weights(config.horizon, FROZEN, OVERLAP))
+    prefix = GuidanceTarget(actions, soft_mask(config.horizon, FROZEN, OVERLAP))
     requests = [free, replace(free, prefix=prefix)]
     folder = tmp_path_factory.mktemp("guided")
     unbound, bound = answers(answered.checkpoint, requests, folder / "requests", guided=True)

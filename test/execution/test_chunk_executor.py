@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pi0_ttnn_core.policy_io import ActionChunk
-from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory, TrajectoryFollower
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
 from pi0_ttnn_ros.execution.chunk_executor import LEAD, SMOOTHING, STRATEGIES, ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.safety import Limits, SafetyError
 
@@ -42,7 +42,7 @@ class Controller:
     def take(self, trajectory, arrival: int) -> None:
         """Take a plan, and check that at its arrival it goes on from what is executed, in position and velocity."""
         position, velocity = self.follower.sample(arrival)
-        motion = JointTrajectory(trajectory.stamp, trajectory.times, trajectory.positions, trajectory.velocities)
+        motion = Waypoints(trajectory.stamp, trajectory.times, trajectory.positions, trajectory.velocities)
         self.follower.replace(motion, arrival)
         new = TrajectoryFollower(REST)
         new.replace(motion, trajectory.stamp - 1)

@@ -19,7 +19,7 @@ from lifecycle_msgs.msg import Transition
 from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import recorded_topics
-from pi0_ttnn_ros.replay.bag_check import fit_of
+from pi0_ttnn_ros.replay.bag_check import check_bag
 from support.fake_robot import Robot, good_parameters
 from support.processes import Process
 from support.reproduced_chunks import assert_reproduced
@@ -119,7 +119,7 @@ def test_it_has_each_topic_that_the_set_up_names_and_no_other(bag, parameters):
 
 def test_it_fits_the_set_up(bag, parameters):
     with open_bag(bag) as opened:
-        fit = fit_of(opened, parameters, NAMESPACE)
+        fit = check_bag(opened, parameters, NAMESPACE)
     assert fit.fits, fit.findings
 
 

@@ -20,7 +20,7 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.system.scheduling import Priority, go_first, goes_first
+from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 from support.fake_robot import (
     JOINTS,
     LATCHED,
@@ -111,7 +111,7 @@ def test_commands_go_first_and_the_policy_last(robot, process, tiny_checkpoint):
     (policy,) = process.children()
     assert os.sched_getscheduler(policy) == os.SCHED_OTHER and os.getpriority(os.PRIO_PROCESS, policy) >= 5
     with ThreadPoolExecutor() as threads:  # the test's own may not keep it
-        permitted = threads.submit(lambda: go_first(Priority.NODE) or goes_first()).result()
+        permitted = threads.submit(lambda: use_realtime_priority(Priority.NODE) or has_realtime_priority()).result()
     node = process.process.pid
     priorities = [os.sched_getparam(int(task.name)).sched_priority for task in Path(f"/proc/{node}/task").iterdir()]
     expected = (Priority.NODE, Priority.COMMANDS) if permitted else (0, 0)

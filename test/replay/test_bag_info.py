@@ -19,7 +19,7 @@ from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.writer import BagWriter, header, message, qos, serialized
 from pi0_ttnn_ros.cli.main import main
 from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
-from pi0_ttnn_ros.replay.bag_check import MISFIT, WARNING, fit_of
+from pi0_ttnn_ros.replay.bag_check import ERROR, WARNING, check_bag
 from pi0_ttnn_ros.system.package_files import robot_file
 from support import bags
 
@@ -46,8 +46,8 @@ def changed(sample_bag, tmp_path):
 
 def findings(path: Path, parameters, namespace="") -> list[tuple[str, str, str]]:
     with open_bag(path) as bag:
-        fit = fit_of(bag, parameters, namespace)
-    assert fit.fits == all(finding.severity != MISFIT for finding in fit.findings)
+        fit = check_bag(bag, parameters, namespace)
+    assert fit.fits == all(finding.severity != ERROR for finding in fit.findings)
     return [(finding.severity, finding.topic, f"{finding.text} -> {finding.remedy}") for finding in fit.findings]
 
 
@@ -59,7 +59,7 @@ def restamped(raw: bytes, shift: int, scale: int = 1) -> bytes:
 
 def test_the_sample_bag_fits(sample_bag, parameters):
     with open_bag(sample_bag) as bag:
-        fit = fit_of(bag, parameters)
+        fit = check_bag(bag, parameters)
     assert fit.fits and fit.findings == []
     inputs = {entry.topic: entry for entry in fit.inputs}
     joints, top = inputs["/joint_states"], inputs[TOP]
@@ -79,13 +79,13 @@ def test_the_sample_bag_fits(sample_bag, parameters):
 def test_missing_topics_and_what_to_write_instead(sample_bag, parameters):
     raw = replace(parameters, camera_topics=[topic.removesuffix("/compressed") for topic in parameters.camera_topics])
     assert findings(sample_bag, raw)[0] == (
-        MISFIT,
+        ERROR,
         "/camera_top/image_raw",
         f"is not in the bag -> the bag has {TOP}: name that in camera_topics of the robot's YAML",
     )
     wrong = replace(parameters, joint_state_topic="arm/joint_states", controller_topics=["arm/command"])
     joints, command = findings(sample_bag, wrong)
-    assert joints[:2] == (MISFIT, "/arm/joint_states") and "(of its type the bag has /joint_states)" in joints[2]
+    assert joints[:2] == (ERROR, "/arm/joint_states") and "(of its type the bag has /joint_states)" in joints[2]
     assert command[:2] == (WARNING, "/arm/command")
 
 
@@ -101,24 +101,24 @@ def test_namespace(sample_bag, parameters, tmp_path):
 def test_wrong_type_and_topic_without_messages(sample_bag, parameters, changed):
     wrong = replace(parameters, camera_topics=[sample.TRAJECTORY, *parameters.camera_topics[1:]])
     severity, topic, text = findings(sample_bag, wrong)[0]
-    assert (severity, topic) == (MISFIT, sample.TRAJECTORY) and "is of type trajectory_msgs/msg/JointTrajectory" in text
+    assert (severity, topic) == (ERROR, sample.TRAJECTORY) and "is of type trajectory_msgs/msg/JointTrajectory" in text
     path = changed(lambda time, topic, raw: None if topic == TOP else (time, topic, raw))
     assert findings(path, parameters) == [
-        (MISFIT, TOP, "has no messages -> record it while it is published, with a QoS that fits")
+        (ERROR, TOP, "has no messages -> record it while it is published, with a QoS that fits")
     ]
 
 
 def test_joint_names(sample_bag, parameters):
     names = ["left_hip", *parameters.joint_names[1:]]
     ((severity, topic, text),) = findings(sample_bag, replace(parameters, joint_names=names))
-    assert (severity, topic) == (MISFIT, "/joint_states")
+    assert (severity, topic) == (ERROR, "/joint_states")
     assert "200 of 200 messages: joint states lack ['left_hip']" in text and "correct joint_names" in text
 
 
 def test_instruction(parameters, changed):
     path = changed(lambda time, topic, raw: None if topic == sample.INSTRUCTION_TOPIC else (time, topic, raw))
     severity, topic, text = findings(path, parameters)[0]
-    assert (severity, topic) == (MISFIT, sample.INSTRUCTION_TOPIC) and "--instruction" in text
+    assert (severity, topic) == (ERROR, sample.INSTRUCTION_TOPIC) and "--instruction" in text
     assert all(severity == WARNING for severity, _, _ in findings(path, replace(parameters, instruction="wave")))
 
 
@@ -143,14 +143,14 @@ def test_clocks(sample_bag, parameters, tmp_path):
         return findings(folder, parameters)
 
     ((severity, topic, text),) = with_stamps(0, scale=0)
-    assert (severity, topic) == (MISFIT, TOP) and "header stamps are all zero" in text
+    assert (severity, topic) == (ERROR, TOP) and "header stamps are all zero" in text
     ((severity, topic, text),) = with_stamps(-3600 * SECOND)
-    assert (severity, topic) == (MISFIT, TOP) and "3600 s before their receipt" in text and "synchronise" in text
+    assert (severity, topic) == (ERROR, TOP) and "3600 s before their receipt" in text and "synchronise" in text
     ((severity, topic, text),) = with_stamps(-SECOND)
-    assert (severity, topic) == (MISFIT, TOP) and "allowed are 0.5 s" in text
+    assert (severity, topic) == (ERROR, TOP) and "allowed are 0.5 s" in text
     # Within its timeout, yet too far from the others.
     ((severity, topic, text),) = with_stamps(-SECOND // 4)
-    assert severity == MISFIT and "more than sync_tolerance (0.1 s) apart" in text and "raise sync_tolerance" in text
+    assert severity == ERROR and "more than sync_tolerance (0.1 s) apart" in text and "raise sync_tolerance" in text
     ((severity, topic, text),) = with_stamps(60_000_000)
     assert (severity, topic) == (WARNING, TOP) and "before their stamps" in text
 
@@ -188,7 +188,7 @@ def test_raw_images(sample_bag, parameters, tmp_path, encoding):
         assert found == [(WARNING, "/raw", "changes: 4x2 rgb8, 8x2 rgb8 -> record with one setting")]
     else:
         ((severity, topic, text),) = found
-        assert (severity, topic) == (MISFIT, "/raw") and "image encoding 'bayer_rggb8' is not one of" in text
+        assert (severity, topic) == (ERROR, "/raw") and "image encoding 'bayer_rggb8' is not one of" in text
 
 
 def test_images_that_are_none(parameters, changed):
@@ -196,7 +196,7 @@ def test_images_that_are_none(parameters, changed):
         return time, topic, raw.replace(b"\xff\xd8\xff\xe0", bytes(4)) if topic == TOP else raw
 
     found = findings(changed(change), parameters)
-    assert found and all(severity == MISFIT and topic == TOP for severity, topic, _ in found)
+    assert found and all(severity == ERROR and topic == TOP for severity, topic, _ in found)
     assert "is damaged or no image" in found[0][2]
 
 

@@ -22,8 +22,7 @@ from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
-from pi0_ttnn_ros.aloha.trajectory_follower import JointTrajectory as Motion
-from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower
+from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
 from pi0_ttnn_ros.execution.chunk_executor import LEAD, SMOOTHING
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.declarations import LIVE
@@ -286,5 +285,5 @@ def _follower(trajectory: JointTrajectory) -> TrajectoryFollower:
     times, positions, velocities = points_of(trajectory)
     start = nanoseconds(trajectory.header.stamp)
     following = TrajectoryFollower(positions[0])
-    following.replace(Motion(start, times, positions, velocities), start - 1)
+    following.replace(Waypoints(start, times, positions, velocities), start - 1)
     return following

@@ -10,7 +10,7 @@ import numpy as np
 
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import Parameters, parameters_from_yaml
-from pi0_ttnn_ros.replay.episode import Episode, Frames, Recording, Tick
+from pi0_ttnn_ros.replay.episode import Episode, Frames, Prediction, Recording
 
 STEP = 20_000_000  # nanoseconds
 START = 1_760_000_000 * 10**9  # stamps of a clock on the wall, which float64 does not hold to the nanosecond
@@ -41,12 +41,12 @@ def recording(motion: Callable[[np.ndarray], np.ndarray], seconds: float) -> Rec
     return Recording(START + times, motion(times * 1e-9))
 
 
-def tick(index: int, predict: Callable[[np.ndarray], np.ndarray], state: np.ndarray, horizon: int = 10) -> Tick:
+def tick(index: int, predict: Callable[[np.ndarray], np.ndarray], state: np.ndarray, horizon: int = 10) -> Prediction:
     times = (index + np.arange(horizon)) * STEP * 1e-9
-    return Tick(START + index * STEP, state.astype(np.float32), predict(times), 0.05, 0.08)
+    return Prediction(START + index * STEP, state.astype(np.float32), predict(times), 0.05, 0.08)
 
 
-def episode(ticks: Sequence[Tick], recorded: Recording) -> Episode:
+def episode(ticks: Sequence[Prediction], recorded: Recording) -> Episode:
     return Episode(
         bag=Path("bags/towel"),
         start=int(recorded.times[0]) if len(recorded.times) else START,

@@ -60,7 +60,7 @@ def main() -> None:
                     sys.exit(f"soak: {robot.status.last_error}")
             seen = watch(robot, node, 60.0 * arguments.minutes)
             priority = os.sched_getscheduler(node.process.pid) == os.SCHED_FIFO
-            reopened = robot.status.reopened
+            restarts = robot.status.restarts
         finally:
             node.kill()
     sizes = np.array(seen.sizes)[len(seen.sizes) // 5 :]
@@ -70,12 +70,12 @@ def main() -> None:
         f"soak: {arguments.minutes:g} min, {seen.chunks} chunks, {len(seen.sent)} commands within the limits, "
         f"the longest gap in a motion {gaps.max() * 1e3:.1f} ms, {np.count_nonzero(gaps > LONG_GAP)} above "
         f"{LONG_GAP * 1e3:g} ms ({'with' if priority else 'without'} real-time priority), policy opened again "
-        f"{reopened} times, {seen.late} statuses of late chunks, other errors {sorted(seen.errors) or 'none'}, "
+        f"{restarts} times, {seen.late} statuses of late chunks, other errors {sorted(seen.errors) or 'none'}, "
         f"memory of node and policy at the end "
         f"{sizes[-1].round(1).tolist()} MiB, rise {rise.round(2).tolist()} MiB"
     )
     late = priority and gaps.max() > AHEAD * 1e-9
-    if rise.max() > RISE or reopened or seen.errors or late or seen.chunks < 30 * arguments.minutes:
+    if rise.max() > RISE or restarts or seen.errors or late or seen.chunks < 30 * arguments.minutes:
         sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.precision import PRESETS
-from pi0_ttnn_core.rtc import ActionPrefix, free_prefix
+from pi0_ttnn_core.rtc import GuidanceTarget, unguided_target
 from pi0_ttnn_core.tt.common import TILE
 from pi0_ttnn_core.tt.geometry import suffix_length
 from pi0_ttnn_core.tt.model import PI0ModelTTNN
@@ -32,22 +32,22 @@ class TTNNBackend:
         device_name: str,
         precision: str,
         num_steps: int,
-        with_prefix: bool = False,
+        with_guidance: bool = False,
         traced: bool = True,
     ) -> None:
         """Load the weights.
 
         Args:
-            with_prefix: every inference has guidance, and where there is no prefix to agree with it has no weight.
+            with_guidance: every inference has guidance, and where there is no prefix to agree with it has no weight.
             traced: capture an inference and replay it; else operations run one by one.
         """
         self.config = checkpoint.config
         _check_sizes(self.config)
-        self._with_prefix = with_prefix
+        self._with_prefix = with_guidance
         self._traced = traced and can_trace()
         self._session: Session | None = None
         self._batch = 0
-        self._device = open_device(self.config, num_steps, with_prefix)
+        self._device = open_device(self.config, num_steps, with_guidance)
         try:
             grid = self._device.compute_with_storage_grid_size()
             self.device = f"{device_name}, {grid.x}x{grid.y} cores"
@@ -61,9 +61,9 @@ class TTNNBackend:
             ttnn.close_device(self._device)
             raise
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: ActionPrefix | None = None) -> np.ndarray:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
         if prefix is not None and not self._with_prefix:
-            raise BackendError("backend ttnn was loaded without guidance: load it with with_prefix=True")
+            raise BackendError("backend ttnn was loaded without guidance: load it with with_guidance=True")
         if inputs.tokens.shape[1] > self.config.num_tokens:
             raise BackendError(
                 f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.num_tokens}"
@@ -81,11 +81,11 @@ class TTNNBackend:
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
         return rows[:, : self.config.horizon, : self.config.action_dim].contiguous().numpy()
 
-    def upload(self, inputs: ModelInputs, prefix: ActionPrefix | None = None) -> None:
+    def upload(self, inputs: ModelInputs, prefix: GuidanceTarget | None = None) -> None:
         """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""
         batch = len(inputs.tokens)
         if self._with_prefix and prefix is None:
-            prefix = free_prefix(batch, self.config.horizon, self.config.action_dim)
+            prefix = unguided_target(batch, self.config.horizon, self.config.action_dim)
         laid_out = host_inputs(complete(inputs, self.config.num_cameras), self.config, prefix)
         if self._session is None or self._batch != batch:
             # A trace owns the memory of its activations: there is one at a time.

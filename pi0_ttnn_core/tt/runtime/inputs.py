@@ -12,7 +12,7 @@ from pi0_ttnn_core import masks
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
 from pi0_ttnn_core.reference.gemma import GemmaRotaryEmbeddingTorch
-from pi0_ttnn_core.rtc import ActionPrefix
+from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_core.tt.common import MASKED_LOGIT
 from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
 
@@ -29,8 +29,8 @@ class HostInputs:
     prefix_mask: [1, 1, batch * prefix, batch * prefix], additive
     suffix_mask: [1, 1, batch * suffix, batch * (prefix + suffix)], additive; all prefixes come before all suffixes
     prefix_cos, prefix_sin, suffix_cos, suffix_sin: [1, 1, rows, head_dim]
-    prefix_actions, prefix_remainder, prefix_weights: [1, 1, batch * suffix, action_dim], with guidance only, see
-        `guidance.DevicePrefix`
+    target_actions, target_remainder, guidance_mask: [1, 1, batch * suffix, action_dim], with guidance only, see
+        `guidance.DeviceTarget`
     """
 
     images: Tensor
@@ -44,12 +44,12 @@ class HostInputs:
     prefix_sin: Tensor
     suffix_cos: Tensor
     suffix_sin: Tensor
-    prefix_actions: Tensor | None = None
-    prefix_remainder: Tensor | None = None
-    prefix_weights: Tensor | None = None
+    target_actions: Tensor | None = None
+    target_remainder: Tensor | None = None
+    guidance_mask: Tensor | None = None
 
 
-def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: ActionPrefix | None = None) -> HostInputs:
+def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: GuidanceTarget | None = None) -> HostInputs:
     """Lay out checked inputs with all camera slots, and not more tokens than the model's number.
 
     `action_prefix` is normalised, [batch, horizon, values].
@@ -89,13 +89,13 @@ def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: ActionPre
     )
 
 
-def _action_prefix_rows(prefix: ActionPrefix, batch: int, config: PI0Config) -> dict[str, Tensor]:
+def _action_prefix_rows(prefix: GuidanceTarget, batch: int, config: PI0Config) -> dict[str, Tensor]:
     actions, weights = torch.zeros(2, batch, suffix_length(config), config.action_dim)
     values = prefix.actions.shape[-1]
     actions[:, : config.horizon, :values] = torch.from_numpy(prefix.actions)
     weights[:, : config.horizon, :values] = torch.from_numpy(prefix.weights)[:, None]
     rounded = actions.bfloat16().float()
-    rows = {"prefix_actions": rounded, "prefix_remainder": actions - rounded, "prefix_weights": weights}
+    rows = {"target_actions": rounded, "target_remainder": actions - rounded, "guidance_mask": weights}
     return {name: values.flatten(0, 1)[None, None] for name, values in rows.items()}
 
 

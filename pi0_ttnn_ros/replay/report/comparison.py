@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.replay.episode import Recording, Tick
+from pi0_ttnn_ros.replay.episode import Prediction, Recording
 
 # Actions [horizon, joints] and the state [joints] of their observation -> actions in the checkpoint's normalised space.
 Normalize = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -56,7 +56,9 @@ def recorded_at(recording: Recording, times: np.ndarray, max_gap: float) -> np.n
     return np.where(known[..., None], positions, np.nan)
 
 
-def compare(ticks: Sequence[Tick], recording: Recording, parameters: Parameters, normalize: Normalize) -> Compared:
+def compare(
+    ticks: Sequence[Prediction], recording: Recording, parameters: Parameters, normalize: Normalize
+) -> Compared:
     """Put ticks (one at least) beside the recording. Its gaps are those longer than `joint_state_timeout`."""
     state = np.stack([tick.state for tick in ticks]).astype(np.float64)
     actions = np.stack([tick.actions for tick in ticks]).astype(np.float64)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.replay.episode import Episode, Scene, Tick
+from pi0_ttnn_ros.replay.episode import Episode, Prediction, Scene
 from pi0_ttnn_ros.replay.report.comparison import Normalize, compare, recorded_at
 from pi0_ttnn_ros.replay.report.schema import DrawnChunk, JointError, Trajectories, WorstTick
 from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics
@@ -71,7 +71,7 @@ def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters,
     )
 
 
-def _drawn(tick: Tick, start: float, time_step: float) -> DrawnChunk:
+def _drawn(tick: Prediction, start: float, time_step: float) -> DrawnChunk:
     steps = np.unique(np.linspace(0, len(tick.actions) - 1, CHUNK_POINTS).round().astype(int))
     return DrawnChunk((start + steps * time_step).round(3).tolist(), _rounded(tick.actions[steps]))
 
@@ -83,7 +83,7 @@ def _rounded(positions: np.ndarray) -> list[list[float | None]]:
 
 
 def worst_tick(
-    tick: Tick, episode: Episode, parameters: Parameters, normalize: Normalize, scene: Scene | None
+    tick: Prediction, episode: Episode, parameters: Parameters, normalize: Normalize, scene: Scene | None
 ) -> WorstTick:
     compared = compare([tick], episode.recording, parameters, normalize)
     steps = np.flatnonzero(compared.steps[0])

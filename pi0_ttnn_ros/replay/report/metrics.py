@@ -14,7 +14,7 @@ import numpy as np
 from pi0_ttnn_core.validation.comparison import pcc
 from pi0_ttnn_ros.execution.safety import Limits, broken_limits, jump_excess
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.replay.episode import Episode, Recording, Tick
+from pi0_ttnn_ros.replay.episode import Episode, Prediction, Recording
 from pi0_ttnn_ros.replay.report.comparison import Compared, Normalize, compare, normalized_actions_of
 from pi0_ttnn_ros.replay.report.sums import (
     JUMP,
@@ -98,7 +98,7 @@ def _no_ticks(parameters: Parameters, grippers: Sequence[str]) -> EpisodeMetrics
 
 
 def _tick_metrics(
-    ticks: Sequence[Tick],
+    ticks: Sequence[Prediction],
     recording: Recording,
     parameters: Parameters,
     limits: Limits,
@@ -198,7 +198,7 @@ def _counted(broken: dict[str, np.ndarray], ticks: int, limits: Limits) -> Viola
     )
 
 
-def _agreement(ticks: Sequence[Tick], batch: Compared, normalize: Normalize) -> Agreement | None:
+def _agreement(ticks: Sequence[Prediction], batch: Compared, normalize: Normalize) -> Agreement | None:
     pairs = [(index, tick.reference) for index, tick in enumerate(ticks) if tick.reference is not None]
     if not pairs:
         return None

@@ -112,7 +112,7 @@ class Summary:
     gripper_agreement: fraction of compared steps with the same gripper state, open or closed
     gripper_change_agreement: the same of the steps where the recorded gripper has changed since the observation
     unusable_fraction: joint states without a usable observation; `unusable`: how many, by reason
-    latency, inference_time: see `Tick`
+    latency, inference_time: see `Prediction`
     dropped_frames: fraction of the frames that the worst camera dropped
     """
 

@@ -9,7 +9,7 @@ from pi0_ttnn_core.configs import PI0Config
 
 
 @dataclass(frozen=True)
-class Settings:
+class CheckpointMetadata:
     """What the policy must know to treat observations and actions as in training.
 
     layout: "lerobot" or "openpi"

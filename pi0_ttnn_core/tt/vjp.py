@@ -1,6 +1,6 @@
 """The action expert and its way back: vector-Jacobian products by hand, as the device has no autograd.
 
-Each function returns a part's output and its pullback, which maps a gradient of the output to the gradient of the
+Each function returns a part's output and its vjp, which maps a gradient of the output to the gradient of the
 input. Weights and the prefix's keys and values are constants. The forward pass is that of `expert.py`; of it only the
 residual stream and the queries are kept, the rest is computed anew. Products with a weight turned round read the same
 weight; the norms' weights are folded in there as well. Rows lie as in `gemma.py`.
@@ -26,7 +26,7 @@ from pi0_ttnn_core.tt.common import (
 from pi0_ttnn_core.tt.expert import ExpertDecoderBlockTTNN, GemmaExpertTTNN
 from pi0_ttnn_core.tt.gemma import GemmaRMSNormTTNN, GemmaRotaryEmbeddingTTNN
 
-Pullback = Callable[[Tensor], Tensor]
+Vjp = Callable[[Tensor], Tensor]
 
 # Tiles of the two factors that a core holds at once, at most.
 BLOCKS = 160
@@ -38,52 +38,50 @@ class Suffix:
     """What the expert's rows are given besides themselves.
 
     rotary: their rotary tables
-    turned_back: those that undo them
+    inverse_rotary: those that undo them
     mask: additive, [1, 1, rows, keys]
     kept: memory for what the way back needs of the way there
     step: Euler step, on which adaptive norms depend
     """
 
     rotary: Rotary
-    turned_back: Rotary
+    inverse_rotary: Rotary
     mask: Tensor
     kept: ttnn.MemoryConfig
     step: int
 
 
-def expert_pullback(
-    expert: GemmaExpertTTNN, hidden: Tensor, suffix: Suffix, cache: list[KV]
-) -> tuple[Tensor, Pullback]:
-    """Return the normed output for `hidden` [1, 1, rows, width] and its pullback, to be called once."""
-    pullbacks: list[Pullback] = []
+def expert_vjp(expert: GemmaExpertTTNN, hidden: Tensor, suffix: Suffix, cache: list[KV]) -> tuple[Tensor, Vjp]:
+    """Return the normed output for `hidden` [1, 1, rows, width] and its vjp, to be called once."""
+    vjps: list[Vjp] = []
     for block, kv in zip(expert.layers, cache, strict=True):
-        hidden, pullback = block_pullback(block, hidden, suffix, kv)
-        pullbacks.append(pullback)
+        hidden, backward = block_vjp(block, hidden, suffix, kv)
+        vjps.append(backward)
     norm = expert.norm
     scale = norm.weight if isinstance(norm, GemmaRMSNormTTNN) else norm.scales[suffix.step]
 
-    def pull(grad: Tensor) -> Tensor:
+    def vjp(grad: Tensor) -> Tensor:
         grad = _norm_back(hidden, ttnn.mul(grad, scale))
-        while pullbacks:
+        while vjps:
             # What a block has kept is freed with it.
-            grad = pullbacks.pop()(grad)
+            grad = vjps.pop()(grad)
         return grad
 
-    return norm(hidden, suffix.step), pull
+    return norm(hidden, suffix.step), vjp
 
 
-def block_pullback(block: ExpertDecoderBlockTTNN, hidden: Tensor, suffix: Suffix, cache: KV) -> tuple[Tensor, Pullback]:
-    """Return a block's output for `hidden` and its pullback; its own keys and values are the cache's last rows."""
+def block_vjp(block: ExpertDecoderBlockTTNN, hidden: Tensor, suffix: Suffix, cache: KV) -> tuple[Tensor, Vjp]:
+    """Return a block's output for `hidden` and its vjp; its own keys and values are the cache's last rows."""
     query = block.query(hidden, suffix.rotary, cache, suffix.step)
     attended = block.attend(query, hidden, suffix.mask, cache, suffix.step)
     kept = [ttnn.to_memory_config(x, suffix.kept) for x in (hidden, query, attended)]
 
-    def pull(grad: Tensor) -> Tensor:
+    def vjp(grad: Tensor) -> Tensor:
         hidden, query, attended = kept
         grad = _mlp_back(block, attended, suffix.step, grad)
         return _attention_back(block, hidden, query, suffix, cache, grad)
 
-    return block.mlp(attended, suffix.step), pull
+    return block.mlp(attended, suffix.step), vjp
 
 
 def _mlp_back(block: ExpertDecoderBlockTTNN, hidden: Tensor, step: int, grad: Tensor) -> Tensor:
@@ -105,7 +103,7 @@ def _attention_back(
     modulation, branch_gate = block.qkv_proj.at(suffix.step)
     grad_attended = block.o_proj.transposed_heads(grad, query.shape[-1], scale=branch_gate)
     grad_query, grad_key, grad_value = attention_back(query, cache, suffix.mask, grad_attended)
-    turned = [GemmaRotaryEmbeddingTTNN.rotate(x, suffix.turned_back) for x in (grad_query, grad_key)]
+    turned = [GemmaRotaryEmbeddingTTNN.rotate(x, suffix.inverse_rotary) for x in (grad_query, grad_key)]
     grad_heads = ttnn.concat([*turned, grad_value], dim=1, memory_config=grad.memory_config())
     grad_normed = block.qkv_proj.linear.transposed(grad_heads, gate=modulation.scale if modulation else None)
     return _norm_back(hidden, grad_normed, grad)
