@@ -62,7 +62,7 @@ class Policy:
         normalized = self.backend.sample_actions(inputs, self.num_steps, binding)[0, :, : self.action_size]
         inference_time = time.perf_counter() - start
         actions = decode_actions(self.steps.transforms, normalized, observation.state)
-        return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp, inference_time)
+        return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp_ns, inference_time)
 
     def model_inputs(self, observation: Observation) -> ModelInputs:
         """Return the observation in the model's units, as a batch of one."""
@@ -83,7 +83,7 @@ class Policy:
             tokens=tokens[None],
             token_mask=token_mask[None],
             state=pad_vector(state.astype(np.float32), config.action_dim)[None],
-            noise=self._noise(observation.stamp)[None],
+            noise=self._noise(observation.stamp_ns)[None],
         )
 
     def _normalized(self, prefix: GuidanceTarget, state: np.ndarray) -> GuidanceTarget:
@@ -91,10 +91,10 @@ class Policy:
         actions = encode_actions(self.steps.transforms, prefix.actions, state)
         return GuidanceTarget(actions.astype(np.float32)[None], prefix.weights)
 
-    def _noise(self, stamp: int) -> np.ndarray:
+    def _noise(self, stamp_ns: int) -> np.ndarray:
         """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""
         shape = (self.horizon, self.checkpoint.config.action_dim)
-        return np.random.default_rng([self._seed, stamp]).standard_normal(shape, np.float32)
+        return np.random.default_rng([self._seed, stamp_ns]).standard_normal(shape, np.float32)
 
 
 def load_policy(

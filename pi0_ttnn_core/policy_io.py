@@ -18,13 +18,13 @@ class Observation:
     images: uint8 (or float32 in [0, 1]) [height, width, 3] RGB by the checkpoint's camera name; a missing camera is
         left out
     state: float32 [joints] in the robot's units
-    stamp: time of the observation on the robot's clock, nanoseconds
+    stamp_ns: time of the observation on the robot's clock, nanoseconds
     """
 
     images: dict[str, np.ndarray]
     state: np.ndarray
     instruction: str
-    stamp: int
+    stamp_ns: int
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class ActionChunk:
     """What the robot should do from the observation's moment on.
 
     actions: float32 [horizon, joints], in the robot's units
-    stamp: that of the observation, nanoseconds
+    stamp_ns: that of the observation, nanoseconds
     inference_time: seconds that the backend took for the model
     """
 
     actions: np.ndarray
     instruction: str
-    stamp: int
+    stamp_ns: int
     inference_time: float

@@ -63,13 +63,13 @@ class InterbotixBridge(Node):
         if arm != len(self._states) - 1:
             return
         try:
-            positions, stamp = self._measured()
+            positions, stamp_ns = self._measured()
         except ConversionError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
             return
         # As old as the older arm's: whoever waits for fresh ones sees when one of the arms is lost.
         merged = JointState(name=JOINT_NAMES, position=positions.tolist())
-        merged.header.stamp = time_message(stamp)
+        merged.header.stamp = time_message(stamp_ns)
         self._joint_states.publish(merged)
 
     def _measured(self) -> tuple[np.ndarray, int]:
@@ -90,18 +90,18 @@ class InterbotixBridge(Node):
         return np.concatenate(positions).astype(np.float64), min(stamps)
 
     def _follow(self, message: JointTrajectory) -> None:
-        now = self._now()
+        now_ns = self._now()
         try:
-            trajectory = trajectory_from_message(message, JOINT_NAMES, now)
+            trajectory = trajectory_from_message(message, JOINT_NAMES, now_ns)
             if self._follower is None:  # they rested, and somebody may have moved them
-                positions, stamp = self._measured()
-                if now - stamp > STALE:
-                    raise ConversionError(f"the joint states are {(now - stamp) * 1e-9:.2f} s old")
+                positions, stamp_ns = self._measured()
+                if now_ns - stamp_ns > STALE:
+                    raise ConversionError(f"the joint states are {(now_ns - stamp_ns) * 1e-9:.2f} s old")
                 follower = TrajectoryFollower(positions)
-                follower.replace(trajectory, now)
+                follower.replace(trajectory, now_ns)
                 self._follower = follower
             else:
-                self._follower.replace(trajectory, now)
+                self._follower.replace(trajectory, now_ns)
             self._end = trajectory.start + int(trajectory.times[-1])
         except (TrajectoryError, ConversionError) as error:
             self.get_logger().error(f"trajectory refused: {error}", throttle_duration_sec=1.0)
@@ -109,13 +109,13 @@ class InterbotixBridge(Node):
     def _command(self) -> None:
         if self._follower is None:
             return
-        now = self._now()
-        positions, _ = self._follower.sample(now)
+        now_ns = self._now()
+        positions, _ = self._follower.sample(now_ns)
         closed, opened = self._motor
         for group, single, arm in zip(self._groups, self._singles, np.split(positions, len(self._groups)), strict=True):
             group.publish(self._group_type(name="arm", cmd=arm[:ARM].tolist()))
             single.publish(self._single_type(name="gripper", cmd=float(closed + arm[ARM] * (opened - closed))))
-        if now >= self._end:
+        if now_ns >= self._end:
             self._follower = None
 
 

@@ -68,9 +68,9 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
     random = np.random.default_rng(0)
     received = []
     with BagWriter(path, TOPICS, storage) as bag:
-        for stamp, topic, content in _published(seconds):
+        for stamp_ns, topic, content in _published(seconds):
             delay = random.integers(*DELAYS.get(topic, IMAGE_DELAY))
-            received.append((stamp + int(delay), topic, serialized(content)))
+            received.append((stamp_ns + int(delay), topic, serialized(content)))
         for time, topic, raw in sorted(received, key=lambda entry: entry[0]):
             bag.write(topic, time, raw)
 
@@ -85,20 +85,20 @@ def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
     follower = TrajectoryFollower(START_POSE)
     yield START, INSTRUCTION_TOPIC, message("std_msgs/msg/String", data=INSTRUCTION)
     for tick in range(round(seconds * 1e9) // PERIOD):
-        now = START + tick * PERIOD
-        yield now, JOINT_STATES, joint_state(now, list(JOINT_NAMES), *simulation.joint_state())
+        now_ns = START + tick * PERIOD
+        yield now_ns, JOINT_STATES, joint_state(now_ns, list(JOINT_NAMES), *simulation.joint_state())
         for phase, (camera, topic) in enumerate(CAMERAS.items()):
             if tick % CAMERA_PERIOD == phase:
                 cameras.move(simulation.data.qpos)
-                yield now, topic, compressed_image(now, _jpeg(cameras.image(camera)), f"camera_{camera}")
+                yield now_ns, topic, compressed_image(now_ns, _jpeg(cameras.image(camera)), f"camera_{camera}")
         target = commanded_positions((tick + LEAD) * PERIOD * 1e-9, seconds)
-        follower.replace(Waypoints(now, np.array([LEAD * PERIOD]), target[None], None), now)
-        yield now, TRAJECTORY, _trajectory(now, target)
-        simulation.step(follower.sample(now)[0], PERIOD * 1e-9)
+        follower.replace(Waypoints(now_ns, np.array([LEAD * PERIOD]), target[None], None), now_ns)
+        yield now_ns, TRAJECTORY, _trajectory(now_ns, target)
+        simulation.step(follower.sample(now_ns)[0], PERIOD * 1e-9)
     cameras.close()
 
 
-def _trajectory(stamp: int, target: np.ndarray) -> Any:
+def _trajectory(stamp_ns: int, target: np.ndarray) -> Any:
     """Return the command to be at `target` [14] a lead after `stamp`, as a teleoperation sends it."""
     point = message(
         "trajectory_msgs/msg/JointTrajectoryPoint",
@@ -109,7 +109,7 @@ def _trajectory(stamp: int, target: np.ndarray) -> Any:
         time_from_start=duration_message(LEAD * PERIOD),
     )
     return message(
-        "trajectory_msgs/msg/JointTrajectory", header=header(stamp), joint_names=list(JOINT_NAMES), points=[point]
+        "trajectory_msgs/msg/JointTrajectory", header=header(stamp_ns), joint_names=list(JOINT_NAMES), points=[point]
     )
 
 

@@ -90,11 +90,11 @@ class SimRobot(Node):
         return self._start + round((self._wall_time() - self._start) * self._factor)
 
     def _follow(self, message: JointTrajectoryMessage) -> None:
-        now = self._now()
+        now_ns = self._now()
         try:
-            trajectory = trajectory_from_message(message, JOINT_NAMES, now)
+            trajectory = trajectory_from_message(message, JOINT_NAMES, now_ns)
             with self._lock:
-                self._follower.replace(trajectory, now)
+                self._follower.replace(trajectory, now_ns)
         except TrajectoryError as error:
             self.get_logger().error(f"trajectory refused: {error}")
 
@@ -106,16 +106,16 @@ class SimRobot(Node):
             if time.monotonic() - due > 1.0:
                 self.get_logger().warning("the simulation is slower than real time", throttle_duration_sec=5.0)
                 due = time.monotonic()
-            now = self._now()
+            now_ns = self._now()
             if self._clock_publisher is not None:
-                self._clock_publisher.publish(Clock(clock=time_message(now)))
+                self._clock_publisher.publish(Clock(clock=time_message(now_ns)))
             with self._lock:
-                desired, _ = self._follower.sample(now)
+                desired, _ = self._follower.sample(now_ns)
                 self._simulation.step(desired, period)
                 positions, velocities = self._simulation.joint_state()
-                self._stamp = now
+                self._stamp = now_ns
             message = JointState(name=JOINT_NAMES, position=positions.tolist(), velocity=velocities.tolist())
-            message.header.stamp = time_message(now)
+            message.header.stamp = time_message(now_ns)
             self._joint_states.publish(message)
 
     def _run_cameras(self) -> None:
@@ -126,17 +126,17 @@ class SimRobot(Node):
             due = max(due + period, time.monotonic())
             with self._lock:
                 qpos = self._simulation.data.qpos.copy()
-                stamp = self._stamp
+                stamp_ns = self._stamp
             cameras.move(qpos)
             for name, publisher in self._cameras.items():
-                publisher.publish(_image_message(cameras.image(name), stamp, f"camera_{name}"))
+                publisher.publish(_image_message(cameras.image(name), stamp_ns, f"camera_{name}"))
         cameras.close()
 
 
-def _image_message(pixels: np.ndarray, stamp: int, frame_id: str) -> Image:
+def _image_message(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
     height, width, _ = pixels.shape
     message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-    message.header.stamp = time_message(stamp)
+    message.header.stamp = time_message(stamp_ns)
     message.header.frame_id = frame_id
     message.data.frombytes(pixels.data)
     return message

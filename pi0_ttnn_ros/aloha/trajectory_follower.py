@@ -42,7 +42,7 @@ def check_joint_names(names: Sequence[str], expected: Sequence[str]) -> None:
         raise TrajectoryError(f"joint names: unknown {unknown}, missing {missing}, {len(names)} of {len(expected)}")
 
 
-def check_trajectory(trajectory: Waypoints, now: int) -> None:
+def check_trajectory(trajectory: Waypoints, now_ns: int) -> None:
     """Raise TrajectoryError for times that do not increase, values that are not finite, or an end in the past."""
     times = trajectory.times
     if len(times) == 0:
@@ -54,8 +54,8 @@ def check_trajectory(trajectory: Waypoints, now: int) -> None:
         raise TrajectoryError("positions or velocities have values that are not finite")
     if velocities is not None and velocities[-1].any():
         raise TrajectoryError("the velocity of the last point must be zero")
-    if trajectory.start + times[-1] <= now:
-        raise TrajectoryError(f"the trajectory ended {(now - trajectory.start - times[-1]) * 1e-9:.3f} s ago")
+    if trajectory.start + times[-1] <= now_ns:
+        raise TrajectoryError(f"the trajectory ended {(now_ns - trajectory.start - times[-1]) * 1e-9:.3f} s ago")
 
 
 class TrajectoryFollower:
@@ -68,33 +68,33 @@ class TrajectoryFollower:
         self._positions = np.empty((0, len(positions)))
         self._velocities: np.ndarray | None = None
 
-    def replace(self, trajectory: Waypoints, now: int) -> None:
+    def replace(self, trajectory: Waypoints, now_ns: int) -> None:
         """Follow `trajectory` from where the desired state is at `now`; its points in the past are skipped.
 
         Raises:
             TrajectoryError: see `check_trajectory`. What was followed before goes on.
         """
-        check_trajectory(trajectory, now)
-        position, velocity = self.sample(now)
+        check_trajectory(trajectory, now_ns)
+        position, velocity = self.sample(now_ns)
         times = trajectory.start + trajectory.times
-        ahead = times > now
+        ahead = times > now_ns
         self._hold = position
-        self._times = np.concatenate([[now], times[ahead]])
+        self._times = np.concatenate([[now_ns], times[ahead]])
         self._positions = np.concatenate([position[None], trajectory.positions[ahead]])
         self._velocities = None
         if trajectory.velocities is not None:
             self._velocities = np.concatenate([velocity[None], trajectory.velocities[ahead]])
 
-    def sample(self, now: int) -> tuple[np.ndarray, np.ndarray]:
+    def sample(self, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return desired positions and velocities [joints] at `now`."""
         still = np.zeros_like(self._hold)
-        if len(self._times) == 0 or now < self._times[0]:
+        if len(self._times) == 0 or now_ns < self._times[0]:
             return self._hold, still
-        if now >= self._times[-1]:
+        if now_ns >= self._times[-1]:
             return self._positions[-1], still
-        point = int(np.searchsorted(self._times, now, side="right")) - 1
+        point = int(np.searchsorted(self._times, now_ns, side="right")) - 1
         duration = (self._times[point + 1] - self._times[point]) * 1e-9
-        fraction = (now - self._times[point]) * 1e-9 / duration
+        fraction = (now_ns - self._times[point]) * 1e-9 / duration
         p0, p1 = self._positions[point], self._positions[point + 1]
         if self._velocities is None:
             return p0 + fraction * (p1 - p0), (p1 - p0) / duration
@@ -112,7 +112,7 @@ def _hermite(
     return position, velocity
 
 
-def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) -> Waypoints:
+def trajectory_from_message(message: Any, joint_names: Sequence[str], now_ns: int) -> Waypoints:
     """Return a `trajectory_msgs/JointTrajectory` with its joints in the order of `joint_names`; a zero stamp means now.
 
     Raises:
@@ -130,7 +130,7 @@ def trajectory_from_message(message: Any, joint_names: Sequence[str], now: int) 
     velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
     times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
     return Waypoints(
-        start=nanoseconds(message.header.stamp) or now,
+        start=nanoseconds(message.header.stamp) or now_ns,
         times=np.array(times, np.int64),
         positions=np.array([point.positions for point in points]).reshape(-1, len(joint_names))[:, order],
         velocities=None if velocities is None else velocities[:, order],

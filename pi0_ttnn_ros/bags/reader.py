@@ -34,13 +34,13 @@ class BagMessage:
     """One message as it was recorded.
 
     time: when it was received, nanoseconds
-    stamp: that of its header, nanoseconds; None where the type has no header
+    stamp_ns: that of its header, nanoseconds; None where the type has no header
     raw: its bytes in CDR
     """
 
     topic: str
     time: int
-    stamp: int | None
+    stamp_ns: int | None
     raw: bytes | memoryview
     decoder: Callable[[BagMessage], Any] = field(repr=False, compare=False)
 
@@ -87,16 +87,16 @@ class Bag:
         for time, topic, raw in merge_by_start([(file.start, file.messages(wanted)) for file in self._files]):
             try:
                 raw = decompressed(raw)
-                stamp = serialized_stamp(raw) if topic in with_header else None
+                stamp_ns = serialized_stamp(raw) if topic in with_header else None
             except (zstd.ZstdError, struct.error) as error:
                 self._problem(
                     topic, f"a message is damaged and left out ({error}); copy the bag anew if there is a copy"
                 )
                 continue
-            if stamp is not None:
-                backwards[topic] += stamp < last.get(topic, stamp)
-                last[topic] = stamp
-            yield BagMessage(topic, time, stamp, raw, self._decode)
+            if stamp_ns is not None:
+                backwards[topic] += stamp_ns < last.get(topic, stamp_ns)
+                last[topic] = stamp_ns
+            yield BagMessage(topic, time, stamp_ns, raw, self._decode)
         for topic in filter(backwards.get, backwards):
             self._problem(
                 topic,

@@ -79,13 +79,13 @@ def message(type_name: str, **fields: Any) -> Any:
     return _TYPES.types[type_name](**fields)
 
 
-def header(stamp: int, frame_id: str = "") -> Any:
+def header(stamp_ns: int, frame_id: str = "") -> Any:
     """Return a std_msgs/Header; `stamp` is in nanoseconds."""
-    return message("std_msgs/msg/Header", stamp=time_message(stamp), frame_id=frame_id)
+    return message("std_msgs/msg/Header", stamp=time_message(stamp_ns), frame_id=frame_id)
 
 
-def time_message(stamp: int) -> Any:
-    return message("builtin_interfaces/msg/Time", sec=stamp // 10**9, nanosec=stamp % 10**9)
+def time_message(stamp_ns: int) -> Any:
+    return message("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 
 def duration_message(nanoseconds: int) -> Any:
@@ -97,10 +97,10 @@ def serialized(content: Any) -> memoryview:
     return _TYPES.serialize_cdr(content, content.__msgtype__)
 
 
-def joint_state(stamp: int, names: list[str], positions: np.ndarray, velocities: np.ndarray) -> Any:
+def joint_state(stamp_ns: int, names: list[str], positions: np.ndarray, velocities: np.ndarray) -> Any:
     return message(
         "sensor_msgs/msg/JointState",
-        header=header(stamp),
+        header=header(stamp_ns),
         name=names,
         position=positions,
         velocity=velocities,
@@ -108,10 +108,10 @@ def joint_state(stamp: int, names: list[str], positions: np.ndarray, velocities:
     )
 
 
-def compressed_image(stamp: int, jpeg: np.ndarray, frame_id: str) -> Any:
+def compressed_image(stamp_ns: int, jpeg: np.ndarray, frame_id: str) -> Any:
     return message(
         "sensor_msgs/msg/CompressedImage",
-        header=header(stamp, frame_id),
+        header=header(stamp_ns, frame_id),
         format="rgb8; jpeg compressed bgr8",
         data=jpeg,
     )

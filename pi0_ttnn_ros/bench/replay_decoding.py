@@ -53,18 +53,18 @@ def write_bag(path: Path, parameters: Parameters, seconds: float) -> None:
     times = [(START + 10**9 * tick // CAMERA_RATE, tick) for tick in range(round(seconds * CAMERA_RATE))]
     states = [START + 10**9 * tick // JOINT_STATE_RATE for tick in range(round(seconds * JOINT_STATE_RATE))]
     messages = [
-        (stamp, topic, compressed_image(stamp, frames[tick % FRAMES], camera))
-        for stamp, tick in times
+        (stamp_ns, topic, compressed_image(stamp_ns, frames[tick % FRAMES], camera))
+        for stamp_ns, tick in times
         for camera, topic in topics.cameras.items()
     ]
     messages += [
-        (stamp, topics.joint_states, joint_state(stamp, list(JOINT_NAMES), positions, np.zeros(len(positions))))
-        for stamp in states
+        (stamp_ns, topics.joint_states, joint_state(stamp_ns, list(JOINT_NAMES), positions, np.zeros(len(positions))))
+        for stamp_ns in states
     ]
     with BagWriter(path, types) as bag:
         bag.write(topics.instruction, START, serialized(message(STRING, data="bench")))
-        for stamp, topic, content in sorted(messages, key=lambda entry: entry[0]):
-            bag.write(topic, stamp + DELAY, serialized(content))
+        for stamp_ns, topic, content in sorted(messages, key=lambda entry: entry[0]):
+            bag.write(topic, stamp_ns + DELAY, serialized(content))
 
 
 def _jpeg(random: np.random.Generator) -> np.ndarray:

@@ -65,7 +65,7 @@ class FollowTrajectoryController:
         if sent is None:
             return False
         soon = trajectory.times <= LEAD + 2 * (trajectory.times[1] - trajectory.times[0])
-        times = np.minimum(trajectory.times[soon] + trajectory.stamp - sent.stamp, sent.times[-1])
+        times = np.minimum(trajectory.times[soon] + trajectory.stamp_ns - sent.stamp_ns, sent.times[-1])
         rows = np.searchsorted(sent.times, times)
         return np.array_equal(sent.times[rows], times) and np.allclose(
             sent.positions[rows], trajectory.positions[soon], rtol=0, atol=1e-9
@@ -105,15 +105,15 @@ class GripperController:
         self._setup = setup
         self._client = ActionClient(node, action, setup.topic)
         self._last_position: float | None = None
-        self._last_stamp = 0
+        self._last_stamp_ns = 0
 
     def publish(self, trajectory: Plan) -> None:
         position = float(trajectory.positions[-1, self._setup.joints[0]])
-        early = 0 <= trajectory.stamp - self._last_stamp < GRIPPER_INTERVAL
+        early = 0 <= trajectory.stamp_ns - self._last_stamp_ns < GRIPPER_INTERVAL
         if position == self._last_position or (early and not trajectory.at_rest) or not self._client.server_is_ready():
             return
         self._client.send_goal_async(self._goal(position))
-        self._last_position, self._last_stamp = position, trajectory.stamp
+        self._last_position, self._last_stamp_ns = position, trajectory.stamp_ns
 
     def close(self) -> None:
         self._client.destroy()

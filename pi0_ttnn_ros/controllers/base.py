@@ -60,7 +60,7 @@ def joint_trajectory(setup: ControllerSetup, trajectory: Plan) -> JointTrajector
     first, joints = 0 if setup.stamped else 1, setup.joints
     positions, velocities = trajectory.positions[first:, joints], trajectory.velocities[first:, joints]
     return trajectory_message(
-        trajectory.stamp if setup.stamped else 0,
+        trajectory.stamp_ns if setup.stamped else 0,
         setup.joint_names,
         np.append(trajectory.times[first:], trajectory.times[-1] + REST),
         np.vstack([positions, positions[-1:]]),

@@ -107,10 +107,10 @@ class DemoRecorder(Node):
             return
         views = self._views()
         self._film.append_data(views)
-        stamp = nanoseconds(message.header.stamp)
+        stamp_ns = nanoseconds(message.header.stamp)
         stills = self.recording.stills
-        if not stills or stamp - stills[-1][0] > 10**9:
-            stills.append((stamp, views))
+        if not stills or stamp_ns - stills[-1][0] > 10**9:
+            stills.append((stamp_ns, views))
 
     def _views(self) -> np.ndarray:
         return np.hstack([self._images[name] for name in CAMERAS])
@@ -118,15 +118,15 @@ class DemoRecorder(Node):
     def _on_joint_states(self, message: JointState) -> None:
         if self._film is None:
             return
-        stamp = nanoseconds(message.header.stamp)
-        self.recording.stamps.append(stamp)
+        stamp_ns = nanoseconds(message.header.stamp)
+        self.recording.stamps.append(stamp_ns)
         self.recording.measured.append(np.array(message.position))
-        self.recording.commanded.append(self._follower.sample(stamp)[0])
+        self.recording.commanded.append(self._follower.sample(stamp_ns)[0])
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
         # By the time that it was made for: while a film is encoded messages wait.
-        stamp = nanoseconds(message.header.stamp)
-        self._follower.replace(trajectory_from_message(message, JOINT_NAMES, stamp), stamp)
+        stamp_ns = nanoseconds(message.header.stamp)
+        self._follower.replace(trajectory_from_message(message, JOINT_NAMES, stamp_ns), stamp_ns)
 
     def _on_chunk(self, message: ActionChunk) -> None:
         if self._film is not None:

@@ -59,12 +59,12 @@ class Execution:
 class Plan:
     """A motion on the grid, which ends at rest.
 
-    stamp: of the first point, nanoseconds; it is the last grid point that has passed
+    stamp_ns: of the first point, nanoseconds; it is the last grid point that has passed
     times: int64 [points], nanoseconds from the stamp, strictly increasing from 0
     positions, velocities: float64 [points, joints], in rad and rad/s (m and m/s); the last velocity is zero
     """
 
-    stamp: int
+    stamp_ns: int
     times: np.ndarray
     positions: np.ndarray
     velocities: np.ndarray
@@ -77,7 +77,7 @@ class Plan:
     @property
     def end(self) -> int:
         """Return when it has come to rest, nanoseconds."""
-        return self.stamp + int(self.times[-1])
+        return self.stamp_ns + int(self.times[-1])
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class ChunkExecutor:
         """Return the 95th percentile of the chunks' ages when they were ready, nanoseconds; 0 before the first."""
         return int(np.percentile(self._latencies, 95)) if self._latencies else 0
 
-    def add(self, chunk: ActionChunk, measured: np.ndarray, now: int) -> None:
+    def add(self, chunk: ActionChunk, measured: np.ndarray, now_ns: int) -> None:
         """Take a chunk that is ready at `now` (nanoseconds); `measured` [joints] is where the robot is.
 
         Raises:
@@ -147,14 +147,14 @@ class ChunkExecutor:
         limits, execution = self._limits, self._execution
         check_finite("the measured joints", measured, limits.joint_names)
         check_finite("the actions", chunk.actions, limits.joint_names)
-        entered = self._enter(chunk, now)
+        entered = self._enter(chunk, now_ns)
         if execution.limit_policy == "reject":
             check_actions(chunk.actions, execution.time_step, limits)
         first = entered.at(np.array([entered.entry]))[0]
         inside = np.clip(first, limits.position_min, limits.position_max)
         check_jump("the first action", inside, measured, limits, execution.max_jump_time)
-        self._meet(measured, now)
-        self._latencies.append(max(0, now - chunk.stamp))
+        self._meet(measured, now_ns)
+        self._latencies.append(max(0, now_ns - chunk.stamp_ns))
         self._chunks.append(entered)
         self._changed = True
 
@@ -169,15 +169,15 @@ class ChunkExecutor:
         self._chunks.clear()
         self._positions = None
 
-    def wants_chunk(self, now: int) -> bool:
+    def wants_chunk(self, now_ns: int) -> bool:
         """Return whether to infer at `now`: with "synchronous" only when the last chunk is executed."""
         if self._execution.strategy != "synchronous" or not self._chunks or self._positions is None:
             return True
-        row = min(max(0, (now - self._start) // self._period), len(self._velocities) - 1)
+        row = min(max(0, (now_ns - self._start) // self._period), len(self._velocities) - 1)
         braking = self._limits.max_acceleration * self._execution.period
-        return now >= self._chunks[-1].end and bool((np.abs(self._velocities[row]) <= braking).all())
+        return now_ns >= self._chunks[-1].end and bool((np.abs(self._velocities[row]) <= braking).all())
 
-    def prefix(self, stamp: int) -> GuidanceTarget | None:
+    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
         """Return what a chunk from an observation at `stamp` must agree with; None where nothing is executed then.
 
         The earlier chunk's actions at the new chunk's steps, frozen as far as they will be executed by the time that
@@ -187,25 +187,25 @@ class ChunkExecutor:
             return None
         chunk = self._chunks[-1]
         horizon = len(chunk.actions)
-        times = stamp + chunk.step * np.arange(horizon, dtype=np.int64)
+        times = stamp_ns + chunk.step * np.arange(horizon, dtype=np.int64)
         overlap = int(np.count_nonzero(times <= chunk.end))
         if overlap == 0:
             return None
         frozen = min(overlap, -(-(self.latency + LEAD) // chunk.step))
         return GuidanceTarget(chunk.at(times).astype(np.float32), soft_mask(horizon, frozen, overlap))
 
-    def plan(self, now: int) -> Plan | None:
+    def plan(self, now_ns: int) -> Plan | None:
         """Return the motion from `now` (nanoseconds) on; None where nothing was commanded yet.
 
         It is meant to be called once a period; when it is called late, the robot was following the last plan.
         """
         if self._positions is None:
             return None
-        if now < self._planned_at - LEAD:
-            self._turn_back(now)
-        self._planned_at = now
-        current = self._keep(now)
-        self._extend(now)
+        if now_ns < self._planned_at - LEAD:
+            self._turn_back(now_ns)
+        self._planned_at = now_ns
+        current = self._keep(now_ns)
+        self._extend(now_ns)
         means = [
             np.lib.stride_tricks.sliding_window_view(rows, SMOOTHING, axis=0).mean(axis=-1)
             for rows in (self._positions, self._velocities)
@@ -215,35 +215,35 @@ class ChunkExecutor:
         times = self._period * np.arange(len(positions), dtype=np.int64)
         return Plan(self._start + current * self._period, times, positions, velocities)
 
-    def _enter(self, chunk: ActionChunk, now: int) -> _Entered:
+    def _enter(self, chunk: ActionChunk, now_ns: int) -> _Entered:
         execution = self._execution
         step = round(execution.time_step * 1e9 / self.speed_scaling)
-        age = now - chunk.stamp
+        age = now_ns - chunk.stamp_ns
         if abs(age) > self._max_age:
             raise SafetyError(
                 f"the chunk was {age * 1e-9:.2f} s old when it was ready, "
                 f"max_chunk_age is {execution.max_chunk_age:g} s"
             )
         if execution.strategy == "synchronous":
-            start = entry = now + LEAD
+            start = entry = now_ns + LEAD
             actions = chunk.actions[: execution.execution_horizon or None]
         else:
-            start, actions = chunk.stamp, chunk.actions
-            entry = max(now, chunk.stamp + self.latency)
-        entered = _Entered(actions.astype(np.float64), start, step, entry, chunk.stamp + self._max_age)
-        if entered.end <= now:
+            start, actions = chunk.stamp_ns, chunk.actions
+            entry = max(now_ns, chunk.stamp_ns + self.latency)
+        entered = _Entered(actions.astype(np.float64), start, step, entry, chunk.stamp_ns + self._max_age)
+        if entered.end <= now_ns:
             raise SafetyError(
                 f"the chunk was {age * 1e-9:.2f} s old when it was ready, longer than its {len(actions)} steps: "
                 f"nothing of it is left to execute"
             )
         return entered
 
-    def _meet(self, measured: np.ndarray, now: int) -> None:
+    def _meet(self, measured: np.ndarray, now_ns: int) -> None:
         """Start from the measured positions, or check that the robot is where it was commanded to be."""
         if self._positions is None:
-            self._start_at(measured, now)
+            self._start_at(measured, now_ns)
             return
-        row = min(max(0, (now - self._start) // self._period), len(self._positions) - 1)
+        row = min(max(0, (now_ns - self._start) // self._period), len(self._positions) - 1)
         try:
             check_jump(
                 "the commanded position", self._positions[row], measured, self._limits, self._execution.max_jump_time
@@ -251,31 +251,31 @@ class ChunkExecutor:
         except SafetyError:
             if self._velocities[row:].any():
                 raise
-            self._start_at(measured, now)  # it rests, and somebody moved it meanwhile
+            self._start_at(measured, now_ns)  # it rests, and somebody moved it meanwhile
 
-    def _start_at(self, positions: np.ndarray, now: int) -> None:
+    def _start_at(self, positions: np.ndarray, now_ns: int) -> None:
         self._positions = np.tile(positions.astype(np.float64), (SMOOTHING, 1))
         self._velocities = np.zeros_like(self._positions)
-        self._start = now - (SMOOTHING - 1) * self._period
-        self._planned_at = now
+        self._start = now_ns - (SMOOTHING - 1) * self._period
+        self._planned_at = now_ns
         self._changed = True
 
-    def _turn_back(self, now: int) -> None:
+    def _turn_back(self, now_ns: int) -> None:
         """The clock jumped back: what it had promised has no time any more. Brake from where the motion is."""
         self._chunks.clear()
         self._latencies.clear()
-        self._start += now - self._planned_at
+        self._start += now_ns - self._planned_at
         self._changed = True
 
-    def _keep(self, now: int) -> int:
+    def _keep(self, now_ns: int) -> int:
         """Drop what has passed and what may change, and return the row of the last grid point before `now`."""
         assert self._positions is not None
-        passed = (now - self._start) // self._period
+        passed = (now_ns - self._start) // self._period
         if passed >= len(self._positions) + SMOOTHING:  # it has rested for long
-            self._start_at(self._positions[-1], now)
+            self._start_at(self._positions[-1], now_ns)
             passed = SMOOTHING - 1
         first = max(0, passed - SMOOTHING + 1)
-        until = now + LEAD if self._changed else max(now + LEAD, self._followed_until)
+        until = now_ns + LEAD if self._changed else max(now_ns + LEAD, self._followed_until)
         last = -(-(until - self._start) // self._period)
         # The last row is one of rest: it goes on.
         rows = np.minimum(np.arange(first, last + 1), len(self._positions) - 1)
@@ -283,7 +283,7 @@ class ChunkExecutor:
         self._start += first * self._period
         return max(passed - first, SMOOTHING - 1)
 
-    def _extend(self, now: int) -> None:
+    def _extend(self, now_ns: int) -> None:
         """Go on from the last row that stays: after the chunks for a while, then to rest."""
         assert self._positions is not None
         limits = replace(self._limits, max_velocity=self._limits.max_velocity * self.speed_scaling)
@@ -291,7 +291,7 @@ class ChunkExecutor:
         position, velocity = self._positions[-1], self._velocities[-1]
         positions, velocities = [], []
         last = self._start + (len(self._positions) - 1) * self._period
-        wanted, wanted_velocities = self._wanted(last, now)
+        wanted, wanted_velocities = self._wanted(last, now_ns)
         for aim, speed in zip(wanted, wanted_velocities, strict=True):
             position, velocity = track(position, velocity, aim, speed, limits, period)
             positions.append(position)
@@ -304,16 +304,16 @@ class ChunkExecutor:
         self._positions = np.vstack([self._positions, *positions, braking, rest])
         self._velocities = np.vstack([self._velocities, *velocities, slowing, np.zeros_like(rest)])
 
-    def _wanted(self, start: int, now: int) -> tuple[np.ndarray, np.ndarray]:
+    def _wanted(self, start: int, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what the chunks want at the grid points after `start`: positions and velocities [points, joints].
 
         As many points as chunks in force cover, until AHEAD. They are taken half of the smoothing later, so that the
         smoothed motion is on time.
         """
-        count = max(0, -(-(now + LEAD + AHEAD - start) // self._period))
+        count = max(0, -(-(now_ns + LEAD + AHEAD - start) // self._period))
         delay = (SMOOTHING - 1) * self._period // 2
         times = start + delay + self._period * np.arange(count + 2, dtype=np.int64)
-        self._forget(now)
+        self._forget(now_ns)
         wanted = np.zeros((len(times), len(self._limits.joint_names)))
         weights = np.zeros((len(times), 1))
         for rank, chunk in enumerate(self._chunks):
@@ -336,13 +336,13 @@ class ChunkExecutor:
         slopes = np.where(inner, (wanted[2:] - wanted[:-2]) / (2 * self._execution.period), 0.0)
         return wanted[1 : covered + 1], slopes[:covered]
 
-    def _forget(self, now: int) -> None:
+    def _forget(self, now_ns: int) -> None:
         """Drop the chunks that will not be asked any more."""
-        chunks = [chunk for chunk in self._chunks if chunk.expiry > now]
+        chunks = [chunk for chunk in self._chunks if chunk.expiry > now_ns]
         if self._execution.strategy == "blended":
             newest = len(chunks) - 1
-            chunks = [chunk for rank, chunk in enumerate(chunks) if chunk.end > now or rank == newest]
+            chunks = [chunk for rank, chunk in enumerate(chunks) if chunk.end > now_ns or rank == newest]
         else:
-            entered = [rank for rank, chunk in enumerate(chunks) if chunk.entry <= now]
+            entered = [rank for rank, chunk in enumerate(chunks) if chunk.entry <= now_ns]
             chunks = chunks[max(entered, default=0) :]
         self._chunks = chunks

@@ -36,7 +36,7 @@ class CommandLoop:
         self,
         executor: ChunkExecutor,
         outputs: Sequence[Output],
-        now: Callable[[], int],
+        now_ns: Callable[[], int],
         period: float,
         may_move: Callable[[], bool],
     ) -> None:
@@ -46,7 +46,7 @@ class CommandLoop:
         """
         self._executor = executor
         self._outputs = outputs
-        self._now = now
+        self._now = now_ns
         self._period = period
         self._may_move = may_move
         self._lock = threading.RLock()
@@ -77,7 +77,7 @@ class CommandLoop:
             self._executor.hold()
             trajectory = self._tick()
         if trajectory is not None:
-            left = (trajectory.end - trajectory.stamp) * 1e-9
+            left = (trajectory.end - trajectory.stamp_ns) * 1e-9
             self._resting.wait(left + REST_MARGIN)
         with self._lock:
             self._open = False
@@ -98,9 +98,9 @@ class CommandLoop:
         with self._lock:
             return self._open and self._executor.wants_chunk(self._now())
 
-    def prefix(self, stamp: int) -> GuidanceTarget | None:
+    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
         with self._lock:
-            return self._executor.prefix(stamp)
+            return self._executor.prefix(stamp_ns)
 
     def set_speed_scaling(self, scaling: float) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ class Listener(Protocol):
     def wants_chunk(self) -> bool:
         """Whether to infer now, where the inputs allow it."""
 
-    def prefix(self, stamp: int) -> GuidanceTarget | None:
+    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
         """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
@@ -49,7 +49,7 @@ class InferenceWorker:
         policy: PolicyProcess,
         buffer: ObservationBuffer,
         decode: Callable[[Snapshot], Observation],
-        now: Callable[[], int],
+        now_ns: Callable[[], int],
         open_timeout: float,
         listener: Listener,
     ) -> None:
@@ -59,7 +59,7 @@ class InferenceWorker:
         self._policy = policy
         self._buffer = buffer
         self._decode = decode
-        self._now = now
+        self._now = now_ns
         self._open_timeout = open_timeout
         self._listener = listener
         self._telling = threading.Lock()
@@ -67,7 +67,7 @@ class InferenceWorker:
         self._closing = threading.Event()
         # Counts the pauses: what an inference from before a pause found is not told after it.
         self._epoch = 0
-        self._last_stamp: int | None = None
+        self._last_stamp_ns: int | None = None
         self._back_off = FIRST_BACK_OFF
         self._lost = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -75,7 +75,7 @@ class InferenceWorker:
 
     def resume(self) -> None:
         """Start to infer."""
-        self._last_stamp = None
+        self._last_stamp_ns = None
         self._running.set()
 
     def pause(self) -> None:
@@ -107,15 +107,15 @@ class InferenceWorker:
             self._reopen(epoch)
             return
         snapshot = self._buffer.snapshot(self._now())
-        due = snapshot is not None and is_due(snapshot.stamp, self._last_stamp, self.max_rate)
+        due = snapshot is not None and is_due(snapshot.stamp_ns, self._last_stamp_ns, self.max_rate)
         if snapshot is None or not due or not self._listener.wants_chunk():
             self._buffer.wait(POLL)
             return
-        self._last_stamp = snapshot.stamp
+        self._last_stamp_ns = snapshot.stamp_ns
         start = time.perf_counter()
         try:
             observation = self._decode(snapshot)
-            prefix = self._listener.prefix(observation.stamp)
+            prefix = self._listener.prefix(observation.stamp_ns)
             chunk = self._policy.infer(observation, prefix, self.inference_timeout)
             self._back_off = FIRST_BACK_OFF
             self._tell(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
@@ -136,7 +136,7 @@ class InferenceWorker:
             self._tell(epoch, partial(self._listener.on_error, error))
             return
         self._lost = False
-        self._last_stamp = None
+        self._last_stamp_ns = None
         self._tell(epoch, self._listener.on_restart)
 
     def _tell(self, epoch: int, call: Callable[[], None]) -> None:

@@ -188,16 +188,16 @@ class PolicyNode(LifecycleNode):
         self._publish_status()
 
     def _publish_status(self) -> None:
-        now = self.get_clock().now().nanoseconds
+        now_ns = self.get_clock().now().nanoseconds
         message = PolicyStatus(
             lifecycle_state=self._state, activity=self._activity, last_error=self._setup_error, speed_scaling=1.0
         )
-        message.header.stamp = time_message(now)
+        message.header.stamp = time_message(now_ns)
         inputs: dict[str, str] = {}
         if self._configured is not None:
             configured = self._configured
             parameters = configured.parameters
-            inputs = configured.buffer.states(now)
+            inputs = configured.buffer.states(now_ns)
             message.last_error = configured.last_error or configured.controller_error
             message.dry_run = parameters.dry_run
             message.strategy = parameters.strategy
@@ -207,7 +207,7 @@ class PolicyNode(LifecycleNode):
             message.restarts = configured.restarts
             message.checkpoint = parameters.checkpoint
             message.instruction = configured.buffer.instruction[:INSTRUCTION_LENGTH]
-            message.rate = configured.statistics.rate(now)
+            message.rate = configured.statistics.rate(now_ns)
             p50, p95, maximum = configured.statistics.percentiles()
             message.latency_p50, message.latency_p95, message.latency_max = p50, p95, maximum
             message.skew = configured.buffer.skew()

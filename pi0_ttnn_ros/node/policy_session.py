@@ -156,8 +156,8 @@ class PolicySession:
     def wants_chunk(self) -> bool:
         return self.loop.wants_chunk()
 
-    def prefix(self, stamp: int) -> GuidanceTarget | None:
-        return self.loop.prefix(stamp) if self.parameters.strategy == "rtc" else None
+    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
+        return self.loop.prefix(stamp_ns) if self.parameters.strategy == "rtc" else None
 
     def on_chunk(self, chunk: PolicyChunk, snapshot: Snapshot, latency: float) -> None:
         measured = positions_from_message(self.buffer.joint_states, self.parameters.joint_names)
@@ -176,7 +176,7 @@ class PolicySession:
             activity = "moving" if self.loop.moving else "holding"
             dry = ", dry run" if self.parameters.dry_run else ""
             lines = [chunk.instruction, f"{activity}{dry}, latency {latency * 1e3:.0f} ms, chunk {self.sequence - 1}"]
-            introspection.publish_image(time_message(chunk.stamp), self._decode(snapshot).images, lines)
+            introspection.publish_image(time_message(chunk.stamp_ns), self._decode(snapshot).images, lines)
 
     def on_error(self, error: Exception) -> None:
         self.loop.hold()
@@ -268,7 +268,7 @@ class PolicySession:
             inference_time=chunk.inference_time,
             backend=self.policy.backend,
         )
-        message.header.stamp = time_message(chunk.stamp)
+        message.header.stamp = time_message(chunk.stamp_ns)
         message.actions.frombytes(chunk.actions.astype(np.float32).tobytes())
         self.chunk_publisher.publish(message)
         self.sequence += 1

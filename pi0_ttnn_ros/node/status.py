@@ -20,13 +20,13 @@ class Statistics:
     ended: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
 
-    def add(self, now: int, latency: float) -> None:
-        self.ended.append(now)
+    def add(self, now_ns: int, latency: float) -> None:
+        self.ended.append(now_ns)
         self.latencies.append(latency)
 
-    def rate(self, now: int) -> float:
+    def rate(self, now_ns: int) -> float:
         """Return inferences per second over the last five seconds."""
-        return sum(1 for ended in tuple(self.ended) if 0 <= now - ended < 5 * 10**9) / 5.0
+        return sum(1 for ended in tuple(self.ended) if 0 <= now_ns - ended < 5 * 10**9) / 5.0
 
     def percentiles(self) -> tuple[float, float, float]:
         """Return the latency's median, 95th percentile and maximum; zeros where there was no inference."""

@@ -19,36 +19,36 @@ CLOCK_MISMATCH_S = 60.0
 class Snapshot:
     """One complete set of inputs, as they came: decoding is left to whoever uses it.
 
-    stamp: that of the joint states, nanoseconds.
+    stamp_ns: that of the joint states, nanoseconds.
     """
 
     images: dict[str, Any]
     joint_states: Any
     instruction: str
-    stamp: int
+    stamp_ns: int
 
 
-def is_due(stamp: int, last_stamp: int | None, max_rate: float) -> bool:
+def is_due(stamp_ns: int, last_stamp_ns: int | None, max_rate: float) -> bool:
     """Return whether joint states of `stamp` (nanoseconds) are inferred from after those of `last_stamp`.
 
     max_rate: of inferences, Hz
     """
     # Either way: the clock may have jumped back.
-    return last_stamp is None or abs(stamp - last_stamp) * max_rate >= 1e9
+    return last_stamp_ns is None or abs(stamp_ns - last_stamp_ns) * max_rate >= 1e9
 
 
 class ObservationBuffer:
     """Holds the newest message of each camera and of the joint states, and the instruction. Thread-safe."""
 
-    def __init__(self, timeouts: Mapping[str, float], instruction: str, sync_tolerance: float, now: int) -> None:
+    def __init__(self, timeouts: Mapping[str, float], instruction: str, sync_tolerance: float, now_ns: int) -> None:
         """Take the timeout of each input in seconds: every camera's by name, that of JOINT_STATES and the others.
 
         The instruction may have no timeout; the heartbeat counts where it has one. `sync_tolerance` is the largest
         distance between the stamps of cameras and joint states in a snapshot, seconds.
         """
         self.set_timeouts(timeouts, sync_tolerance)
-        self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now, instruction)}
-        self._last_synchronous = now
+        self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now_ns, instruction)}
+        self._last_synchronous = now_ns
         self._changed = threading.Condition()
 
     def set_timeouts(self, timeouts: Mapping[str, float], sync_tolerance: float) -> None:
@@ -57,10 +57,10 @@ class ObservationBuffer:
         self._sensors = [name for name in timeouts if name not in (INSTRUCTION, HEARTBEAT)]
         self._sync_tolerance = sync_tolerance
 
-    def put(self, name: str, stamp: int, message: Any) -> None:
+    def put(self, name: str, stamp_ns: int, message: Any) -> None:
         """Keep the newest message of the input `name`; `stamp` is its own, in nanoseconds."""
         with self._changed:
-            self._newest[name] = (stamp, message)
+            self._newest[name] = (stamp_ns, message)
             self._changed.notify_all()
 
     @property
@@ -77,39 +77,39 @@ class ObservationBuffer:
         with self._changed:
             self._changed.wait(timeout)
 
-    def snapshot(self, now: int) -> Snapshot | None:
+    def snapshot(self, now_ns: int) -> Snapshot | None:
         """Return the inputs at `now` (nanoseconds); None while one is stale or their stamps are too far apart."""
         with self._changed:
-            if self._stale(now) or self._skew() > self._sync_tolerance:
+            if self._stale(now_ns) or self._skew() > self._sync_tolerance:
                 return None
-            self._last_synchronous = now
+            self._last_synchronous = now_ns
             images = {name: self._newest[name][1] for name in self._sensors if name != JOINT_STATES}
-            stamp, joint_states = self._newest[JOINT_STATES]
-            return Snapshot(images, joint_states, self.instruction, stamp)
+            stamp_ns, joint_states = self._newest[JOINT_STATES]
+            return Snapshot(images, joint_states, self.instruction, stamp_ns)
 
     def skew(self) -> float:
         """Return the distance between the stamps of the newest images and joint states, seconds."""
         with self._changed:
             return self._skew()
 
-    def stale_inputs(self, now: int) -> dict[str, str]:
+    def stale_inputs(self, now_ns: int) -> dict[str, str]:
         """Return why an input cannot be used at `now` (nanoseconds), by its name; empty when all is fresh."""
         with self._changed:
-            return self._stale(now)
+            return self._stale(now_ns)
 
-    def states(self, now: int) -> dict[str, str]:
+    def states(self, now_ns: int) -> dict[str, str]:
         """Return for each input, by its name, why it cannot be used at `now` (nanoseconds); "" where it can.
 
         "synchronisation" is one of them: the stamps have been too far apart for longer than a timeout.
         """
         with self._changed:
-            states = dict.fromkeys([*self._timeouts, INSTRUCTION], "") | self._stale(now)
-            return states | {"synchronisation": self._out_of_step(now) if not any(states.values()) else ""}
+            states = dict.fromkeys([*self._timeouts, INSTRUCTION], "") | self._stale(now_ns)
+            return states | {"synchronisation": self._out_of_step(now_ns) if not any(states.values()) else ""}
 
-    def _out_of_step(self, now: int) -> str:
+    def _out_of_step(self, now_ns: int) -> str:
         longest = max(self._timeouts[name] for name in self._sensors)
         skew = self._skew()
-        if skew <= self._sync_tolerance or 0 <= now - self._last_synchronous <= longest * 1e9:
+        if skew <= self._sync_tolerance or 0 <= now_ns - self._last_synchronous <= longest * 1e9:
             return ""
         oldest = min(self._sensors, key=lambda name: self._newest[name][0])
         return (
@@ -121,16 +121,16 @@ class ObservationBuffer:
         stamps = [self._newest[name][0] for name in self._sensors if name in self._newest]
         return (max(stamps) - min(stamps)) * 1e-9 if stamps else 0.0
 
-    def _stale(self, now: int) -> dict[str, str]:
-        reasons = {name: self._reason(name, timeout, now) for name, timeout in self._timeouts.items()}
+    def _stale(self, now_ns: int) -> dict[str, str]:
+        reasons = {name: self._reason(name, timeout, now_ns) for name, timeout in self._timeouts.items()}
         if not self.instruction.strip():
             reasons[INSTRUCTION] = "none given yet"
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def _reason(self, name: str, timeout: float, now: int) -> str:
+    def _reason(self, name: str, timeout: float, now_ns: int) -> str:
         if name not in self._newest:
             return "nothing received"
-        age = (now - self._newest[name][0]) * 1e-9
+        age = (now_ns - self._newest[name][0]) * 1e-9
         if abs(age) > CLOCK_MISMATCH_S and name in self._sensors:
             return f"its stamp is {age:.0f} s off the node's clock: for a replayed bag or a simulator set use_sim_time"
         if age < -timeout:

@@ -82,4 +82,4 @@ def observation_from_snapshot(snapshot: Snapshot, joint_names: Sequence[str]) ->
         except ConversionError as error:
             raise ConversionError(f"camera {camera!r}: {error}") from error
     state = positions_from_message(snapshot.joint_states, joint_names)
-    return Observation(images, state, snapshot.instruction, snapshot.stamp)
+    return Observation(images, state, snapshot.instruction, snapshot.stamp_ns)

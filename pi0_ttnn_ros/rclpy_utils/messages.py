@@ -12,8 +12,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, image_message_type
 
 
-def time_message(stamp: int) -> Time:
-    return Time(sec=stamp // 10**9, nanosec=stamp % 10**9)
+def time_message(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 
 def duration_message(nanosec: int) -> Duration:
@@ -21,7 +21,7 @@ def duration_message(nanosec: int) -> Duration:
 
 
 def trajectory_message(
-    stamp: int, joint_names: Sequence[str], times: np.ndarray, positions: np.ndarray, velocities: np.ndarray
+    stamp_ns: int, joint_names: Sequence[str], times: np.ndarray, positions: np.ndarray, velocities: np.ndarray
 ) -> JointTrajectory:
     """Return a trajectory that starts at `stamp` (nanoseconds).
 
@@ -29,7 +29,7 @@ def trajectory_message(
     positions, velocities: [points, joints], rad and rad/s (m and m/s)
     """
     message = JointTrajectory(joint_names=list(joint_names))
-    message.header.stamp = time_message(stamp)
+    message.header.stamp = time_message(stamp_ns)
     message.points = [
         JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), time_from_start=duration_message(int(t)))
         for t, p, v in zip(times, positions, velocities, strict=True)

@@ -240,10 +240,10 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
     for message in bag.messages(list(expected)):
         stream, wanted = streams[message.topic], expected[message.topic]
         stream.times.append(message.time)
-        if message.stamp is not None:
-            stream.stamps.append(message.stamp)
+        if message.stamp_ns is not None:
+            stream.stamps.append(message.stamp_ns)
         if message.topic in newest:
-            newest[message.topic] = message.stamp or 0
+            newest[message.topic] = message.stamp_ns or 0
         if message.topic == topics.joint_states and all(newest.values()):
             skews.append((max(newest.values()) - min(newest.values())) * 1e-9)
         try:

@@ -12,7 +12,7 @@ import numpy as np
 class Prediction:
     """One inference.
 
-    stamp: that of the observation, nanoseconds
+    stamp_ns: that of the observation, nanoseconds
     state: float32 [joints], measured in the observation; rad or m
     actions: float32 [horizon, joints], predicted; action i is meant for `stamp` + i * time_step
     inference_time: seconds that the backend took for the model
@@ -20,7 +20,7 @@ class Prediction:
     reference: as actions, from the backend that it is compared with, from the same noise; None: there is none
     """
 
-    stamp: int
+    stamp_ns: int
     state: np.ndarray
     actions: np.ndarray
     inference_time: float

@@ -61,7 +61,7 @@ class BagFeed:
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
         """Yield what the node would infer from, with the receive time in nanoseconds. Images are not decoded yet."""
-        last_stamp: int | None = None
+        last_stamp_ns: int | None = None
         topics = [*self._inputs, *self._commands]
         for message in self._bag.messages([topic for topic in topics if topic in self._bag.topics]):
             try:
@@ -72,8 +72,8 @@ class BagFeed:
             if snapshot is None:
                 continue
             self._reasons = []
-            if is_due(snapshot.stamp, last_stamp, self._parameters.inference_rate):
-                last_stamp = snapshot.stamp
+            if is_due(snapshot.stamp_ns, last_stamp_ns, self._parameters.inference_rate):
+                last_stamp_ns = snapshot.stamp_ns
                 yield message.time, snapshot
         self._count_reasons()
 
@@ -112,14 +112,14 @@ class BagFeed:
             self._buffer.put(name, message.time, message)
         elif name == JOINT_STATES:
             self._take_joint_states(message.time, message.decode())
-        elif name is not None and message.stamp is not None:
-            self._buffer.put(name, message.stamp, message)
-            self._image_stamps[name].append(message.stamp)
+        elif name is not None and message.stamp_ns is not None:
+            self._buffer.put(name, message.stamp_ns, message)
+            self._image_stamps[name].append(message.stamp_ns)
 
     def _take_joint_states(self, time: int, message: Any) -> None:
         self._count_reasons()
-        stamp = nanoseconds(message.header.stamp)
-        self._buffer.put(JOINT_STATES, stamp, message)
+        stamp_ns = nanoseconds(message.header.stamp)
+        self._buffer.put(JOINT_STATES, stamp_ns, message)
         self.joint_states += 1
         # Until an observation is made of them, before the next ones come.
         self._reasons = [f"{name}: missing or too old" for name in self._buffer.stale_inputs(time)] or [
@@ -130,12 +130,12 @@ class BagFeed:
         except ConversionError as error:
             self._leave_out(self._topics.joint_states, str(error))
             return
-        if self._states and stamp <= self._states[-1][0]:
+        if self._states and stamp_ns <= self._states[-1][0]:
             self._leave_out(self._topics.joint_states, "stamps that do not increase")
         elif not np.isfinite(positions).all():
             self._leave_out(self._topics.joint_states, "positions that are not finite")
         else:
-            self._states.append((stamp, positions))
+            self._states.append((stamp_ns, positions))
 
     def _take_command(self, joints: list[int], time: int, message: Any) -> None:
         names = self._parameters.joint_names

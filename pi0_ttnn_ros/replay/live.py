@@ -192,9 +192,9 @@ class _Player(Node):
         if message.topic != self._topics.instruction or not self._instruction:
             self._inputs[message.topic].publish(bytes(message.raw))
 
-    def _tell_time(self, now: int) -> None:
-        self._now = now
-        self._time.publish(Clock(clock=time_message(now)))
+    def _tell_time(self, now_ns: int) -> None:
+        self._now = now_ns
+        self._time.publish(Clock(clock=time_message(now_ns)))
 
     def _on_status(self, message: PolicyStatus) -> None:
         self._status = message
@@ -233,10 +233,12 @@ def _spin(executor: SingleThreadedExecutor) -> None:
 
 
 def _tick(chunk: ActionChunk, heard: int, times: np.ndarray, positions: np.ndarray) -> Prediction:
-    stamp = nanoseconds(chunk.header.stamp)
-    index = min(int(np.searchsorted(times, stamp)), len(times) - 1)
+    stamp_ns = nanoseconds(chunk.header.stamp)
+    index = min(int(np.searchsorted(times, stamp_ns)), len(times) - 1)
     actions = np.array(chunk.actions, np.float32).reshape(chunk.horizon, -1)
-    return Prediction(stamp, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp) * 1e-9)
+    return Prediction(
+        stamp_ns, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp_ns) * 1e-9
+    )
 
 
 def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set[str]:

@@ -87,9 +87,9 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
         run = replay.run | {"bag": str(path.resolve()), "start": bag.start, "end": bag.end}
         joints = len(replay.parameters.joint_names)
         with Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against)) as predictions:
-            done = {tick.stamp for tick in predictions.ticks()}
+            done = {tick.stamp_ns for tick in predictions.ticks()}
             duration = max(bag.end - bag.start, 1)
-            due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp not in done)
+            due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp_ns not in done)
             # While the policy infers, the next images are decoded.
             for prepared in prefetched(partial(_prepare, joint_names=replay.parameters.joint_names), due, workers=1):
                 progress((prepared.at - bag.start) / duration)
@@ -102,7 +102,7 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
                 bag=path,
                 start=bag.start,
                 end=bag.end,
-                ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp),
+                ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp_ns),
                 recording=feed.recording(replay.comparison.truth),
                 truth=replay.comparison.truth,
                 unusable=dict(feed.unusable),
@@ -117,9 +117,9 @@ def scenes(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, Sce
     wanted, names = set(stamps), replay.parameters.joint_names
     with open_bag(path) as bag:
         feed = BagFeed(bag, replay.topics, replay.parameters)
-        snapshots = [snapshot for _, snapshot, _ in _occasions(bag, feed, replay) if snapshot.stamp in wanted]
+        snapshots = [snapshot for _, snapshot, _ in _occasions(bag, feed, replay) if snapshot.stamp_ns in wanted]
         observations = [observation_from_snapshot(_decoded(snapshot), names) for snapshot in snapshots]
-    return {seen.stamp: Scene(seen.images, seen.instruction) for seen in observations}
+    return {seen.stamp_ns: Scene(seen.images, seen.instruction) for seen in observations}
 
 
 def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[InferencePoint]:
@@ -153,7 +153,7 @@ def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
     chunk = replay.policy.infer(observation)
     latency = prepared.seconds + time.perf_counter() - start
     reference = replay.reference.infer(observation).actions if replay.reference else prepared.recorded
-    return Prediction(chunk.stamp, observation.state, chunk.actions, chunk.inference_time, latency, reference)
+    return Prediction(chunk.stamp_ns, observation.state, chunk.actions, chunk.inference_time, latency, reference)
 
 
 def _decoded(snapshot: Snapshot) -> Snapshot:

@@ -26,7 +26,7 @@ class Predictions:
             ReplayError: the folder holds the predictions of another run.
         """
         actions = ("f4", (horizon, joints))
-        fields: list[Any] = [("stamp", "i8"), ("state", "f4", (joints,)), ("actions", *actions)]
+        fields: list[Any] = [("stamp_ns", "i8"), ("state", "f4", (joints,)), ("actions", *actions)]
         fields += [("inference_time", "f8"), ("latency", "f8")]
         self._record = np.dtype(fields + ([("reference", *actions)] if with_reference else []))
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,12 +19,12 @@ from pi0_ttnn_ros.parameters.topics import Topics
 class RecordedChunk:
     """One chunk as the node published it.
 
-    stamp: that of its observation, nanoseconds
+    stamp_ns: that of its observation, nanoseconds
     image_stamps: by camera, nanoseconds
     actions: float32 [horizon, joints], rad or m
     """
 
-    stamp: int
+    stamp_ns: int
     image_stamps: dict[str, int]
     instruction: str
     actions: np.ndarray
@@ -46,7 +46,7 @@ def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizo
                 f"{bag.path}: {topics.chunks}: {chunk.horizon} actions of {list(chunk.joint_names)} are recorded, but "
                 f"the checkpoint and the robot's YAML give {horizon} of {list(joint_names)}"
             )
-        stamps = [nanoseconds(stamp) for stamp in chunk.image_stamps]
+        stamps = [nanoseconds(stamp_ns) for stamp_ns in chunk.image_stamps]
         actions = np.array(chunk.actions, np.float32).reshape(horizon, len(joint_names))
         images = dict(zip(chunk.cameras, stamps, strict=True))
         chunks.append(RecordedChunk(nanoseconds(chunk.header.stamp), images, chunk.instruction, actions))
@@ -63,12 +63,12 @@ def observations_of(
     needed_by: dict[tuple[str, int], list[int]] = defaultdict(list)
     missing: list[set[tuple[str, int]]] = []
     for index, chunk in enumerate(chunks):
-        missing.append({(topics.joint_states, chunk.stamp)} | _images(chunk, topics))
+        missing.append({(topics.joint_states, chunk.stamp_ns)} | _images(chunk, topics))
         for key in missing[index]:
             needed_by[key].append(index)
     found: dict[tuple[str, int], BagMessage] = {}
     for message in bag.messages([topics.joint_states, *topics.cameras.values()]):
-        if message.stamp is None or not needed_by.get(key := (message.topic, message.stamp)):
+        if message.stamp_ns is None or not needed_by.get(key := (message.topic, message.stamp_ns)):
             continue
         found[key] = message
         for index in needed_by[key]:
@@ -89,10 +89,10 @@ def _images(chunk: RecordedChunk, topics: Topics) -> set[tuple[str, int]]:
     unknown = sorted(chunk.image_stamps.keys() - topics.cameras.keys())
     if unknown:
         raise BagError(f"{topics.chunks}: chunks of the cameras {unknown}, which the robot's YAML does not name")
-    return {(topics.cameras[camera], stamp) for camera, stamp in chunk.image_stamps.items()}
+    return {(topics.cameras[camera], stamp_ns) for camera, stamp_ns in chunk.image_stamps.items()}
 
 
 def _snapshot(chunk: RecordedChunk, topics: Topics, found: dict[tuple[str, int], BagMessage]) -> Snapshot:
-    images = {camera: found[topics.cameras[camera], stamp] for camera, stamp in chunk.image_stamps.items()}
-    joint_states = found[topics.joint_states, chunk.stamp].decode()
-    return Snapshot(images, joint_states, chunk.instruction, chunk.stamp)
+    images = {camera: found[topics.cameras[camera], stamp_ns] for camera, stamp_ns in chunk.image_stamps.items()}
+    joint_states = found[topics.joint_states, chunk.stamp_ns].decode()
+    return Snapshot(images, joint_states, chunk.instruction, chunk.stamp_ns)

@@ -92,7 +92,7 @@ def trajectory_markers(kinematics: Kinematics, links: list[str], chunk: ActionCh
     for link in links or kinematics.ends():
         marker = Marker(ns=link, type=Marker.LINE_STRIP, action=Marker.ADD, lifetime=duration_message(LIFETIME))
         marker.header.frame_id = kinematics.root
-        marker.header.stamp = time_message(chunk.stamp)
+        marker.header.stamp = time_message(chunk.stamp_ns)
         marker.pose.orientation.w = 1.0
         marker.scale.x = WIDTH
         marker.points = [Point(x=x, y=y, z=z) for x, y, z in kinematics.positions(link, chunk.actions)]

@@ -27,7 +27,7 @@ def trajectory(times, positions, velocities=None, start=0) -> Waypoints:
 
 def test_positions_alone_are_followed_in_straight_lines():
     follower = TrajectoryFollower(np.array([1.0]))
-    follower.replace(trajectory([1, 3], [2, 6]), now=0)
+    follower.replace(trajectory([1, 3], [2, 6]), now_ns=0)
     assert follower.sample(SECOND // 2)[0] == pytest.approx(1.5)
     position, velocity = follower.sample(2 * SECOND)
     assert (position, velocity) == (pytest.approx(4.0), pytest.approx(2.0))
@@ -37,7 +37,7 @@ def test_positions_alone_are_followed_in_straight_lines():
 def test_positions_and_velocities_are_followed_on_the_cubic():
     """t^3 - 2 t^2 + t is the cubic with 0, 0 at its ends and velocities 1 and 0."""
     follower = TrajectoryFollower(np.array([0.0]))
-    follower.replace(trajectory([1, 2], [5, 5], [1, 0]), now=0)
+    follower.replace(trajectory([1, 2], [5, 5], [1, 0]), now_ns=0)
     for t in np.linspace(0, 1, 7):
         position, velocity = follower.sample(round((1 + t) * SECOND))
         assert position == pytest.approx(5 + t**3 - 2 * t**2 + t)
@@ -46,8 +46,8 @@ def test_positions_and_velocities_are_followed_on_the_cubic():
 
 def test_a_new_trajectory_starts_at_the_desired_state_and_skips_what_is_past():
     follower = TrajectoryFollower(np.array([0.0]))
-    follower.replace(trajectory([2], [2]), now=0)
-    follower.replace(trajectory([1, 2, 3], [100, 50, 7], start=0), now=round(1.5 * SECOND))
+    follower.replace(trajectory([2], [2]), now_ns=0)
+    follower.replace(trajectory([1, 2, 3], [100, 50, 7], start=0), now_ns=round(1.5 * SECOND))
     assert follower.sample(round(1.5 * SECOND))[0] == pytest.approx(1.5)
     assert follower.sample(round(1.75 * SECOND))[0] == pytest.approx((1.5 + 50) / 2)
     assert follower.sample(3 * SECOND)[0] == pytest.approx(7)
@@ -60,14 +60,14 @@ def test_a_new_trajectory_starts_at_the_desired_state_and_skips_what_is_past():
 )
 def test_replacing_never_jumps(first, second, when):
     follower = TrajectoryFollower(np.array([0.0]))
-    for positions, now in ((first, 0), (second, round(when * len(first) * SECOND))):
-        before = follower.sample(now)[0]
+    for positions, now_ns in ((first, 0), (second, round(when * len(first) * SECOND))):
+        before = follower.sample(now_ns)[0]
         velocities = [*np.ones(len(positions) - 1), 0]
-        follower.replace(trajectory(range(1, len(positions) + 1), positions, velocities, start=now), now)
-        assert follower.sample(now)[0] == pytest.approx(before)
-        assert follower.sample(now + 1)[0] == pytest.approx(before, abs=1e-6)
+        follower.replace(trajectory(range(1, len(positions) + 1), positions, velocities, start=now_ns), now_ns)
+        assert follower.sample(now_ns)[0] == pytest.approx(before)
+        assert follower.sample(now_ns + 1)[0] == pytest.approx(before, abs=1e-6)
         for index, position in enumerate(positions, start=1):
-            assert follower.sample(now + index * SECOND)[0] == pytest.approx(position)
+            assert follower.sample(now_ns + index * SECOND)[0] == pytest.approx(position)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_replacing_never_jumps(first, second, when):
 def test_a_refused_trajectory_changes_nothing(refused, culprit):
     follower = TrajectoryFollower(np.array([1.0]))
     with pytest.raises(TrajectoryError, match=culprit):
-        follower.replace(refused, now=0)
+        follower.replace(refused, now_ns=0)
     assert follower.sample(SECOND)[0] == 1.0
 
 

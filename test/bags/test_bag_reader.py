@@ -60,9 +60,9 @@ def test_decodes_lazily_what_the_node_can_use(sample_bag):
         states = [m for m in messages if m.topic == sample.JOINT_STATES]
         images = [m for m in messages if m.topic == sample.CAMERAS["top"]]
         (instruction,) = (m for m in messages if m.topic == sample.INSTRUCTION_TOPIC)
-        assert instruction.decode().data == "pick up the red cube" and instruction.stamp is None
+        assert instruction.decode().data == "pick up the red cube" and instruction.stamp_ns is None
         for m in (*states[:3], *images[:3]):
-            assert m.stamp == nanoseconds(m.decode().header.stamp) and 0 < m.time - m.stamp < 30_000_000
+            assert m.stamp_ns == nanoseconds(m.decode().header.stamp) and 0 < m.time - m.stamp_ns < 30_000_000
         assert image_from_message(images[0].decode()).shape == (240, 320, 3)
         assert positions_from_message(states[0].decode(), sample.JOINT_NAMES)[1] == pytest.approx(-0.96, abs=0.01)
         # The cube is 4 cm wide: the gripper, commanded to close, holds it.
@@ -247,7 +247,7 @@ def test_type_with_its_definition_in_the_bag(tmp_path, storage):
         writer.write(connection, 9, store.serialize_cdr(torque, "my_robot/msg/Torque"))
     with open_bag(tmp_path / "bag") as bag:
         (found,) = bag.messages(["/torque"])
-        assert found.stamp == 7 and found.decode().torques.tolist() == [1.0, 2.0]
+        assert found.stamp_ns == 7 and found.decode().torques.tolist() == [1.0, 2.0]
         assert bag.problems == []
 
 
@@ -271,7 +271,7 @@ def test_own_messages(tmp_path):
     )
     with open_bag(tmp_path / "a.mcap") as bag:
         (found,) = bag.messages(["/chunk"])
-        assert found.decode().instruction == "wave" and found.stamp == 5
+        assert found.decode().instruction == "wave" and found.stamp_ns == 5
 
 
 def test_bytes_of_another_type(tmp_path):
@@ -300,8 +300,8 @@ def test_two_types_on_one_topic(sample_bag, tmp_path):
 def test_header_stamps_that_go_back(tmp_path):
     stamps = [10, 20, 15, 30, 25, 40]
     messages = [
-        (time, "/joint_states", bytes(serialized(joint_state(stamp, ["a"], np.ones(1), np.zeros(0)))))
-        for time, stamp in enumerate(stamps, start=100)
+        (time, "/joint_states", bytes(serialized(joint_state(stamp_ns, ["a"], np.ones(1), np.zeros(0)))))
+        for time, stamp_ns in enumerate(stamps, start=100)
     ]
     file = tmp_path / "a.mcap"
     file.write_bytes(bags.loose_mcap(messages, {"/joint_states": "sensor_msgs/msg/JointState"}))

@@ -98,13 +98,13 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
     random = np.random.default_rng(0)
     plans = []
     for tick in range(150):
-        now = STAMP + tick * PERIOD
+        now_ns = STAMP + tick * PERIOD
         if tick % 25 == 0 and tick < 100:
             actions = np.cumsum(random.uniform(-0.02, 0.02, (50, 3)), axis=0).astype(np.float32)
-            executor.add(ActionChunk(actions, "", now - 5 * PERIOD, 0.1), np.zeros(3), now)
+            executor.add(ActionChunk(actions, "", now_ns - 5 * PERIOD, 0.1), np.zeros(3), now_ns)
         if tick == 110:
             executor.hold()
-        plans.append(executor.plan(now))
+        plans.append(executor.plan(now_ns))
         controller.publish(plans[-1])
         listener.spin_for(0.005)  # a service keeps no more than ten requests
     end = plans[-1].positions[-1]
@@ -119,10 +119,10 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
     follower = TrajectoryFollower(plans[0].positions[0])
     moved = 0.0
     for plan in plans:
-        if plan.stamp in arriving:
-            follower.replace(Waypoints(plan.stamp - LEAD, *points_of(arriving[plan.stamp])), plan.stamp)
-        if plan.stamp >= plans[0].stamp + LEAD:
-            np.testing.assert_allclose(follower.sample(plan.stamp)[0], plan.positions[0], atol=1e-6)
+        if plan.stamp_ns in arriving:
+            follower.replace(Waypoints(plan.stamp_ns - LEAD, *points_of(arriving[plan.stamp_ns])), plan.stamp_ns)
+        if plan.stamp_ns >= plans[0].stamp_ns + LEAD:
+            np.testing.assert_allclose(follower.sample(plan.stamp_ns)[0], plan.positions[0], atol=1e-6)
         moved = max(moved, np.abs(plan.positions[0] - end).max())
     assert moved > 0.05
 

@@ -128,8 +128,8 @@ def test_from_raw_observation_to_the_robots_units(folders, results, family, name
     images, state, noise = raw_observation(name)
     robot = Robot(cameras=tuple(images), joint_names=tuple(JOINTS))
     policy = load_policy(folders[family], "torch", robot)
-    policy._noise = lambda stamp: noise  # LeRobot was given it
-    actions = policy.infer(Observation(images, state, RAW[name].task, stamp=0)).actions
+    policy._noise = lambda stamp_ns: noise  # LeRobot was given it
+    actions = policy.infer(Observation(images, state, RAW[name].task, stamp_ns=0)).actions
     assert_equal(actions, results[family][f"raw.{name}.actions"])
 
 
@@ -138,7 +138,7 @@ def test_a_float_image_gives_the_same_as_its_bytes(folders, family):
     images, state, _ = raw_observation("portrait_and_landscape")
     floats = {camera: image.astype(np.float32) / np.float32(255) for camera, image in images.items()}
     policy = load_policy(folders[family], "torch", Robot(tuple(images), tuple(JOINTS)))
-    chunks = [policy.infer(Observation(pixels, state, "fold", stamp=5)).actions for pixels in (images, floats)]
+    chunks = [policy.infer(Observation(pixels, state, "fold", stamp_ns=5)).actions for pixels in (images, floats)]
     np.testing.assert_allclose(*chunks, atol=1e-5)
 
 

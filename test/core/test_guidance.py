@@ -54,9 +54,9 @@ def policy(tiny_checkpoint):
     return load_policy(tiny_checkpoint, "torch")
 
 
-def observation(policy, stamp: int) -> Observation:
+def observation(policy, stamp_ns: int) -> Observation:
     image = np.full((48, 64, 3), 90, np.uint8)
-    return Observation({policy.checkpoint.cameras[0]: image}, np.zeros(14, np.float32), "wave", stamp)
+    return Observation({policy.checkpoint.cameras[0]: image}, np.zeros(14, np.float32), "wave", stamp_ns)
 
 
 def test_a_chunk_agrees_with_the_prefix_where_it_is_frozen_and_is_free_where_it_has_none(policy):

@@ -26,7 +26,7 @@ def observation():
         name: random.integers(0, 256, (48, 64, 3), np.uint8)
         for name in ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
     }
-    return Observation(images, np.array(2 * REST_POSE, np.float32), "fold the towel", stamp=10**18)
+    return Observation(images, np.array(2 * REST_POSE, np.float32), "fold the towel", stamp_ns=10**18)
 
 
 def test_actions_are_the_models_in_the_robots_units(policy, observation):
@@ -35,7 +35,7 @@ def test_actions_are_the_models_in_the_robots_units(policy, observation):
     normalized = policy.backend.model.sample_actions(**tensors, num_steps=10)[0, :, :14].numpy()
     chunk = policy.infer(observation)
     assert chunk.actions.shape == (50, 14)
-    assert (chunk.stamp, chunk.instruction) == (10**18, "fold the towel")
+    assert (chunk.stamp_ns, chunk.instruction) == (10**18, "fold the towel")
     np.testing.assert_allclose(chunk.actions, normalized * (2 * SPREAD) + (2 * REST_POSE), atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_a_missing_camera_is_masked(policy, observation):
         lambda o: replace(o, instruction="open the drawer"),
         lambda o: replace(o, images={**o.images, "base_0_rgb": 255 - o.images["base_0_rgb"]}),
         lambda o: replace(o, images={k: v for k, v in o.images.items() if k != "base_0_rgb"}),
-        lambda o: replace(o, stamp=o.stamp + 1),
+        lambda o: replace(o, stamp_ns=o.stamp_ns + 1),
     ],
 )
 def test_every_part_of_an_observation_has_a_say(policy, observation, change):

@@ -23,13 +23,13 @@ REST = np.array([0.0, 0.05])
 AWAY = np.array([0.9, 0.0])
 
 
-def chunk(actions, stamp=0) -> ActionChunk:
-    return ActionChunk(np.array(actions, np.float32), "wave", stamp, 0.1)
+def chunk(actions, stamp_ns=0) -> ActionChunk:
+    return ActionChunk(np.array(actions, np.float32), "wave", stamp_ns, 0.1)
 
 
-def wave(stamp: int, points: int = 50) -> np.ndarray:
+def wave(stamp_ns: int, points: int = 50) -> np.ndarray:
     """A motion over absolute time that is well within the limits."""
-    times = stamp * 1e-9 + 0.02 * np.arange(points)
+    times = stamp_ns * 1e-9 + 0.02 * np.arange(points)
     return np.stack([0.4 * np.sin(2 * times), 0.05 + 0.02 * np.sin(3 * times)], axis=1)
 
 
@@ -42,10 +42,10 @@ class Controller:
     def take(self, trajectory, arrival: int) -> None:
         """Take a plan, and check that at its arrival it goes on from what is executed, in position and velocity."""
         position, velocity = self.follower.sample(arrival)
-        motion = Waypoints(trajectory.stamp, trajectory.times, trajectory.positions, trajectory.velocities)
+        motion = Waypoints(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
         self.follower.replace(motion, arrival)
         new = TrajectoryFollower(REST)
-        new.replace(motion, trajectory.stamp - 1)
+        new.replace(motion, trajectory.stamp_ns - 1)
         there = new.sample(arrival)
         np.testing.assert_allclose(there[0], position, atol=1e-9)
         np.testing.assert_allclose(there[1], velocity, atol=1e-7)
@@ -89,21 +89,21 @@ events = st.lists(
 def test_whatever_the_latencies_the_motion_is_continuous_and_within_the_limits(strategy, happenings):
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
     controller = Controller()
-    now = arrival = 10**9
+    now_ns = arrival = 10**9
     for wait, transport, happening in happenings:
-        now += wait * 10**6
+        now_ns += wait * 10**6
         if happening == "hold":
             executor.hold()
         elif happening:
             age, actions = happening
             try:
-                executor.add(chunk(actions, now - age * 10**6), REST, now)
+                executor.add(chunk(actions, now_ns - age * 10**6), REST, now_ns)
             except SafetyError as error:
                 assert "nothing of it is left" in str(error) or "the commanded position" in str(error)
-        trajectory = executor.plan(now)
+        trajectory = executor.plan(now_ns)
         if trajectory is not None:
             assert_within_limits(trajectory)
-            arrival = max(arrival, now + transport * 10**6)  # in order, as a topic delivers
+            arrival = max(arrival, now_ns + transport * 10**6)  # in order, as a topic delivers
             controller.take(trajectory, arrival)
 
 
@@ -112,26 +112,26 @@ def test_chunks_of_one_motion_are_followed_as_if_they_were_one(strategy):
     """Twenty chunks of the same motion, each 100 to 300 ms late: the command is that motion, in time."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
     random = np.random.default_rng(0)
-    now, ready, stamp, boundaries = 0, 0, 0, 0
+    now_ns, ready, stamp_ns, boundaries = 0, 0, 0, 0
     while boundaries < 20:
-        if now >= ready:
-            executor.add(chunk(wave(stamp), stamp), REST, now)
-            stamp, ready = now, now + int(random.uniform(0.1, 0.3) * 1e9)
+        if now_ns >= ready:
+            executor.add(chunk(wave(stamp_ns), stamp_ns), REST, now_ns)
+            stamp_ns, ready = now_ns, now_ns + int(random.uniform(0.1, 0.3) * 1e9)
             boundaries += 1
-        trajectory = executor.plan(now)
-        if now > 10**9:
-            times = (trajectory.stamp + trajectory.times[:8]) * 1e-9
+        trajectory = executor.plan(now_ns)
+        if now_ns > 10**9:
+            times = (trajectory.stamp_ns + trajectory.times[:8]) * 1e-9
             np.testing.assert_allclose(trajectory.positions[:8, 0], 0.4 * np.sin(2 * times), atol=2e-3)
-        now += PERIOD
+        now_ns += PERIOD
 
 
 def test_the_entry_is_where_the_95th_percentile_of_the_latency_leads():
     """Chunks that come earlier than the slowest ones wait: until then the earlier chunk goes on."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
-    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), 0), REST, now=300_000_000)
+    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), 0), REST, now_ns=300_000_000)
     assert executor.latency == 300_000_000
     follow(executor, 300_000_000, 500_000_000)
-    executor.add(chunk(np.tile([0.2, 0.05], (50, 1)), 480_000_000), REST, now=500_000_000)
+    executor.add(chunk(np.tile([0.2, 0.05], (50, 1)), 480_000_000), REST, now_ns=500_000_000)
     entry = 480_000_000 + executor.latency
     assert entry == 780_000_000 - 14_000_000  # 95 % of the way from 20 to 300 ms
     positions = follow(executor, 500_000_000, 10**9)[:, 0]
@@ -142,27 +142,27 @@ def test_the_entry_is_where_the_95th_percentile_of_the_latency_leads():
 
 def follow(executor: ChunkExecutor, start: int, end: int) -> np.ndarray:
     """Plan once a period and return the positions at those moments."""
-    return np.array([executor.plan(now).positions[0] for now in range(start, end, PERIOD)])
+    return np.array([executor.plan(now_ns).positions[0] for now_ns in range(start, end, PERIOD)])
 
 
 def test_synchronous_executes_whole_chunks_and_asks_for_the_next_one_at_rest():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous"))
     assert executor.wants_chunk(0)
-    executor.add(chunk(wave(0), stamp=0), REST, now=500_000_000)
+    executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
     begin = 500_000_000 + LEAD
     positions = follow(executor, 500_000_000, begin + 50 * PERIOD)
     # Action 0 is meant for the moment of arrival, whatever the latency was.
     np.testing.assert_allclose(positions[22:45], wave(0)[20:43], atol=2e-3)
     assert not executor.wants_chunk(begin + 40 * PERIOD)
-    now = begin + 60 * PERIOD
-    follow(executor, begin + 50 * PERIOD, now)
-    assert executor.wants_chunk(now)
-    np.testing.assert_allclose(executor.plan(now).positions[0], wave(0)[-1], atol=1e-6)
+    now_ns = begin + 60 * PERIOD
+    follow(executor, begin + 50 * PERIOD, now_ns)
+    assert executor.wants_chunk(now_ns)
+    np.testing.assert_allclose(executor.plan(now_ns).positions[0], wave(0)[-1], atol=1e-6)
 
 
 def test_synchronous_executes_no_more_than_its_execution_horizon():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous", execution_horizon=10))
-    executor.add(chunk(wave(0), stamp=0), REST, now=0)
+    executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=0)
     positions = follow(executor, 0, 40 * PERIOD)
     np.testing.assert_allclose(positions[-1], wave(0)[9], atol=1e-6)
 
@@ -170,7 +170,7 @@ def test_synchronous_executes_no_more_than_its_execution_horizon():
 def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="blended", ensemble_coefficient=1.0))
     for value in (0.1, 0.4):
-        executor.add(chunk(np.tile([value, 0.05], (100, 1)), 0), REST, now=0)
+        executor.add(chunk(np.tile([value, 0.05], (100, 1)), 0), REST, now_ns=0)
     positions = follow(executor, 0, 60 * PERIOD)
     expected = (0.1 + np.exp(-1) * 0.4) / (1 + np.exp(-1))  # the older one weighs more
     np.testing.assert_allclose(positions[-1], [expected, 0.05], atol=1e-6)
@@ -179,7 +179,7 @@ def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
 def test_rtc_freezes_what_is_executed_during_inference():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="rtc"))
     assert executor.prefix(0) is None
-    executor.add(chunk(wave(0), stamp=0), REST, now=100_000_000)
+    executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=100_000_000)
     prefix = executor.prefix(200_000_000)
     assert prefix.actions.shape == (50, 2)
     np.testing.assert_allclose(prefix.actions[:40], wave(0)[10:], atol=1e-6)
@@ -191,18 +191,18 @@ def test_rtc_freezes_what_is_executed_during_inference():
 
 def test_a_chunk_is_not_executed_beyond_its_age():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_chunk_age=0.4))
-    executor.add(chunk(np.linspace(REST, REST + AWAY, 100), stamp=0), REST, now=0)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 100), stamp_ns=0), REST, now_ns=0)
     follow(executor, 0, 400_000_000)
     stopped = executor.plan(400_000_000)
     # From the age on it brakes: 0.45 rad/s at 10 rad/s^2 takes three steps, the smoothing as many.
     assert stopped.end <= 400_000_000 + LEAD + 7 * PERIOD
     with pytest.raises(SafetyError, match=r"0\.50 s old when it was ready, max_chunk_age is 0\.4 s"):
-        executor.add(chunk(wave(0), stamp=0), REST, now=500_000_000)
+        executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
 
 
 def test_a_chunk_that_is_over_is_refused():
     with pytest.raises(SafetyError, match="nothing of it is left"):
-        ChunkExecutor(LIMITS, ASYNCHRONOUS).add(chunk(wave(0)), REST, now=50 * PERIOD)
+        ChunkExecutor(LIMITS, ASYNCHRONOUS).add(chunk(wave(0)), REST, now_ns=50 * PERIOD)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -211,29 +211,29 @@ def test_values_that_are_not_finite_are_refused(value):
     actions = wave(0)
     actions[7, 1] = value
     with pytest.raises(SafetyError, match="actions: values of joint 'finger' are not finite"):
-        executor.add(chunk(actions), REST, now=0)
+        executor.add(chunk(actions), REST, now_ns=0)
     with pytest.raises(SafetyError, match="measured joints: values of joint 'arm' are not finite"):
-        executor.add(chunk(wave(0)), np.array([value, 0.0]), now=0)
+        executor.add(chunk(wave(0)), np.array([value, 0.0]), now_ns=0)
     assert executor.plan(0) is None
 
 
 def test_a_first_action_far_from_the_robot_is_refused():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
     with pytest.raises(SafetyError, match=r"the first action is \+0\.600 from where joint 'arm' is measured"):
-        executor.add(chunk(np.tile([0.6, 0.05], (50, 1))), REST, now=0)
-    executor.add(chunk(np.tile([0.39, 0.05], (50, 1))), REST, now=0)
+        executor.add(chunk(np.tile([0.6, 0.05], (50, 1))), REST, now_ns=0)
+    executor.add(chunk(np.tile([0.39, 0.05], (50, 1))), REST, now_ns=0)
 
 
 def test_a_robot_that_was_moved_at_rest_is_taken_up_where_it_is_and_one_that_does_not_follow_stops():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
-    executor.add(chunk(np.tile([0.39, 0.05], (10, 1))), REST, now=0)
+    executor.add(chunk(np.tile([0.39, 0.05], (10, 1))), REST, now_ns=0)
     executor.plan(0)
     moved = np.array([-0.7, 0.05])
     with pytest.raises(SafetyError, match="the commanded position"):
-        executor.add(chunk(np.tile(moved, (10, 1)), 100_000_000), moved, now=100_000_000)
+        executor.add(chunk(np.tile(moved, (10, 1)), 100_000_000), moved, now_ns=100_000_000)
     executor.hold()
     follow(executor, 100_000_000, 10**9)
-    executor.add(chunk(np.tile(moved, (10, 1)), 10**9), moved, now=10**9)
+    executor.add(chunk(np.tile(moved, (10, 1)), 10**9), moved, now_ns=10**9)
     np.testing.assert_allclose(executor.plan(10**9).positions[0], moved)
 
 
@@ -248,13 +248,13 @@ def test_a_robot_that_was_moved_at_rest_is_taken_up_where_it_is_and_one_that_doe
 def test_the_policy_reject_refuses_what_breaks_a_limit_and_names_it(actions, culprit):
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, limit_policy="reject"))
     with pytest.raises(SafetyError, match=culprit):
-        executor.add(chunk(actions), REST, now=0)
-    executor.add(chunk(wave(0)), REST, now=0)
+        executor.add(chunk(actions), REST, now_ns=0)
+    executor.add(chunk(wave(0)), REST, now_ns=0)
 
 
 def test_a_hold_stops_as_fast_as_the_limits_allow_and_stays():
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
-    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now=0)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now_ns=0)
     follow(executor, 0, 500_000_000)
     moving = executor.plan(500_000_000)
     assert moving.velocities[0, 0] == pytest.approx(0.9, rel=0.05)
@@ -270,7 +270,7 @@ def test_there_is_no_motion_before_the_first_chunk_or_after_a_reset():
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.hold()
     assert executor.plan(0) is None
-    executor.add(chunk(wave(0)), REST, now=0)
+    executor.add(chunk(wave(0)), REST, now_ns=0)
     executor.reset()
     assert executor.plan(0) is None
 
@@ -280,20 +280,20 @@ def test_when_the_clock_jumps_back_the_robot_stops_where_it_is_and_goes_on_with_
     start = 100 * 10**9
     executor.add(chunk(np.linspace(REST, REST + AWAY, 50), start), REST, start)
     before = follow(executor, start, start + 400_000_000)[-1]
-    now = 5 * 10**9
-    jumped = executor.plan(now)
+    now_ns = 5 * 10**9
+    jumped = executor.plan(now_ns)
     assert_within_limits(jumped)
     np.testing.assert_allclose(jumped.positions[0], before, atol=1e-9)
-    assert jumped.stamp == now and jumped.end <= now + LEAD + 10 * PERIOD
+    assert jumped.stamp_ns == now_ns and jumped.end <= now_ns + LEAD + 10 * PERIOD
     with pytest.raises(SafetyError, match=r"-95.* s old"):
-        executor.add(chunk(wave(0), start), before, now)
-    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), now), before, now + PERIOD)
-    np.testing.assert_allclose(follow(executor, now + PERIOD, now + 10**9)[-1], [0.1, 0.05], atol=1e-6)
+        executor.add(chunk(wave(0), start), before, now_ns)
+    executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), now_ns), before, now_ns + PERIOD)
+    np.testing.assert_allclose(follow(executor, now_ns + PERIOD, now_ns + 10**9)[-1], [0.1, 0.05], atol=1e-6)
 
 
 def test_after_the_clock_jumped_ahead_the_robot_rests_where_its_last_plan_ended():
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
-    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now=0)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now_ns=0)
     end = executor.plan(0).positions[-1]
     later = executor.plan(10**12)
     assert later.at_rest
@@ -303,7 +303,7 @@ def test_after_the_clock_jumped_ahead_the_robot_rests_where_its_last_plan_ended(
 def test_speed_scaling_slows_the_motion_and_its_velocity_limit():
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.speed_scaling = 0.25
-    executor.add(chunk(np.linspace(REST, REST + AWAY * 0.4 / 0.9, 20)), REST, now=0)
+    executor.add(chunk(np.linspace(REST, REST + AWAY * 0.4 / 0.9, 20)), REST, now_ns=0)
     positions = follow(executor, 0, 2 * 10**9)
     speeds = np.abs(np.diff(positions[:, 0])) / 0.02
     assert speeds.max() <= 0.25 * 2.0 + 1e-9
@@ -314,7 +314,7 @@ def test_speed_scaling_slows_the_motion_and_its_velocity_limit():
 def test_from_outside_of_the_limits_the_way_leads_back_inside():
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     outside = np.array([1.5, -0.2])
-    executor.add(chunk(np.tile([5.0, 5.0], (50, 1))), outside, now=0)
+    executor.add(chunk(np.tile([5.0, 5.0], (50, 1))), outside, now_ns=0)
     positions = follow(executor, 0, 10**9)
     assert (np.diff(positions[:, 0]) <= 1e-9).all() and positions[:, 0].max() <= 1.5
     np.testing.assert_allclose(positions[-1], [1.0, 0.1], atol=1e-6)

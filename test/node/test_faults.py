@@ -130,10 +130,10 @@ def test_the_joint_states_die_and_return(robot, tiny_checkpoint):
 
 def test_a_camera_repeats_one_image(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint, image_timeout=1.5)
-    stamp = robot.node.get_clock().now().to_msg()
+    stamp_ns = robot.node.get_clock().now().to_msg()
     holds_and_goes_on(
         robot,
-        lambda: robot.frozen.update(base_0_rgb=stamp),
+        lambda: robot.frozen.update(base_0_rgb=stamp_ns),
         robot.frozen.clear,
         lambda status: status.stale_inputs == ["base_0_rgb"],
     )

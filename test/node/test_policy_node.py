@@ -100,7 +100,8 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     # Diagnostics come on a topic of their own: the newest heard may be older than the status.
     stamp = status.header.stamp
     robot.spin_until(
-        lambda: any(heard.header.stamp == stamp for heard in robot.diagnostics), what="the diagnostics of that status"
+        lambda: any(heard.header.stamp == stamp for heard in robot.diagnostics),
+        what="the diagnostics of that status",
     )
     inference = next(heard for heard in robot.diagnostics if heard.header.stamp == stamp).status[0]
     assert inference.name == "pi0_policy: inference" and inference.message.startswith("active")

@@ -74,20 +74,22 @@ def test_joint_states_come_in_the_order_asked_for():
 
 
 def test_a_trajectory_keeps_its_numbers():
-    stamp = 1_795_000_000_123_456_789
-    message = trajectory_message(stamp, ["a"], np.array([5, 2 * 10**9 + 7]), np.array([[1.0], [2.0]]), np.zeros((2, 1)))
-    assert nanoseconds(message.header.stamp) == stamp == nanoseconds(time_message(stamp))
+    stamp_ns = 1_795_000_000_123_456_789
+    message = trajectory_message(
+        stamp_ns, ["a"], np.array([5, 2 * 10**9 + 7]), np.array([[1.0], [2.0]]), np.zeros((2, 1))
+    )
+    assert nanoseconds(message.header.stamp) == stamp_ns == nanoseconds(time_message(stamp_ns))
     times = [(point.time_from_start.sec, point.time_from_start.nanosec) for point in message.points]
     assert times == [(0, 5), (2, 7)]
     assert [list(point.positions) for point in message.points] == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize("stamp", [0, 1_700_000_000_123_456_789, -1])
+@pytest.mark.parametrize("stamp_ns", [0, 1_700_000_000_123_456_789, -1])
 @pytest.mark.parametrize("message", [Image(encoding="rgb8", data=bytes(3)), CompressedImage(format="jpeg")])
-def test_the_stamp_of_a_serialized_message_can_be_read(message, stamp):
-    message.header.stamp = time_message(stamp)
+def test_the_stamp_of_a_serialized_message_can_be_read(message, stamp_ns):
+    message.header.stamp = time_message(stamp_ns)
     message.header.frame_id = "camera"
     serialized = serialize_message(message)
-    assert serialized_stamp(serialized) == stamp
+    assert serialized_stamp(serialized) == stamp_ns
     seconds, nanosec = serialized[4:8][::-1], serialized[8:12][::-1]
-    assert serialized_stamp(b"\x00\x00\x00\x00" + seconds + nanosec) == stamp  # big endian
+    assert serialized_stamp(b"\x00\x00\x00\x00" + seconds + nanosec) == stamp_ns  # big endian

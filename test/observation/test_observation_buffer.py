@@ -13,7 +13,7 @@ NOW = 1_000 * SECOND
 
 
 def filled(instruction="wave", sync_tolerance=1.0) -> ObservationBuffer:
-    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, instruction, sync_tolerance, now=NOW)
+    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, instruction, sync_tolerance, now_ns=NOW)
     buffer.put("base", NOW - 3, "image")
     buffer.put(JOINT_STATES, NOW - 7, "joints")
     return buffer
@@ -24,7 +24,7 @@ def test_a_snapshot_holds_the_newest_of_every_input():
     buffer.put("base", NOW - 1, "newer image")
     snapshot = buffer.snapshot(NOW)
     assert snapshot.images == {"base": "newer image"}
-    assert (snapshot.joint_states, snapshot.instruction, snapshot.stamp) == ("joints", "wave", NOW - 7)
+    assert (snapshot.joint_states, snapshot.instruction, snapshot.stamp_ns) == ("joints", "wave", NOW - 7)
 
 
 def test_an_input_is_stale_after_its_own_timeout():
@@ -34,7 +34,7 @@ def test_an_input_is_stale_after_its_own_timeout():
     assert "0.30 s old, allowed are 0.2 s" in buffer.stale_inputs(later)[JOINT_STATES]
     assert buffer.snapshot(later) is None
     buffer.put(JOINT_STATES, later, "joints")
-    assert buffer.snapshot(later).stamp == later
+    assert buffer.snapshot(later).stamp_ns == later
 
 
 def test_a_stamp_from_the_future_is_stale_too():
@@ -51,7 +51,7 @@ def test_a_foreign_clock_is_told_from_a_delay():
 
 
 def test_what_never_came_is_named():
-    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, "  ", sync_tolerance=0.1, now=NOW)
+    buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, "  ", sync_tolerance=0.1, now_ns=NOW)
     assert buffer.stale_inputs(NOW) == {
         "base": "nothing received",
         JOINT_STATES: "nothing received",
@@ -75,7 +75,7 @@ def test_stamps_that_are_too_far_apart_make_no_snapshot_and_are_named_when_it_la
 
 def test_instruction_and_heartbeat_have_timeouts_where_they_are_given():
     timeouts = {JOINT_STATES: 10.0, INSTRUCTION: 2.0, HEARTBEAT: 0.5}
-    buffer = ObservationBuffer(timeouts, "wave", sync_tolerance=0.1, now=NOW)
+    buffer = ObservationBuffer(timeouts, "wave", sync_tolerance=0.1, now_ns=NOW)
     buffer.put(JOINT_STATES, NOW, "joints")
     assert buffer.stale_inputs(NOW) == {HEARTBEAT: "nothing received"}
     buffer.put(HEARTBEAT, NOW, None)
@@ -90,7 +90,7 @@ def test_after_the_clock_jumped_back_only_new_messages_count():
     assert set(buffer.stale_inputs(earlier)) == {"base", JOINT_STATES}
     buffer.put("base", earlier, "new image")
     buffer.put(JOINT_STATES, earlier, "new joints")
-    assert buffer.snapshot(earlier).stamp == earlier
+    assert buffer.snapshot(earlier).stamp_ns == earlier
 
 
 def test_whoever_waits_is_woken_by_an_input():

@@ -53,8 +53,8 @@ def findings(path: Path, parameters, namespace="") -> list[tuple[str, str, str]]
 
 def restamped(raw: bytes, shift: int, scale: int = 1) -> bytes:
     seconds, nanoseconds = struct.unpack_from("<iI", raw, 4)
-    stamp = (seconds * SECOND + nanoseconds) * scale + shift
-    return raw[:4] + struct.pack("<iI", stamp // SECOND, stamp % SECOND) + raw[12:]
+    stamp_ns = (seconds * SECOND + nanoseconds) * scale + shift
+    return raw[:4] + struct.pack("<iI", stamp_ns // SECOND, stamp_ns % SECOND) + raw[12:]
 
 
 def test_the_sample_bag_fits(sample_bag, parameters):

@@ -133,7 +133,7 @@ def test_the_node_answers_a_bag_in_the_bags_time(played):
     assert len(episode.ticks) >= 2
     for tick in episode.ticks:
         # To the joint states that the bag has, the first of which are shown until the node is active.
-        seconds = (tick.stamp - START) * 1e-9
+        seconds = (tick.stamp_ns - START) * 1e-9
         assert 0.0 <= seconds < SECONDS
         np.testing.assert_allclose(tick.state, motion(seconds), atol=1e-5)
         assert 0.0 <= tick.latency <= SECONDS + parameters.max_chunk_age

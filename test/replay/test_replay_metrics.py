@@ -215,7 +215,7 @@ def test_a_gripper_that_was_hardly_moved_is_judged_by_its_limits():
 def test_backends_that_agree_up_to_scale_correlate_fully():
     case = wave_episode()
     scaled = [
-        replace(each, reference=each.state + 1.1 * (each.actions - each.state)) for each in case.ticks if each.stamp
+        replace(each, reference=each.state + 1.1 * (each.actions - each.state)) for each in case.ticks if each.stamp_ns
     ]
     reference = summary_of(replace(case, ticks=scaled)).reference
     assert reference.ticks == len(scaled)

@@ -18,15 +18,13 @@ pytest.importorskip("jinja2", reason="the extra 'replay' is not installed")
 
 from pi0_ttnn_ros.replay import episode as replay_episode
 from pi0_ttnn_ros.replay.episode import Episode, Frames, Scene
-from pi0_ttnn_ros.replay.report import metrics as replay_metrics
-from pi0_ttnn_ros.replay.report import report as replay_report
-from pi0_ttnn_ros.replay.report import summary as replay_summary
-from pi0_ttnn_ros.replay.report import verdict as replay_verdict
+from pi0_ttnn_ros.replay.report import schema, summary, sums, thresholds, verdict
 from pi0_ttnn_ros.replay.report.metrics import episode_metrics
 from pi0_ttnn_ros.replay.report.page import duration, gauge, number, page, percent
 from pi0_ttnn_ros.replay.report.plots import axis, bars, line
 from pi0_ttnn_ros.replay.report.report import bag_report, reproduction, write_report
 from pi0_ttnn_ros.replay.report.schema import BagReport
+from pi0_ttnn_ros.replay.report.summary import summarize
 from pi0_ttnn_ros.replay.report.thresholds import Thresholds
 from pi0_ttnn_ros.replay.report.verdict import judge
 from support.replay_cases import GRIPPERS, LIMITS, PARAMETERS, START, STEP, episode, normalize, recording, wave
@@ -128,7 +126,7 @@ def test_the_verdict_is_on_top_with_a_sentence_for_each_threshold(one, tmp_path)
 def test_the_json_says_what_was_measured_and_how_to_do_it_again(one):
     case, _, content, _ = one
     metrics = episode_metrics(case, PARAMETERS, LIMITS, GRIPPERS, normalize)
-    summary = replay_summary.summarize(metrics)
+    summary = summarize(metrics)
     assert content["format"] == 1
     assert content["summary"] == content["bags"][0]["summary"] == json.loads(json.dumps(asdict(summary)))
     assert content["bags"][0]["sums"] == json.loads(json.dumps(asdict(metrics)))
@@ -142,9 +140,9 @@ def test_the_json_says_what_was_measured_and_how_to_do_it_again(one):
 def test_every_name_in_the_json_is_documented():
     documentation = (ROOT / "docs/replay_report.md").read_text()
     known = {}
-    for module in (replay_episode, replay_metrics, replay_summary, replay_verdict, replay_report):
+    for module in (replay_episode, sums, summary, thresholds, verdict, schema):
         known |= {name: value for name, value in vars(module).items() if is_dataclass(value)}
-    waiting, done = [replay_report.Report], set()
+    waiting, done = [schema.Report], set()
     while waiting:
         kind = waiting.pop()
         done.add(kind)
@@ -152,14 +150,14 @@ def test_every_name_in_the_json_is_documented():
             assert f"`{each.name}`" in documentation, (kind.__name__, each.name)
             waiting += [known[name] for name in re.findall(r"\w+", each.type) if name in known]
         waiting = [kind for kind in waiting if kind not in done]
-    assert {replay_summary.Summary, replay_report.WorstTick, replay_verdict.Check, Frames} <= done
+    assert {summary.Summary, schema.WorstTick, verdict.Check, Frames} <= done
 
 
 def test_the_worst_chunks_are_shown_with_what_the_cameras_saw(one):
     case, _, content, html = one
     bag = content["bags"][0]
-    errors = {each.stamp: error for each, error in zip(case.ticks, bag["sums"]["tick_error"], strict=True)}
-    stamps = [worst["stamp"] for worst in bag["worst"]]
+    errors = {each.stamp_ns: error for each, error in zip(case.ticks, bag["sums"]["tick_error"], strict=True)}
+    stamps = [worst["stamp_ns"] for worst in bag["worst"]]
     assert errors[stamps[0]] == max(errors.values()) == pytest.approx(bag["worst"][0]["error"])
     assert min(abs(first - second) for first in stamps for second in stamps if first != second) >= 10**9
     assert bag["worst"][0]["time"] == pytest.approx((stamps[0] - START) * 1e-9)
@@ -180,7 +178,7 @@ def test_images_are_asked_for_once_and_may_be_missing():
         return {}
 
     report = report_on(perfect(off), scenes)
-    assert len(calls) == 1 and calls[0] == [worst.stamp for worst in report.worst]
+    assert len(calls) == 1 and calls[0] == [worst.stamp_ns for worst in report.worst]
     assert all(not worst.images for worst in report.worst)
 
 
@@ -203,7 +201,7 @@ def test_several_bags_are_one_report(tmp_path):
     reports = [report_on(case) for case in cases]
     _, content, html = write(reports, tmp_path)
     joined = replace(cases[0], ticks=[each for case in cases for each in case.ticks])
-    expected = replay_summary.summarize(episode_metrics(joined, PARAMETERS, LIMITS, GRIPPERS, normalize))
+    expected = summarize(episode_metrics(joined, PARAMETERS, LIMITS, GRIPPERS, normalize))
     assert content["summary"]["mae"] == pytest.approx(expected.mae)
     assert content["summary"]["joint_states"] == sum(case.joint_states for case in cases)
     assert [bag["verdict"]["passed"] for bag in content["bags"]] == [True, True, False]

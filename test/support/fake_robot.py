@@ -276,7 +276,7 @@ def assert_no_old_chunks(robot: Robot) -> None:
         moving = np.flatnonzero(velocities.any(axis=1))
         if len(moving) and stamps and stamps[0] <= nanoseconds(trajectory.header.stamp):
             start = nanoseconds(trajectory.header.stamp)
-            newest = max(stamp for stamp in stamps if stamp <= start)
+            newest = max(stamp_ns for stamp_ns in stamps if stamp_ns <= start)
             assert start + times[moving[-1]] <= newest + MAX_CHUNK_AGE * 1e9 + stop
 
 

@@ -65,11 +65,11 @@ def motion(seconds: np.ndarray | float) -> np.ndarray:
     return np.array([*REST_POSE, *REST_POSE]) + 0.1 * np.sin(np.asarray(seconds)[..., None] + np.arange(14))
 
 
-def image(stamp: int, camera: str) -> Any:
-    shade = (stamp // IMAGE_PERIOD + len(camera)) % 256
+def image(stamp_ns: int, camera: str) -> Any:
+    shade = (stamp_ns // IMAGE_PERIOD + len(camera)) % 256
     return message(
         "sensor_msgs/msg/Image",
-        header=header(stamp, camera),
+        header=header(stamp_ns, camera),
         height=48,
         width=64,
         encoding="rgb8",
@@ -79,7 +79,7 @@ def image(stamp: int, camera: str) -> Any:
     )
 
 
-def command(stamp: int, positions: np.ndarray) -> Any:
+def command(stamp_ns: int, positions: np.ndarray) -> Any:
     nothing = np.zeros(0)
     point = message(
         "trajectory_msgs/msg/JointTrajectoryPoint",
@@ -89,21 +89,21 @@ def command(stamp: int, positions: np.ndarray) -> Any:
         effort=nothing,
         time_from_start=duration_message(0),
     )
-    return message("trajectory_msgs/msg/JointTrajectory", header=header(stamp), joint_names=JOINTS, points=[point])
+    return message("trajectory_msgs/msg/JointTrajectory", header=header(stamp_ns), joint_names=JOINTS, points=[point])
 
 
 def messages(seconds: float) -> list[Message]:
     """Return an episode in order of receipt."""
     found = [Message(START, "/pi0_policy/instruction", message("std_msgs/msg/String", data="wave"))]
     for offset in range(0, int(seconds * SECOND), JOINT_PERIOD):
-        stamp = START + offset
-        joints = joint_state(stamp, JOINTS, motion(offset * 1e-9), np.zeros(0))
-        found.append(Message(stamp + DELAY, "/joint_states", joints))
-        commanded = command(stamp, motion(offset * 1e-9 + LEAD))
-        found.append(Message(stamp + DELAY, "/joint_trajectory_controller/joint_trajectory", commanded))
+        stamp_ns = START + offset
+        joints = joint_state(stamp_ns, JOINTS, motion(offset * 1e-9), np.zeros(0))
+        found.append(Message(stamp_ns + DELAY, "/joint_states", joints))
+        commanded = command(stamp_ns, motion(offset * 1e-9 + LEAD))
+        found.append(Message(stamp_ns + DELAY, "/joint_trajectory_controller/joint_trajectory", commanded))
     for offset in range(0, int(seconds * SECOND), IMAGE_PERIOD):
-        stamp = START + offset
-        found += [Message(stamp + 2 * DELAY, f"/{camera}/image", image(stamp, camera)) for camera in CAMERAS]
+        stamp_ns = START + offset
+        found += [Message(stamp_ns + 2 * DELAY, f"/{camera}/image", image(stamp_ns, camera)) for camera in CAMERAS]
     return sorted(found, key=lambda entry: entry.time)
 
 

@@ -62,7 +62,7 @@ def compare(
     """Put ticks (one at least) beside the recording. Its gaps are those longer than `joint_state_timeout`."""
     state = np.stack([tick.state for tick in ticks]).astype(np.float64)
     actions = np.stack([tick.actions for tick in ticks]).astype(np.float64)
-    stamps = np.array([tick.stamp for tick in ticks], np.int64)
+    stamps = np.array([tick.stamp_ns for tick in ticks], np.int64)
     step = round(parameters.time_step * 1e9)
     times = stamps[:, None] + step * np.arange(actions.shape[1], dtype=np.int64)
     truth = recorded_at(recording, times, parameters.joint_state_timeout)

@@ -27,7 +27,7 @@ Scenes = Callable[[Sequence[int]], Mapping[int, Scene]]
 
 def start_ns(episode: Episode) -> int:
     stamps = [
-        int(times[0]) for times in (episode.recording.times, [tick.stamp for tick in episode.ticks]) if len(times)
+        int(times[0]) for times in (episode.recording.times, [tick.stamp_ns for tick in episode.ticks]) if len(times)
     ]
     return min(stamps, default=episode.start)
 
@@ -41,8 +41,8 @@ def worst_ticks(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
     }
     chosen: list[int] = []
     for index in sorted(errors, key=lambda index: -errors[index]):
-        stamp = episode.ticks[index].stamp
-        if all(abs(stamp - episode.ticks[other].stamp) >= WORST_APART * 1e9 for other in chosen):
+        stamp_ns = episode.ticks[index].stamp_ns
+        if all(abs(stamp_ns - episode.ticks[other].stamp_ns) >= WORST_APART * 1e9 for other in chosen):
             chosen.append(index)
         if len(chosen) == WORST:
             break
@@ -52,20 +52,20 @@ def worst_ticks(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
 def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters, limits: Limits) -> Trajectories:
     origin, recording = start_ns(episode), episode.recording
     last = max([int(recording.times[-1])] if len(recording.times) else [origin], default=origin)
-    length = (max([last, *(tick.stamp for tick in episode.ticks[-1:])]) - origin) * 1e-9
-    middle = (episode.ticks[worst[0]].stamp - origin) * 1e-9 if worst else 0.0
+    length = (max([last, *(tick.stamp_ns for tick in episode.ticks[-1:])]) - origin) * 1e-9
+    middle = (episode.ticks[worst[0]].stamp_ns - origin) * 1e-9 if worst else 0.0
     start = min(max(middle - WINDOW / 2, 0.0), max(length - WINDOW, 0.0))
     end = min(start + WINDOW, length)
     times = np.linspace(start, end, RECORDED_POINTS)
     recorded = recorded_at(recording, origin + np.round(times * 1e9).astype(np.int64), parameters.joint_state_timeout)
-    ticks = [tick for tick in episode.ticks if start <= (tick.stamp - origin) * 1e-9 <= end]
+    ticks = [tick for tick in episode.ticks if start <= (tick.stamp_ns - origin) * 1e-9 <= end]
     every = -(-len(ticks) // CHUNKS) or 1
     return Trajectories(
         start=start,
         end=end,
         times=times.round(3).tolist(),
         recorded=_rounded(recorded),
-        chunks=[_drawn(tick, (tick.stamp - origin) * 1e-9, parameters.time_step) for tick in ticks[::every]],
+        chunks=[_drawn(tick, (tick.stamp_ns - origin) * 1e-9, parameters.time_step) for tick in ticks[::every]],
         position_min=limits.position_min.tolist(),
         position_max=limits.position_max.tolist(),
     )
@@ -87,7 +87,7 @@ def worst_tick(
 ) -> WorstTick:
     compared = compare([tick], episode.recording, parameters, normalize)
     steps = np.flatnonzero(compared.steps[0])
-    time = (tick.stamp - start_ns(episode)) * 1e-9
+    time = (tick.stamp_ns - start_ns(episode)) * 1e-9
     joints, predicted, recorded = [], np.empty(0), np.empty(0)
     if len(steps):
         actions, truth = compared.actions[0, steps], compared.truth[0, steps]
@@ -99,7 +99,7 @@ def worst_tick(
             JointError(parameters.joint_names[joint], float(errors[joint]), float(normalized[joint])) for joint in order
         ]
     return WorstTick(
-        stamp=tick.stamp,
+        stamp_ns=tick.stamp_ns,
         time=time,
         error=float(np.mean([joint.normalized_mae for joint in joints])) if joints else None,
         instruction=scene.instruction if scene else "",

@@ -44,7 +44,7 @@ def bag_report(
     summary = summarize(metrics)
     start = start_ns(episode)
     worst = worst_ticks(episode, metrics)
-    seen = scenes([episode.ticks[index].stamp for index in worst]) if worst else {}
+    seen = scenes([episode.ticks[index].stamp_ns for index in worst]) if worst else {}
     return BagReport(
         bag=str(episode.bag),
         date=_utc(datetime.fromtimestamp(episode.start * 1e-9, timezone.utc)),
@@ -53,10 +53,10 @@ def bag_report(
         verdict=judge(summary, thresholds),
         summary=summary,
         sums=metrics,
-        tick_times=[round((tick.stamp - start) * 1e-9, 3) for tick in episode.ticks],
+        tick_times=[round((tick.stamp_ns - start) * 1e-9, 3) for tick in episode.ticks],
         trajectories=trajectories(episode, worst, parameters, limits),
         worst=[
-            worst_tick(episode.ticks[index], episode, parameters, normalize, seen.get(episode.ticks[index].stamp))
+            worst_tick(episode.ticks[index], episode, parameters, normalize, seen.get(episode.ticks[index].stamp_ns))
             for index in worst
         ],
         problems=list(episode.problems),

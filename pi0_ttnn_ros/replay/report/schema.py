@@ -53,14 +53,14 @@ class JointError:
 class WorstTick:
     """A tick with a large error.
 
-    stamp: of its observation, nanoseconds; time: the same in seconds from the start
+    stamp_ns: of its observation, nanoseconds; time: the same in seconds from the start
     error: mean absolute normalised error; None: its actions are not finite
     joints: largest normalised error first
     times, predicted, recorded: of the first of these joints over the compared steps: seconds from the start, rad or m
     images: JPEG as data URI, by camera
     """
 
-    stamp: int
+    stamp_ns: int
     time: float
     error: float | None
     instruction: str
