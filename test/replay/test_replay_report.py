@@ -138,7 +138,7 @@ def test_the_json_says_what_was_measured_and_how_to_do_it_again(one):
 
 
 def test_every_name_in_the_json_is_documented():
-    documentation = (ROOT / "docs/replay_report.md").read_text()
+    documentation = (ROOT / "docs/reference/replay_report.md").read_text()
     known = {}
     for module in (replay_episode, sums, summary, thresholds, verdict, schema):
         known |= {name: value for name, value in vars(module).items() if is_dataclass(value)}

@@ -175,4 +175,4 @@ def test_the_node_takes_a_yaml_with_the_section(tmp_path):
 
 
 def test_the_documentation_lists_the_thresholds_as_they_are():
-    assert markdown_table() in (ROOT / "docs/replay_report.md").read_text()
+    assert markdown_table() in (ROOT / "docs/reference/replay_report.md").read_text()
