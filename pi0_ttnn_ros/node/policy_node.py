@@ -24,7 +24,7 @@ from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.logs import log_line
 from pi0_ttnn_ros.node.policy_session import PolicySession
-from pi0_ttnn_ros.node.status import diagnostics
+from pi0_ttnn_ros.node.status import ACTIVITIES, diagnostics
 from pi0_ttnn_ros.parameters.declarations import LIVE
 from pi0_ttnn_ros.parameters.parameters import ParameterError
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
@@ -123,7 +123,7 @@ class PolicyNode(LifecycleNode):
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
         self._update_running()
-        self.get_logger().info(log_line("state changed", state=state, activity=self._activity))
+        self.get_logger().info(log_line("state changed", state=state, activity=ACTIVITIES[self._activity]))
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
@@ -151,7 +151,7 @@ class PolicyNode(LifecycleNode):
 
     def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
         self._update_running()
-        self.get_logger().info(log_line(text, state=self._state, activity=self._activity))
+        self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity]))
         self._publish_status()
         response.success, response.message = True, text
         return response
@@ -173,14 +173,14 @@ class PolicyNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     @property
-    def _activity(self) -> str:
+    def _activity(self) -> int:
         if self._stopped:
-            return "stopped"
+            return PolicyStatus.STOPPED
         if not self._enabled:
-            return "disabled"
+            return PolicyStatus.DISABLED
         if self._configured is None or not self._running:
-            return "idle"
-        return "moving" if self._configured.loop.moving else "holding"
+            return PolicyStatus.IDLE
+        return PolicyStatus.MOVING if self._configured.loop.moving else PolicyStatus.HOLDING
 
     def _on_timer(self) -> None:
         if self._configured is not None:
@@ -207,10 +207,10 @@ class PolicyNode(LifecycleNode):
             message.restarts = configured.restarts
             message.checkpoint = parameters.checkpoint
             message.instruction = configured.buffer.instruction[:INSTRUCTION_LENGTH]
-            message.rate = configured.statistics.rate(now_ns)
+            message.inference_rate = configured.statistics.rate(now_ns)
             p50, p95, maximum = configured.statistics.percentiles()
             message.latency_p50, message.latency_p95, message.latency_max = p50, p95, maximum
-            message.skew = configured.buffer.skew()
+            message.sync_skew = configured.buffer.skew()
             message.stale_inputs = sorted(name for name, reason in inputs.items() if reason)
         self._status_publisher.publish(message)
         self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), inputs, card_readings()))

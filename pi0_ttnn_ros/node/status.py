@@ -11,6 +11,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from pi0_ttnn_ros.msg import PolicyStatus
 
 WINDOW = 100
+# In the words of the log and of the diagnostics.
+ACTIVITIES = {
+    PolicyStatus.IDLE: "idle",
+    PolicyStatus.STOPPED: "stopped",
+    PolicyStatus.DISABLED: "disabled",
+    PolicyStatus.HOLDING: "holding",
+    PolicyStatus.MOVING: "moving",
+}
 
 
 @dataclass
@@ -46,7 +54,7 @@ def diagnostics(
     card: what its sensors say
     """
     active = status.lifecycle_state == "active"
-    level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {status.activity}"
+    level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {ACTIVITIES[status.activity]}"
     if status.last_error:
         level, message = DiagnosticStatus.ERROR, status.last_error
     elif active and status.stale_inputs:
@@ -57,12 +65,12 @@ def diagnostics(
         "checkpoint": status.checkpoint,
         "instruction": status.instruction,
         "strategy": status.strategy,
-        "rate (Hz)": f"{status.rate:.1f}",
+        "inference rate (Hz)": f"{status.inference_rate:.1f}",
         "latency p50 (s)": f"{status.latency_p50:.4f}",
         "latency p95 (s)": f"{status.latency_p95:.4f}",
         "latency max (s)": f"{status.latency_max:.4f}",
-        "skew (s)": f"{status.skew:.4f}",
-        "policy opened again": str(status.restarts),
+        "sync skew (s)": f"{status.sync_skew:.4f}",
+        "policy restarts": str(status.restarts),
     }
     values |= {name: f"{value:.4g}" for name, value in card.items()}
     array = DiagnosticArray()

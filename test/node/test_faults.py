@@ -16,6 +16,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
+from pi0_ttnn_ros.msg import PolicyStatus
 from std_msgs.msg import Empty, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
@@ -157,7 +158,7 @@ def test_cameras_that_are_never_in_step_are_named(robot, tiny_checkpoint):
         robot.frozen["base_0_rgb"] = (robot.node.get_clock().now() - rclpy.duration.Duration(seconds=0.6)).to_msg()
         count = len(robot.statuses)
         robot.spin_until(lambda count=count: len(robot.statuses) > count, what="a status")
-    assert robot.status.skew > 0.2
+    assert robot.status.sync_skew > 0.2
     robot.wait_for_hold()
     robot.frozen.clear()
     robot.wait_for_chunks(1)
@@ -304,13 +305,17 @@ def test_a_controller_with_an_action_fails_and_recovers(robot, tiny_checkpoint, 
     if failure == "gone":
         server.close()
     told = {"refused": "refused the goal", "aborted": "code -4", "gone": "there is no action server"}[failure]
-    robot.wait_for_status(lambda status: told in status.last_error and status.activity == "holding", "the failure")
+    robot.wait_for_status(
+        lambda status: told in status.last_error and status.activity == PolicyStatus.HOLDING, "the failure"
+    )
     server.failure = ""
     if failure == "gone":
         server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
     taken = len(server.goals)
     robot.spin_until(lambda: len(server.goals) > taken + 3, what="more goals")
-    robot.wait_for_status(lambda status: not status.last_error and status.activity == "moving", "a status without it")
+    robot.wait_for_status(
+        lambda status: not status.last_error and status.activity == PolicyStatus.MOVING, "a status without it"
+    )
     deactivate(robot)
     server.close()
 
@@ -446,14 +451,14 @@ def test_stop_holds_until_reset_through_everything(robot, tiny_checkpoint):
     robot.wait_for_motion()
     robot.trigger("stop")
     robot.wait_for_hold()
-    robot.wait_for_status(lambda status: status.activity == "stopped", "a status that says so")
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.STOPPED, "a status that says so")
     robot.enable(True)
     assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
     assert robot.change_state(Transition.TRANSITION_ACTIVATE)
     assert robot.hears_nothing_for(statuses=3)
     robot.trigger("reset")
     robot.wait_for_chunks(2)
-    robot.wait_for_status(lambda status: status.activity == "moving", "a status that says so")
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a status that says so")
 
 
 def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_it(robot, tiny_checkpoint):
@@ -461,7 +466,7 @@ def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_
     robot.wait_for_motion()
     robot.enable(False)
     robot.wait_for_hold()
-    robot.wait_for_status(lambda status: status.activity == "disabled", "a status that says so")
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.DISABLED, "a status that says so")
     # Others move it meanwhile, and the node sees where.
     robot.positions[0] = -0.4
     assert robot.hears_nothing_for(statuses=2)

@@ -91,7 +91,7 @@ def test_a_chunk_says_what_it_was_inferred_from(robot, tiny_checkpoint):
 def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(3)
-    robot.spin_until(lambda: robot.status.rate > 0, what="a status with a rate")
+    robot.spin_until(lambda: robot.status.inference_rate > 0, what="a status with a rate")
     status = robot.status
     assert (status.lifecycle_state, status.backend, status.instruction) == ("active", "torch", "wave")
     assert status.checkpoint == str(tiny_checkpoint) and status.device.startswith("CPU")
