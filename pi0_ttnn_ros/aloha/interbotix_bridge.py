@@ -25,7 +25,7 @@ from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
 ARM = len(ARM_JOINTS)
-STALE = 500_000_000  # ns, of joint states from which no motion begins
+STALE_NS = 500_000_000  # ns, of joint states from which no motion begins
 
 
 class InterbotixBridge(Node):
@@ -45,7 +45,7 @@ class InterbotixBridge(Node):
         rate = self.declare_parameter("command_rate", 100.0).value
         self._states: list[JointState | None] = [None for _ in arms]
         self._follower: TrajectoryFollower | None = None
-        self._end = 0
+        self._end_ns = 0
         self._joint_states = self.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
         self._groups = [self.create_publisher(self._group_type, f"{arm}/commands/joint_group", 1) for arm in arms]
         self._singles = [self.create_publisher(self._single_type, f"{arm}/commands/joint_single", 1) for arm in arms]
@@ -55,7 +55,7 @@ class InterbotixBridge(Node):
         self.create_subscription(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._follow, 10)
         self.create_timer(1.0 / rate, self._command)
 
-    def _now(self) -> int:
+    def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
     def _on_state(self, arm: int, message: JointState) -> None:
@@ -90,32 +90,32 @@ class InterbotixBridge(Node):
         return np.concatenate(positions).astype(np.float64), min(stamps)
 
     def _follow(self, message: JointTrajectory) -> None:
-        now_ns = self._now()
+        now_ns = self._now_ns()
         try:
-            trajectory = trajectory_from_message(message, JOINT_NAMES, now_ns)
+            waypoints = trajectory_from_message(message, JOINT_NAMES, now_ns)
             if self._follower is None:  # they rested, and somebody may have moved them
                 positions, stamp_ns = self._measured()
-                if now_ns - stamp_ns > STALE:
+                if now_ns - stamp_ns > STALE_NS:
                     raise ConversionError(f"the joint states are {(now_ns - stamp_ns) * 1e-9:.2f} s old")
                 follower = TrajectoryFollower(positions)
-                follower.replace(trajectory, now_ns)
+                follower.replace(waypoints, now_ns)
                 self._follower = follower
             else:
-                self._follower.replace(trajectory, now_ns)
-            self._end = trajectory.start + int(trajectory.times[-1])
+                self._follower.replace(waypoints, now_ns)
+            self._end_ns = waypoints.start_ns + int(waypoints.times_ns[-1])
         except (TrajectoryError, ConversionError) as error:
             self.get_logger().error(f"trajectory refused: {error}", throttle_duration_sec=1.0)
 
     def _command(self) -> None:
         if self._follower is None:
             return
-        now_ns = self._now()
+        now_ns = self._now_ns()
         positions, _ = self._follower.sample(now_ns)
         closed, opened = self._motor
         for group, single, arm in zip(self._groups, self._singles, np.split(positions, len(self._groups)), strict=True):
             group.publish(self._group_type(name="arm", cmd=arm[:ARM].tolist()))
             single.publish(self._single_type(name="gripper", cmd=float(closed + arm[ARM] * (opened - closed))))
-        if now_ns >= self._end:
+        if now_ns >= self._end_ns:
             self._follower = None
 
 

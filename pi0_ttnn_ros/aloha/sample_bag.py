@@ -33,12 +33,12 @@ from pi0_ttnn_ros.bags.writer import (
     serialized,
 )
 
-START = 1_750_000_000 * 10**9  # ns
-PERIOD = 20_000_000  # ns: joint states and commands at 50 Hz
+START_NS = 1_750_000_000 * 10**9  # ns
+PERIOD_NS = 20_000_000  # ns: joint states and commands at 50 Hz
 CAMERA_PERIOD = 3  # periods: images at 16.7 Hz
-LEAD = 2  # periods between a command and the moment that it is meant for
+LEAD_PERIODS = 2  # periods between a command and the moment that it is meant for
 WIDTH, HEIGHT, JPEG_QUALITY = 320, 240, 90
-MIN_SECONDS = 4.0  # faster than that the arm throws the cube
+MIN_DURATION_S = 4.0  # faster than that the arm throws the cube
 
 JOINT_STATES = "/joint_states"
 TRAJECTORY = "/joint_trajectory_controller/joint_trajectory"
@@ -53,8 +53,8 @@ TOPICS = {
     **{topic: ("sensor_msgs/msg/CompressedImage", qos(5, reliable=False)) for topic in CAMERAS.values()},
 }
 # Topic -> shortest and longest time from a message's stamp to its receipt, ns.
-DELAYS = {JOINT_STATES: (300_000, 1_500_000), TRAJECTORY: (200_000, 1_000_000), INSTRUCTION_TOPIC: (0, 1_000_000)}
-IMAGE_DELAY = (8_000_000, 25_000_000)
+DELAYS_NS = {JOINT_STATES: (300_000, 1_500_000), TRAJECTORY: (200_000, 1_000_000), INSTRUCTION_TOPIC: (0, 1_000_000)}
+IMAGE_DELAY_NS = (8_000_000, 25_000_000)
 
 
 def record(path: Path, seconds: float, storage: str = "mcap") -> None:
@@ -63,16 +63,16 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
     Raises:
         BagError: there is something at `path` already, or the task cannot be done in that time.
     """
-    if seconds < MIN_SECONDS:
-        raise BagError(f"{path}: the task takes at least {MIN_SECONDS:g} s, not {seconds:g}")
+    if seconds < MIN_DURATION_S:
+        raise BagError(f"{path}: the task takes at least {MIN_DURATION_S:g} s, not {seconds:g}")
     random = np.random.default_rng(0)
     received = []
     with BagWriter(path, TOPICS, storage) as bag:
         for stamp_ns, topic, content in _published(seconds):
-            delay = random.integers(*DELAYS.get(topic, IMAGE_DELAY))
-            received.append((stamp_ns + int(delay), topic, serialized(content)))
-        for time, topic, raw in sorted(received, key=lambda entry: entry[0]):
-            bag.write(topic, time, raw)
+            delay_ns = random.integers(*DELAYS_NS.get(topic, IMAGE_DELAY_NS))
+            received.append((stamp_ns + int(delay_ns), topic, serialized(content)))
+        for time_ns, topic, raw in sorted(received, key=lambda entry: entry[0]):
+            bag.write(topic, time_ns, raw)
 
 
 def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
@@ -83,18 +83,18 @@ def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
     simulation = AlohaSimulation()
     cameras = AlohaCameras(simulation.model, WIDTH, HEIGHT)
     follower = TrajectoryFollower(START_POSE)
-    yield START, INSTRUCTION_TOPIC, message("std_msgs/msg/String", data=INSTRUCTION)
-    for tick in range(round(seconds * 1e9) // PERIOD):
-        now_ns = START + tick * PERIOD
+    yield START_NS, INSTRUCTION_TOPIC, message("std_msgs/msg/String", data=INSTRUCTION)
+    for tick in range(round(seconds * 1e9) // PERIOD_NS):
+        now_ns = START_NS + tick * PERIOD_NS
         yield now_ns, JOINT_STATES, joint_state(now_ns, list(JOINT_NAMES), *simulation.joint_state())
         for phase, (camera, topic) in enumerate(CAMERAS.items()):
             if tick % CAMERA_PERIOD == phase:
                 cameras.move(simulation.data.qpos)
                 yield now_ns, topic, compressed_image(now_ns, _jpeg(cameras.image(camera)), f"camera_{camera}")
-        target = commanded_positions((tick + LEAD) * PERIOD * 1e-9, seconds)
-        follower.replace(Waypoints(now_ns, np.array([LEAD * PERIOD]), target[None], None), now_ns)
+        target = commanded_positions((tick + LEAD_PERIODS) * PERIOD_NS * 1e-9, seconds)
+        follower.replace(Waypoints(now_ns, np.array([LEAD_PERIODS * PERIOD_NS]), target[None], None), now_ns)
         yield now_ns, TRAJECTORY, _trajectory(now_ns, target)
-        simulation.step(follower.sample(now_ns)[0], PERIOD * 1e-9)
+        simulation.step(follower.sample(now_ns)[0], PERIOD_NS * 1e-9)
     cameras.close()
 
 
@@ -106,7 +106,7 @@ def _trajectory(stamp_ns: int, target: np.ndarray) -> Any:
         velocities=np.zeros(0),
         accelerations=np.zeros(0),
         effort=np.zeros(0),
-        time_from_start=duration_message(LEAD * PERIOD),
+        time_from_start=duration_message(LEAD_PERIODS * PERIOD_NS),
     )
     return message(
         "trajectory_msgs/msg/JointTrajectory", header=header(stamp_ns), joint_names=list(JOINT_NAMES), points=[point]

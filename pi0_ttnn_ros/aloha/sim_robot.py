@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from trajectory_msgs.msg import JointTrajectory as JointTrajectoryMessage
+from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
@@ -37,9 +37,9 @@ class SimRobot(Node):
         self._simulation = AlohaSimulation()
         self._lock = threading.Lock()
         self._factor = self._value("real_time_factor")
-        self._start = self._wall_time()
+        self._start_ns = self._wall_time_ns()
         self._clock_publisher = self.create_publisher(Clock, "/clock", 1) if self._factor < 1.0 else None
-        self._stamp = self._now()
+        self._stamp_ns = self._now_ns()
         self._follower = TrajectoryFollower(START_POSE)
         self._stopping = threading.Event()
         self._joint_states = self.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
@@ -47,9 +47,7 @@ class SimRobot(Node):
             name: self.create_publisher(Image, f"camera_{name}/image_raw", qos_profile_sensor_data)
             for name in self._value("cameras")
         }
-        self.create_subscription(
-            JointTrajectoryMessage, "joint_trajectory_controller/joint_trajectory", self._follow, 10
-        )
+        self.create_subscription(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._follow, 10)
         self._threads = [
             threading.Thread(target=self._run_physics, name="physics"),
             threading.Thread(target=self._run_cameras, name="cameras"),
@@ -82,19 +80,19 @@ class SimRobot(Node):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _wall_time(self) -> int:
+    def _wall_time_ns(self) -> int:
         return self.get_clock().now().nanoseconds
 
-    def _now(self) -> int:
+    def _now_ns(self) -> int:
         """Return the robot's time, nanoseconds."""
-        return self._start + round((self._wall_time() - self._start) * self._factor)
+        return self._start_ns + round((self._wall_time_ns() - self._start_ns) * self._factor)
 
-    def _follow(self, message: JointTrajectoryMessage) -> None:
-        now_ns = self._now()
+    def _follow(self, message: JointTrajectory) -> None:
+        now_ns = self._now_ns()
         try:
-            trajectory = trajectory_from_message(message, JOINT_NAMES, now_ns)
+            waypoints = trajectory_from_message(message, JOINT_NAMES, now_ns)
             with self._lock:
-                self._follower.replace(trajectory, now_ns)
+                self._follower.replace(waypoints, now_ns)
         except TrajectoryError as error:
             self.get_logger().error(f"trajectory refused: {error}")
 
@@ -106,14 +104,14 @@ class SimRobot(Node):
             if time.monotonic() - due > 1.0:
                 self.get_logger().warning("the simulation is slower than real time", throttle_duration_sec=5.0)
                 due = time.monotonic()
-            now_ns = self._now()
+            now_ns = self._now_ns()
             if self._clock_publisher is not None:
                 self._clock_publisher.publish(Clock(clock=time_message(now_ns)))
             with self._lock:
                 desired, _ = self._follower.sample(now_ns)
                 self._simulation.step(desired, period)
                 positions, velocities = self._simulation.joint_state()
-                self._stamp = now_ns
+                self._stamp_ns = now_ns
             message = JointState(name=JOINT_NAMES, position=positions.tolist(), velocity=velocities.tolist())
             message.header.stamp = time_message(now_ns)
             self._joint_states.publish(message)
@@ -126,7 +124,7 @@ class SimRobot(Node):
             due = max(due + period, time.monotonic())
             with self._lock:
                 qpos = self._simulation.data.qpos.copy()
-                stamp_ns = self._stamp
+                stamp_ns = self._stamp_ns
             cameras.move(qpos)
             for name, publisher in self._cameras.items():
                 publisher.publish(_image_message(cameras.image(name), stamp_ns, f"camera_{name}"))

@@ -22,14 +22,14 @@ class TrajectoryError(ValueError):
 class Waypoints:
     """Points to pass through.
 
-    start: when `times` count from
-    times: int64 [points], strictly increasing from at least 0
+    start_ns: when `times_ns` count from
+    times_ns: int64 [points], strictly increasing from at least 0
     positions: float64 [points, joints]
     velocities: float64 [points, joints], or None where only positions are given
     """
 
-    start: int
-    times: np.ndarray
+    start_ns: int
+    times_ns: np.ndarray
     positions: np.ndarray
     velocities: np.ndarray | None
 
@@ -42,20 +42,20 @@ def check_joint_names(names: Sequence[str], expected: Sequence[str]) -> None:
         raise TrajectoryError(f"joint names: unknown {unknown}, missing {missing}, {len(names)} of {len(expected)}")
 
 
-def check_trajectory(trajectory: Waypoints, now_ns: int) -> None:
+def check_trajectory(waypoints: Waypoints, now_ns: int) -> None:
     """Raise TrajectoryError for times that do not increase, values that are not finite, or an end in the past."""
-    times = trajectory.times
+    times = waypoints.times_ns
     if len(times) == 0:
         raise TrajectoryError("the trajectory has no points")
     if times[0] < 0 or (np.diff(times) <= 0).any():
         raise TrajectoryError(f"time_from_start must increase strictly from at least 0, not {(times * 1e-9).tolist()}")
-    velocities = trajectory.velocities
-    if not np.isfinite(trajectory.positions).all() or (velocities is not None and not np.isfinite(velocities).all()):
+    velocities = waypoints.velocities
+    if not np.isfinite(waypoints.positions).all() or (velocities is not None and not np.isfinite(velocities).all()):
         raise TrajectoryError("positions or velocities have values that are not finite")
     if velocities is not None and velocities[-1].any():
         raise TrajectoryError("the velocity of the last point must be zero")
-    if trajectory.start + times[-1] <= now_ns:
-        raise TrajectoryError(f"the trajectory ended {(now_ns - trajectory.start - times[-1]) * 1e-9:.3f} s ago")
+    if waypoints.start_ns + times[-1] <= now_ns:
+        raise TrajectoryError(f"the trajectory ended {(now_ns - waypoints.start_ns - times[-1]) * 1e-9:.3f} s ago")
 
 
 class TrajectoryFollower:
@@ -64,37 +64,37 @@ class TrajectoryFollower:
     def __init__(self, positions: np.ndarray) -> None:
         """Take the positions [joints] to hold until the first trajectory."""
         self._hold = positions.astype(np.float64)
-        self._times = np.empty(0, np.int64)
+        self._times_ns = np.empty(0, np.int64)
         self._positions = np.empty((0, len(positions)))
         self._velocities: np.ndarray | None = None
 
-    def replace(self, trajectory: Waypoints, now_ns: int) -> None:
-        """Follow `trajectory` from where the desired state is at `now`; its points in the past are skipped.
+    def replace(self, waypoints: Waypoints, now_ns: int) -> None:
+        """Follow `waypoints` from where the desired state is at `now`; its points in the past are skipped.
 
         Raises:
             TrajectoryError: see `check_trajectory`. What was followed before goes on.
         """
-        check_trajectory(trajectory, now_ns)
+        check_trajectory(waypoints, now_ns)
         position, velocity = self.sample(now_ns)
-        times = trajectory.start + trajectory.times
+        times = waypoints.start_ns + waypoints.times_ns
         ahead = times > now_ns
         self._hold = position
-        self._times = np.concatenate([[now_ns], times[ahead]])
-        self._positions = np.concatenate([position[None], trajectory.positions[ahead]])
+        self._times_ns = np.concatenate([[now_ns], times[ahead]])
+        self._positions = np.concatenate([position[None], waypoints.positions[ahead]])
         self._velocities = None
-        if trajectory.velocities is not None:
-            self._velocities = np.concatenate([velocity[None], trajectory.velocities[ahead]])
+        if waypoints.velocities is not None:
+            self._velocities = np.concatenate([velocity[None], waypoints.velocities[ahead]])
 
     def sample(self, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return desired positions and velocities [joints] at `now`."""
         still = np.zeros_like(self._hold)
-        if len(self._times) == 0 or now_ns < self._times[0]:
+        if len(self._times_ns) == 0 or now_ns < self._times_ns[0]:
             return self._hold, still
-        if now_ns >= self._times[-1]:
+        if now_ns >= self._times_ns[-1]:
             return self._positions[-1], still
-        point = int(np.searchsorted(self._times, now_ns, side="right")) - 1
-        duration = (self._times[point + 1] - self._times[point]) * 1e-9
-        fraction = (now_ns - self._times[point]) * 1e-9 / duration
+        point = int(np.searchsorted(self._times_ns, now_ns, side="right")) - 1
+        duration = (self._times_ns[point + 1] - self._times_ns[point]) * 1e-9
+        fraction = (now_ns - self._times_ns[point]) * 1e-9 / duration
         p0, p1 = self._positions[point], self._positions[point + 1]
         if self._velocities is None:
             return p0 + fraction * (p1 - p0), (p1 - p0) / duration
@@ -130,8 +130,8 @@ def trajectory_from_message(message: Any, joint_names: Sequence[str], now_ns: in
     velocities = np.array([point.velocities for point in points]) if points and points[0].velocities else None
     times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
     return Waypoints(
-        start=nanoseconds(message.header.stamp) or now_ns,
-        times=np.array(times, np.int64),
+        start_ns=nanoseconds(message.header.stamp) or now_ns,
+        times_ns=np.array(times, np.int64),
         positions=np.array([point.positions for point in points]).reshape(-1, len(joint_names))[:, order],
         velocities=None if velocities is None else velocities[:, order],
     )

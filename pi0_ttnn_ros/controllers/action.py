@@ -15,12 +15,12 @@ from rclpy.task import Future
 from sensor_msgs.msg import JointState
 
 from pi0_ttnn_ros.controllers.base import ControllerError, ControllerSetup, joint_trajectory
-from pi0_ttnn_ros.execution.chunk_executor import LEAD, Plan
+from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, Plan
 
 # A gripper is told a new goal no sooner than this after the last one, nanoseconds.
-GRIPPER_INTERVAL = 100_000_000
+GRIPPER_INTERVAL_NS = 100_000_000
 # A controller that failed is told nothing for so long, seconds: the robot rests, and the status says why.
-PAUSE = 1.5
+PAUSE_S = 1.5
 
 
 class FollowTrajectoryController:
@@ -39,19 +39,19 @@ class FollowTrajectoryController:
         self._sent: Plan | None = None
         self._newest: Future | None = None
         self._failure = ""
-        self._failed_at = -PAUSE
+        self._failed_at = -PAUSE_S
 
     @property
     def error(self) -> str:
         if not self._client.server_is_ready():
             return f"{self._setup.topic}: there is no action server"
-        return self._failure if time.monotonic() - self._failed_at < PAUSE else ""
+        return self._failure if time.monotonic() - self._failed_at < PAUSE_S else ""
 
-    def publish(self, trajectory: Plan) -> None:
-        if self.error or self._says_the_same(trajectory):
+    def publish(self, plan: Plan) -> None:
+        if self.error or self._says_the_same(plan):
             return
-        self._sent = trajectory
-        sending = self._client.send_goal_async(self._goal_type(trajectory=joint_trajectory(self._setup, trajectory)))
+        self._sent = plan
+        sending = self._client.send_goal_async(self._goal_type(trajectory=joint_trajectory(self._setup, plan)))
         self._newest = sending
         sending.add_done_callback(self._on_response)
 
@@ -59,16 +59,16 @@ class FollowTrajectoryController:
         self._newest = None
         self._client.destroy()
 
-    def _says_the_same(self, trajectory: Plan) -> bool:
-        """Whether the last goal is as good as `trajectory` until after the next call."""
+    def _says_the_same(self, plan: Plan) -> bool:
+        """Whether the last goal is as good as `plan` until after the next call."""
         sent = self._sent
         if sent is None:
             return False
-        soon = trajectory.times <= LEAD + 2 * (trajectory.times[1] - trajectory.times[0])
-        times = np.minimum(trajectory.times[soon] + trajectory.stamp_ns - sent.stamp_ns, sent.times[-1])
-        rows = np.searchsorted(sent.times, times)
-        return np.array_equal(sent.times[rows], times) and np.allclose(
-            sent.positions[rows], trajectory.positions[soon], rtol=0, atol=1e-9
+        soon = plan.times_ns <= FROZEN_NS + 2 * (plan.times_ns[1] - plan.times_ns[0])
+        times = np.minimum(plan.times_ns[soon] + plan.stamp_ns - sent.stamp_ns, sent.times_ns[-1])
+        rows = np.searchsorted(sent.times_ns, times)
+        return np.array_equal(sent.times_ns[rows], times) and np.allclose(
+            sent.positions[rows], plan.positions[soon], rtol=0, atol=1e-9
         )
 
     def _on_response(self, sending: Future) -> None:
@@ -107,13 +107,13 @@ class GripperController:
         self._last_position: float | None = None
         self._last_stamp_ns = 0
 
-    def publish(self, trajectory: Plan) -> None:
-        position = float(trajectory.positions[-1, self._setup.joints[0]])
-        early = 0 <= trajectory.stamp_ns - self._last_stamp_ns < GRIPPER_INTERVAL
-        if position == self._last_position or (early and not trajectory.at_rest) or not self._client.server_is_ready():
+    def publish(self, plan: Plan) -> None:
+        position = float(plan.positions[-1, self._setup.joints[0]])
+        early = 0 <= plan.stamp_ns - self._last_stamp_ns < GRIPPER_INTERVAL_NS
+        if position == self._last_position or (early and not plan.at_rest) or not self._client.server_is_ready():
             return
         self._client.send_goal_async(self._goal(position))
-        self._last_position, self._last_stamp_ns = position, trajectory.stamp_ns
+        self._last_position, self._last_stamp_ns = position, plan.stamp_ns
 
     def close(self) -> None:
         self._client.destroy()

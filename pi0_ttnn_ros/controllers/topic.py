@@ -20,8 +20,8 @@ class TrajectoryController:
         self._setup = setup
         self._publisher = node.create_publisher(JointTrajectory, setup.topic, 1)
 
-    def publish(self, trajectory: Plan) -> None:
-        self._publisher.publish(joint_trajectory(self._setup, trajectory))
+    def publish(self, plan: Plan) -> None:
+        self._publisher.publish(joint_trajectory(self._setup, plan))
 
     def close(self) -> None:
         self._node.destroy_publisher(self._publisher)
@@ -37,8 +37,8 @@ class PositionController:
         self._joints = setup.joints
         self._publisher = node.create_publisher(Float64MultiArray, setup.topic, 1)
 
-    def publish(self, trajectory: Plan) -> None:
-        self._publisher.publish(Float64MultiArray(data=trajectory.positions[1, self._joints].tolist()))
+    def publish(self, plan: Plan) -> None:
+        self._publisher.publish(Float64MultiArray(data=plan.positions[1, self._joints].tolist()))
 
     def close(self) -> None:
         self._node.destroy_publisher(self._publisher)

@@ -188,7 +188,7 @@ def report(demo: Demo, out: Path) -> str:
     write_strip(recording, out / "demo.png")
     write_plot(recording, out / "joints.png")
     demo.say(f"wrote {out}/demo.mp4, demo.png and joints.png")
-    received = len(recording.stamps) + len(recording.sequences)
+    received = len(recording.stamps_ns) + len(recording.sequences)
     lost = recording.joint_states_lost() + recording.chunks_lost()
     return (
         f"inferences: {len(recording.sequences)}, latency p50 {status.latency_p50 * 1e3:.0f} ms, "

@@ -37,7 +37,7 @@ ALL_JOINT_STATES = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFO
 class Recording:
     """What came in while the policy acted; stamps are nanoseconds."""
 
-    stamps: list[int] = field(default_factory=list)
+    stamps_ns: list[int] = field(default_factory=list)
     measured: list[np.ndarray] = field(default_factory=list)
     commanded: list[np.ndarray] = field(default_factory=list)
     sequences: list[int] = field(default_factory=list)
@@ -45,10 +45,10 @@ class Recording:
 
     def joint_states_lost(self) -> int:
         """Return how many joint states are missing of those that the robot's rate makes between first and last."""
-        if not self.stamps:
+        if not self.stamps_ns:
             return 0
-        expected = round((self.stamps[-1] - self.stamps[0]) * 1e-9 * JOINT_STATE_RATE) + 1
-        return max(0, expected - len(self.stamps))
+        expected = round((self.stamps_ns[-1] - self.stamps_ns[0]) * 1e-9 * JOINT_STATE_RATE) + 1
+        return max(0, expected - len(self.stamps_ns))
 
     def chunks_lost(self) -> int:
         """Return how many chunks are missing, by their sequence numbers."""
@@ -119,7 +119,7 @@ class DemoRecorder(Node):
         if self._film is None:
             return
         stamp_ns = nanoseconds(message.header.stamp)
-        self.recording.stamps.append(stamp_ns)
+        self.recording.stamps_ns.append(stamp_ns)
         self.recording.measured.append(np.array(message.position))
         self.recording.commanded.append(self._follower.sample(stamp_ns)[0])
 
@@ -145,7 +145,7 @@ def write_strip(recording: Recording, file: Path) -> None:
 
 def write_plot(recording: Recording, file: Path) -> None:
     """Write the measured positions of every joint against the commanded ones."""
-    seconds = (np.array(recording.stamps) - recording.stamps[0]) * 1e-9
+    seconds = (np.array(recording.stamps_ns) - recording.stamps_ns[0]) * 1e-9
     measured, commanded = np.array(recording.measured), np.array(recording.commanded)
     figure, rows = plt.subplots(2, 7, figsize=(21, 6), sharex=True, layout="constrained")
     for joint, axes in enumerate(rows.flat):

@@ -21,7 +21,7 @@ REST_MARGIN = 0.5
 class Output(Protocol):
     """A controller of some of the joints."""
 
-    def publish(self, trajectory: Plan) -> None:
+    def publish(self, plan: Plan) -> None:
         """Command the motion from now on."""
 
 
@@ -46,7 +46,7 @@ class CommandLoop:
         """
         self._executor = executor
         self._outputs = outputs
-        self._now = now_ns
+        self._now_ns = now_ns
         self._period = period
         self._may_move = may_move
         self._lock = threading.RLock()
@@ -75,9 +75,9 @@ class CommandLoop:
             if not self._open:
                 return
             self._executor.hold()
-            trajectory = self._tick()
-        if trajectory is not None:
-            left = (trajectory.end - trajectory.stamp_ns) * 1e-9
+            plan = self._tick()
+        if plan is not None:
+            left = (plan.end_ns - plan.stamp_ns) * 1e-9
             self._resting.wait(left + REST_MARGIN)
         with self._lock:
             self._open = False
@@ -86,7 +86,7 @@ class CommandLoop:
         """Execute a chunk, see `ChunkExecutor.add`. Nothing is done while the loop is shut."""
         with self._lock:
             if self._open:
-                self._executor.add(chunk, measured, self._now())
+                self._executor.add(chunk, measured, self._now_ns())
                 self._tick()
 
     def hold(self) -> None:
@@ -96,11 +96,11 @@ class CommandLoop:
 
     def wants_chunk(self) -> bool:
         with self._lock:
-            return self._open and self._executor.wants_chunk(self._now())
+            return self._open and self._executor.wants_chunk(self._now_ns())
 
-    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
+    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
         with self._lock:
-            return self._executor.prefix(stamp_ns)
+            return self._executor.guidance_target(stamp_ns)
 
     def set_speed_scaling(self, scaling: float) -> None:
         with self._lock:
@@ -125,15 +125,15 @@ class CommandLoop:
                     self._tick()
 
     def _tick(self) -> Plan | None:
-        trajectory = self._executor.plan(self._now())
-        if trajectory is None:
+        plan = self._executor.plan(self._now_ns())
+        if plan is None:
             self._resting.set()
             return None
-        if not (self._resting.is_set() and trajectory.at_rest) and not self._dry:
+        if not (self._resting.is_set() and plan.at_rest) and not self._dry:
             for output in self._outputs:
-                output.publish(trajectory)
-        if trajectory.at_rest:
+                output.publish(plan)
+        if plan.at_rest:
             self._resting.set()
         else:
             self._resting.clear()
-        return trajectory
+        return plan

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-POLICIES = ("clamp", "reject")
+LIMIT_POLICIES = ("clamp", "reject")
 
 # Values, lower and upper limit, by what they are of.
 Bounded = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]

@@ -88,14 +88,14 @@ class PolicyProcess:
             self.kill()
             raise
 
-    def infer(self, observation: Observation, prefix: GuidanceTarget | None, timeout: float) -> ActionChunk:
+    def infer(self, observation: Observation, target: GuidanceTarget | None, timeout: float) -> ActionChunk:
         """Return the chunk for `observation`, see `Policy.infer`.
 
         Raises:
             PolicyError: the inference failed.
             PolicyUnavailable: it did not end within `timeout` seconds, and the process was killed; or the process died.
         """
-        return self._ask((observation, prefix), timeout, "inference")
+        return self._ask((observation, target), timeout, "inference")
 
     def close(self, timeout: float) -> None:
         """Let the process free its device and end; it is killed when it takes longer than `timeout` seconds."""

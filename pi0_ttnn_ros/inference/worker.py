@@ -25,7 +25,7 @@ class Listener(Protocol):
     def wants_chunk(self) -> bool:
         """Whether to infer now, where the inputs allow it."""
 
-    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
+    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
         """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
@@ -59,10 +59,10 @@ class InferenceWorker:
         self._policy = policy
         self._buffer = buffer
         self._decode = decode
-        self._now = now_ns
+        self._now_ns = now_ns
         self._open_timeout = open_timeout
         self._listener = listener
-        self._telling = threading.Lock()
+        self._notifying = threading.Lock()
         self._running = threading.Event()
         self._closing = threading.Event()
         # Counts the pauses: what an inference from before a pause found is not told after it.
@@ -80,7 +80,7 @@ class InferenceWorker:
 
     def pause(self) -> None:
         """Once this has returned the listener is told nothing more; an inference under way is not waited for."""
-        with self._telling:
+        with self._notifying:
             self._epoch += 1
             self._running.clear()
 
@@ -106,7 +106,7 @@ class InferenceWorker:
         if not self._policy.alive:
             self._reopen(epoch)
             return
-        snapshot = self._buffer.snapshot(self._now())
+        snapshot = self._buffer.snapshot(self._now_ns())
         due = snapshot is not None and is_due(snapshot.stamp_ns, self._last_stamp_ns, self.max_rate)
         if snapshot is None or not due or not self._listener.wants_chunk():
             self._buffer.wait(POLL)
@@ -115,17 +115,17 @@ class InferenceWorker:
         start = time.perf_counter()
         try:
             observation = self._decode(snapshot)
-            prefix = self._listener.prefix(observation.stamp_ns)
-            chunk = self._policy.infer(observation, prefix, self.inference_timeout)
+            target = self._listener.guidance_target(observation.stamp_ns)
+            chunk = self._policy.infer(observation, target, self.inference_timeout)
             self._back_off = FIRST_BACK_OFF
-            self._tell(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
+            self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
         except Exception as error:
             self._lost = isinstance(error, PolicyUnavailable)
-            self._tell(epoch, partial(self._listener.on_error, error))
+            self._notify(epoch, partial(self._listener.on_error, error))
 
     def _reopen(self, epoch: int) -> None:
         if not self._lost:  # it died between two inferences
-            self._tell(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy's process died")))
+            self._notify(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy's process died")))
         self._lost = True
         if self._closing.wait(self._back_off):
             return
@@ -133,13 +133,13 @@ class InferenceWorker:
         try:
             self._policy.open(self._open_timeout)
         except (PolicyError, PolicyUnavailable) as error:
-            self._tell(epoch, partial(self._listener.on_error, error))
+            self._notify(epoch, partial(self._listener.on_error, error))
             return
         self._lost = False
         self._last_stamp_ns = None
-        self._tell(epoch, self._listener.on_restart)
+        self._notify(epoch, self._listener.on_restart)
 
-    def _tell(self, epoch: int, call: Callable[[], None]) -> None:
-        with self._telling:
+    def _notify(self, epoch: int, call: Callable[[], None]) -> None:
+        with self._notifying:
             if epoch == self._epoch:
                 call()

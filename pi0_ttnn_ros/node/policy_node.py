@@ -210,7 +210,7 @@ class PolicyNode(LifecycleNode):
             message.inference_rate = configured.statistics.rate(now_ns)
             p50, p95, maximum = configured.statistics.percentiles()
             message.latency_p50, message.latency_p95, message.latency_max = p50, p95, maximum
-            message.sync_skew = configured.buffer.skew()
+            message.sync_skew = configured.buffer.sync_skew()
             message.stale_inputs = sorted(name for name, reason in inputs.items() if reason)
         self._status_publisher.publish(message)
         self._diagnostics_publisher.publish(diagnostics(message, self.get_name(), inputs, card_readings()))

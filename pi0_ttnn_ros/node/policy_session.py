@@ -156,8 +156,8 @@ class PolicySession:
     def wants_chunk(self) -> bool:
         return self.loop.wants_chunk()
 
-    def prefix(self, stamp_ns: int) -> GuidanceTarget | None:
-        return self.loop.prefix(stamp_ns) if self.parameters.strategy == "rtc" else None
+    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
+        return self.loop.guidance_target(stamp_ns) if self.parameters.strategy == "rtc" else None
 
     def on_chunk(self, chunk: PolicyChunk, snapshot: Snapshot, latency: float) -> None:
         measured = positions_from_message(self.buffer.joint_states, self.parameters.joint_names)

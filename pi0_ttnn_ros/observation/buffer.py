@@ -48,7 +48,7 @@ class ObservationBuffer:
         """
         self.set_timeouts(timeouts, sync_tolerance)
         self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now_ns, instruction)}
-        self._last_synchronous = now_ns
+        self._last_synchronous_ns = now_ns
         self._changed = threading.Condition()
 
     def set_timeouts(self, timeouts: Mapping[str, float], sync_tolerance: float) -> None:
@@ -80,17 +80,17 @@ class ObservationBuffer:
     def snapshot(self, now_ns: int) -> Snapshot | None:
         """Return the inputs at `now` (nanoseconds); None while one is stale or their stamps are too far apart."""
         with self._changed:
-            if self._stale(now_ns) or self._skew() > self._sync_tolerance:
+            if self._stale(now_ns) or self._sync_skew() > self._sync_tolerance:
                 return None
-            self._last_synchronous = now_ns
+            self._last_synchronous_ns = now_ns
             images = {name: self._newest[name][1] for name in self._sensors if name != JOINT_STATES}
             stamp_ns, joint_states = self._newest[JOINT_STATES]
             return Snapshot(images, joint_states, self.instruction, stamp_ns)
 
-    def skew(self) -> float:
+    def sync_skew(self) -> float:
         """Return the distance between the stamps of the newest images and joint states, seconds."""
         with self._changed:
-            return self._skew()
+            return self._sync_skew()
 
     def stale_inputs(self, now_ns: int) -> dict[str, str]:
         """Return why an input cannot be used at `now` (nanoseconds), by its name; empty when all is fresh."""
@@ -108,8 +108,8 @@ class ObservationBuffer:
 
     def _out_of_step(self, now_ns: int) -> str:
         longest = max(self._timeouts[name] for name in self._sensors)
-        skew = self._skew()
-        if skew <= self._sync_tolerance or 0 <= now_ns - self._last_synchronous <= longest * 1e9:
+        skew = self._sync_skew()
+        if skew <= self._sync_tolerance or 0 <= now_ns - self._last_synchronous_ns <= longest * 1e9:
             return ""
         oldest = min(self._sensors, key=lambda name: self._newest[name][0])
         return (
@@ -117,7 +117,7 @@ class ObservationBuffer:
             f"correct its stamps or raise the tolerance"
         )
 
-    def _skew(self) -> float:
+    def _sync_skew(self) -> float:
         stamps = [self._newest[name][0] for name in self._sensors if name in self._newest]
         return (max(stamps) - min(stamps)) * 1e-9 if stamps else 0.0
 

@@ -15,6 +15,6 @@ def serialized_stamp(message: bytes | memoryview) -> int:
     return seconds * 10**9 + nanosec
 
 
-def nanoseconds(stamp_ns: Any) -> int:
+def nanoseconds(stamp: Any) -> int:
     """Return a `builtin_interfaces/Time` in nanoseconds."""
-    return stamp_ns.sec * 10**9 + stamp_ns.nanosec
+    return stamp.sec * 10**9 + stamp.nanosec

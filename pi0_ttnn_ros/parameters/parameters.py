@@ -11,7 +11,7 @@ import numpy as np
 
 from pi0_ttnn_core.processing.robot import Robot, robot_from_parameters, yaml_parameters
 from pi0_ttnn_ros.execution.chunk_executor import STRATEGIES
-from pi0_ttnn_ros.execution.safety import POLICIES
+from pi0_ttnn_ros.execution.safety import LIMIT_POLICIES
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.parameters.declarations import ARRAYS, CONTROLLER_TYPES, DECLARATIONS, PYTHON_TYPES, Declaration
 
@@ -129,7 +129,7 @@ def _check(parameters: Parameters) -> None:
         doubled = sorted({value for value in values if values.count(value) > 1})
         if doubled:
             raise ParameterError(f"{name} names {doubled} more than once")
-    for name, choices in (("strategy", STRATEGIES), ("limit_policy", POLICIES)):
+    for name, choices in (("strategy", STRATEGIES), ("limit_policy", LIMIT_POLICIES)):
         if getattr(parameters, name) not in choices:
             raise ParameterError(f"{name} is {getattr(parameters, name)!r}: choose one of {list(choices)}")
     _check_controllers(parameters)

@@ -20,7 +20,7 @@ from pi0_ttnn_ros.visualization.annotated_image import annotated_image
 from pi0_ttnn_ros.visualization.kinematics import Kinematics, KinematicsError
 
 WIDTH = 0.005  # m, of a path
-LIFETIME = 1_000_000_000  # ns that a path stays when no other follows
+LIFETIME_NS = 1_000_000_000  # ns that a path stays when no other follows
 FIRST, LAST = np.array([0.1, 0.9, 0.2]), np.array([0.9, 0.1, 0.1])  # colours of the first and of the last action
 
 
@@ -90,7 +90,7 @@ def trajectory_markers(kinematics: Kinematics, links: list[str], chunk: ActionCh
     colors = [ColorRGBA(r=r, g=g, b=b, a=1.0) for r, g, b in FIRST + fractions * (LAST - FIRST)]
     markers = []
     for link in links or kinematics.ends():
-        marker = Marker(ns=link, type=Marker.LINE_STRIP, action=Marker.ADD, lifetime=duration_message(LIFETIME))
+        marker = Marker(ns=link, type=Marker.LINE_STRIP, action=Marker.ADD, lifetime=duration_message(LIFETIME_NS))
         marker.header.frame_id = kinematics.root
         marker.header.stamp = time_message(chunk.stamp_ns)
         marker.pose.orientation.w = 1.0

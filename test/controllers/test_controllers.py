@@ -16,9 +16,9 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
-from pi0_ttnn_ros.controllers.base import REST, ControllerError
+from pi0_ttnn_ros.controllers.base import REST_NS, ControllerError
 from pi0_ttnn_ros.controllers.factory import make_controllers
-from pi0_ttnn_ros.execution.chunk_executor import LEAD, ChunkExecutor, Execution, Plan
+from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, ChunkExecutor, Execution, Plan
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_controller import TrajectoryServer
@@ -69,7 +69,7 @@ def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
     assert nanoseconds(message.header.stamp) == (STAMP if stamped else 0)
     # On arrival "now" is not a point that one can still go to. The rest is long enough for what arrives late.
     first = 0 if stamped else 1
-    times = [*TIMES[first:].tolist(), TIMES[-1] + REST]
+    times = [*TIMES[first:].tolist(), TIMES[-1] + REST_NS]
     assert [nanoseconds(point.time_from_start) for point in message.points] == times
     for point in message.points[-2:]:
         assert list(point.positions) == [0.2, 1.2, 0.03] and not any(point.velocities)
@@ -115,13 +115,13 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
     controller.close()
     server.close()
 
-    arriving = {nanoseconds(goal.header.stamp) + LEAD: goal for goal in server.goals}
+    arriving = {nanoseconds(goal.header.stamp) + FROZEN_NS: goal for goal in server.goals}
     follower = TrajectoryFollower(plans[0].positions[0])
     moved = 0.0
     for plan in plans:
         if plan.stamp_ns in arriving:
-            follower.replace(Waypoints(plan.stamp_ns - LEAD, *points_of(arriving[plan.stamp_ns])), plan.stamp_ns)
-        if plan.stamp_ns >= plans[0].stamp_ns + LEAD:
+            follower.replace(Waypoints(plan.stamp_ns - FROZEN_NS, *points_of(arriving[plan.stamp_ns])), plan.stamp_ns)
+        if plan.stamp_ns >= plans[0].stamp_ns + FROZEN_NS:
             np.testing.assert_allclose(follower.sample(plan.stamp_ns)[0], plan.positions[0], atol=1e-6)
         moved = max(moved, np.abs(plan.positions[0] - end).max())
     assert moved > 0.05

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
-from pi0_ttnn_ros.execution.chunk_executor import LEAD, SMOOTHING, STRATEGIES, ChunkExecutor, Execution
+from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, SMOOTHING_WINDOW, STRATEGIES, ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.safety import Limits, SafetyError
 
 PERIOD = 20_000_000  # nanoseconds
@@ -39,31 +39,31 @@ class Controller:
     def __init__(self) -> None:
         self.follower = TrajectoryFollower(REST)
 
-    def take(self, trajectory, arrival: int) -> None:
+    def take(self, plan, arrival: int) -> None:
         """Take a plan, and check that at its arrival it goes on from what is executed, in position and velocity."""
         position, velocity = self.follower.sample(arrival)
-        motion = Waypoints(trajectory.stamp_ns, trajectory.times, trajectory.positions, trajectory.velocities)
+        motion = Waypoints(plan.stamp_ns, plan.times_ns, plan.positions, plan.velocities)
         self.follower.replace(motion, arrival)
         new = TrajectoryFollower(REST)
-        new.replace(motion, trajectory.stamp_ns - 1)
+        new.replace(motion, plan.stamp_ns - 1)
         there = new.sample(arrival)
         np.testing.assert_allclose(there[0], position, atol=1e-9)
         np.testing.assert_allclose(there[1], velocity, atol=1e-7)
 
 
-def assert_within_limits(trajectory, limits=LIMITS) -> None:
-    positions, velocities = trajectory.positions, trajectory.velocities
+def assert_within_limits(plan, limits=LIMITS) -> None:
+    positions, velocities = plan.positions, plan.velocities
     assert np.isfinite(positions).all() and np.isfinite(velocities).all()
     assert (positions >= limits.position_min - 1e-9).all() and (positions <= limits.position_max + 1e-9).all()
     assert (np.abs(velocities) <= limits.max_velocity + 1e-9).all()
     accelerations = np.diff(velocities, axis=0) / 0.02
     assert (np.abs(accelerations) <= limits.max_acceleration * (1 + 1e-6)).all()
-    assert (np.abs(np.diff(accelerations, axis=0)) <= limits.max_acceleration * (2 / SMOOTHING + 1e-6)).all()
+    assert (np.abs(np.diff(accelerations, axis=0)) <= limits.max_acceleration * (2 / SMOOTHING_WINDOW + 1e-6)).all()
     # The cubic between two points is the parabola of constant acceleration.
     steps = (velocities[1:] + velocities[:-1]) * 0.01
     np.testing.assert_allclose(np.diff(positions, axis=0), steps, atol=1e-9)
-    assert trajectory.times[0] == 0 and (np.diff(trajectory.times) == PERIOD).all()
-    assert not trajectory.velocities[-1].any()
+    assert plan.times_ns[0] == 0 and (np.diff(plan.times_ns) == PERIOD).all()
+    assert not plan.velocities[-1].any()
 
 
 wild = st.floats(-1e3, 1e3, width=32)
@@ -71,7 +71,7 @@ events = st.lists(
     st.tuples(
         # ms until the next call (most on time, some very late), ms that the plan needs to arrive
         st.one_of(st.integers(15, 25), st.integers(0, 700)),
-        st.integers(0, LEAD // 10**6),
+        st.integers(0, FROZEN_NS // 10**6),
         # what happens before it: nothing, a hold, or a chunk of such an age (ms) with such actions
         st.one_of(
             st.none(),
@@ -100,11 +100,11 @@ def test_whatever_the_latencies_the_motion_is_continuous_and_within_the_limits(s
                 executor.add(chunk(actions, now_ns - age * 10**6), REST, now_ns)
             except SafetyError as error:
                 assert "nothing of it is left" in str(error) or "the commanded position" in str(error)
-        trajectory = executor.plan(now_ns)
-        if trajectory is not None:
-            assert_within_limits(trajectory)
+        plan = executor.plan(now_ns)
+        if plan is not None:
+            assert_within_limits(plan)
             arrival = max(arrival, now_ns + transport * 10**6)  # in order, as a topic delivers
-            controller.take(trajectory, arrival)
+            controller.take(plan, arrival)
 
 
 @pytest.mark.parametrize("strategy", ["asynchronous", "blended", "rtc"])
@@ -118,10 +118,10 @@ def test_chunks_of_one_motion_are_followed_as_if_they_were_one(strategy):
             executor.add(chunk(wave(stamp_ns), stamp_ns), REST, now_ns)
             stamp_ns, ready = now_ns, now_ns + int(random.uniform(0.1, 0.3) * 1e9)
             boundaries += 1
-        trajectory = executor.plan(now_ns)
+        plan = executor.plan(now_ns)
         if now_ns > 10**9:
-            times = (trajectory.stamp_ns + trajectory.times[:8]) * 1e-9
-            np.testing.assert_allclose(trajectory.positions[:8, 0], 0.4 * np.sin(2 * times), atol=2e-3)
+            times = (plan.stamp_ns + plan.times_ns[:8]) * 1e-9
+            np.testing.assert_allclose(plan.positions[:8, 0], 0.4 * np.sin(2 * times), atol=2e-3)
         now_ns += PERIOD
 
 
@@ -129,14 +129,14 @@ def test_the_entry_is_where_the_95th_percentile_of_the_latency_leads():
     """Chunks that come earlier than the slowest ones wait: until then the earlier chunk goes on."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), 0), REST, now_ns=300_000_000)
-    assert executor.latency == 300_000_000
+    assert executor.latency_ns == 300_000_000
     follow(executor, 300_000_000, 500_000_000)
     executor.add(chunk(np.tile([0.2, 0.05], (50, 1)), 480_000_000), REST, now_ns=500_000_000)
-    entry = 480_000_000 + executor.latency
+    entry = 480_000_000 + executor.latency_ns
     assert entry == 780_000_000 - 14_000_000  # 95 % of the way from 20 to 300 ms
     positions = follow(executor, 500_000_000, 10**9)[:, 0]
     moved = 500_000_000 + PERIOD * int(np.argmax(positions > 0.101))
-    assert entry - SMOOTHING * PERIOD < moved <= entry + SMOOTHING * PERIOD
+    assert entry - SMOOTHING_WINDOW * PERIOD < moved <= entry + SMOOTHING_WINDOW * PERIOD
     np.testing.assert_allclose(positions[-1], 0.2, atol=1e-6)
 
 
@@ -149,7 +149,7 @@ def test_synchronous_executes_whole_chunks_and_asks_for_the_next_one_at_rest():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous"))
     assert executor.wants_chunk(0)
     executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
-    begin = 500_000_000 + LEAD
+    begin = 500_000_000 + FROZEN_NS
     positions = follow(executor, 500_000_000, begin + 50 * PERIOD)
     # Action 0 is meant for the moment of arrival, whatever the latency was.
     np.testing.assert_allclose(positions[22:45], wave(0)[20:43], atol=2e-3)
@@ -178,15 +178,15 @@ def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
 
 def test_rtc_freezes_what_is_executed_during_inference():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="rtc"))
-    assert executor.prefix(0) is None
+    assert executor.guidance_target(0) is None
     executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=100_000_000)
-    prefix = executor.prefix(200_000_000)
-    assert prefix.actions.shape == (50, 2)
-    np.testing.assert_allclose(prefix.actions[:40], wave(0)[10:], atol=1e-6)
+    target = executor.guidance_target(200_000_000)
+    assert target.actions.shape == (50, 2)
+    np.testing.assert_allclose(target.actions[:40], wave(0)[10:], atol=1e-6)
     # 100 ms of inference and 40 ms until a plan takes effect: seven steps are frozen, ten have no earlier action.
-    assert (prefix.weights[:7] == 1).all() and (prefix.weights[40:] == 0).all()
-    assert (np.diff(prefix.weights[6:41]) < 0).all()
-    assert executor.prefix(2 * 10**9) is None
+    assert (target.weights[:7] == 1).all() and (target.weights[40:] == 0).all()
+    assert (np.diff(target.weights[6:41]) < 0).all()
+    assert executor.guidance_target(2 * 10**9) is None
 
 
 def test_a_chunk_is_not_executed_beyond_its_age():
@@ -195,7 +195,7 @@ def test_a_chunk_is_not_executed_beyond_its_age():
     follow(executor, 0, 400_000_000)
     stopped = executor.plan(400_000_000)
     # From the age on it brakes: 0.45 rad/s at 10 rad/s^2 takes three steps, the smoothing as many.
-    assert stopped.end <= 400_000_000 + LEAD + 7 * PERIOD
+    assert stopped.end_ns <= 400_000_000 + FROZEN_NS + 7 * PERIOD
     with pytest.raises(SafetyError, match=r"0\.50 s old when it was ready, max_chunk_age is 0\.4 s"):
         executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
 
@@ -261,7 +261,7 @@ def test_a_hold_stops_as_fast_as_the_limits_allow_and_stays():
     executor.hold()
     stopping = executor.plan(520_000_000)
     # 0.9 rad/s at 10 rad/s^2: 90 ms, five steps, after the plan that stays and before the smoothing ends.
-    assert stopping.end <= 520_000_000 + LEAD + (5 + SMOOTHING) * PERIOD
+    assert stopping.end_ns <= 520_000_000 + FROZEN_NS + (5 + SMOOTHING_WINDOW) * PERIOD
     resting = executor.plan(10**9)
     assert resting.at_rest and np.ptp(resting.positions, axis=0).max() == 0
 
@@ -284,7 +284,7 @@ def test_when_the_clock_jumps_back_the_robot_stops_where_it_is_and_goes_on_with_
     jumped = executor.plan(now_ns)
     assert_within_limits(jumped)
     np.testing.assert_allclose(jumped.positions[0], before, atol=1e-9)
-    assert jumped.stamp_ns == now_ns and jumped.end <= now_ns + LEAD + 10 * PERIOD
+    assert jumped.stamp_ns == now_ns and jumped.end_ns <= now_ns + FROZEN_NS + 10 * PERIOD
     with pytest.raises(SafetyError, match=r"-95.* s old"):
         executor.add(chunk(wave(0), start), before, now_ns)
     executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), now_ns), before, now_ns + PERIOD)

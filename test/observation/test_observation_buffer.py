@@ -63,7 +63,7 @@ def test_stamps_that_are_too_far_apart_make_no_snapshot_and_are_named_when_it_la
     buffer = filled(sync_tolerance=0.1)
     buffer.put("base", NOW - int(0.15 * SECOND), "image")
     assert buffer.snapshot(NOW) is None and not buffer.stale_inputs(NOW)
-    assert buffer.skew() == pytest.approx(0.15)
+    assert buffer.sync_skew() == pytest.approx(0.15)
     assert not any(buffer.states(NOW).values())
     later = NOW + int(0.6 * SECOND)  # than the longest timeout after the last snapshot
     buffer.put("base", later - int(0.15 * SECOND), "image")

@@ -23,7 +23,7 @@ from lifecycle_msgs.msg import Transition
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
-from pi0_ttnn_ros.execution.chunk_executor import AHEAD
+from pi0_ttnn_ros.execution.chunk_executor import PLAN_AHEAD_NS
 from support.fake_robot import (
     Robot,
     assert_no_old_chunks,
@@ -74,7 +74,7 @@ def main() -> None:
         f"memory of node and policy at the end "
         f"{sizes[-1].round(1).tolist()} MiB, rise {rise.round(2).tolist()} MiB"
     )
-    late = priority and gaps.max() > AHEAD * 1e-9
+    late = priority and gaps.max() > PLAN_AHEAD_NS * 1e-9
     if rise.max() > RISE or restarts or seen.errors or late or seen.chunks < 30 * arguments.minutes:
         sys.exit(1)
 
