@@ -26,11 +26,11 @@ class Backend(Protocol):
     device: str
     config: PI0Config
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
-        """Return normalised actions, float32 [batch, horizon, action_dim], in agreement with `prefix`.
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
+        """Return normalised actions, float32 [batch, horizon, action_dim], guided towards `target`.
 
         Raises:
-            BackendError: there is a prefix, and the backend was loaded for none.
+            BackendError: there is a target, and the backend was loaded without guidance.
         """
         ...
 

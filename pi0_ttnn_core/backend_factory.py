@@ -21,18 +21,18 @@ def load_backend(
         dtype: of weights and activations, on the torch backend.
         precision: the preset of weights' dtypes and math fidelities, on the ttnn backend.
         num_steps: Euler steps that will be asked for; None: the checkpoint's.
-        with_guidance: whether actions will have to agree with a prefix, which costs time on the ttnn backend; the torch
-            backend takes one at any time.
+        with_guidance: whether `sample_actions` will be given targets, which costs time on the ttnn backend; the torch
+            backend accepts one at any time.
     Raises:
         BackendError: the backend or an option is unknown, or there is no device to run it on.
     """
-    for what, value, choices in (
+    for label, value, choices in (
         ("backend", name, BACKENDS),
         ("dtype", dtype, DTYPES),
         ("precision", precision, PRECISIONS),
     ):
         if value not in choices:
-            raise BackendError(f"unknown {what} {value!r}: choose one of {list(choices)}")
+            raise BackendError(f"unknown {label} {value!r}: choose one of {list(choices)}")
     if name == "ttnn":
         return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_guidance)
     from pi0_ttnn_core.reference.backend import TorchBackend

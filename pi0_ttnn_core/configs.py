@@ -78,8 +78,8 @@ class PI0Config:
     pi05: bool = False
     vocab_size: int = 257152
     action_dim: int = 32
-    horizon: int = 50
-    num_tokens: int = 48
+    action_horizon: int = 50
+    max_prompt_tokens: int = 48
     num_cameras: int = 3
     num_steps: int = 10
     min_period: float = 4e-3
@@ -115,8 +115,11 @@ TINY = replace(
     vocab_size=512,
 )
 
-PI05 = replace(PI0, pi05=True, num_tokens=200)
-TINY_PI05 = replace(TINY, pi05=True, num_tokens=200)
+PI05 = replace(PI0, pi05=True, max_prompt_tokens=200)
+TINY_PI05 = replace(TINY, pi05=True, max_prompt_tokens=200)
+
+# Sizes in a checkpoint's `architecture` section, beside those of the three networks, and their fields.
+SCALARS = {"vocab_size": "vocab_size", "action_dim": "action_dim", "horizon": "action_horizon"}
 
 CONFIGS = {"tiny": TINY, "tiny_pi05": TINY_PI05, "pi0": PI0, "pi05": PI05}
 
@@ -132,24 +135,24 @@ def config_from_architecture(architecture: dict[str, Any], base: PI0Config = PI0
         "prefix": GemmaConfig,
         "expert": GemmaConfig,
     }
-    scalars = ("vocab_size", "action_dim", "horizon")
-    _check_keys("architecture", architecture, [*sections, *scalars])
+    _check_keys("architecture", architecture, [*sections, *SCALARS])
     parts: dict[str, Any] = {}
     for name, kind in sections.items():
         sizes = architecture[name]
         if not isinstance(sizes, dict):
             raise ConfigError(f"architecture.{name} must be a mapping of sizes, not {sizes!r}")
-        _check_keys(f"architecture.{name}", sizes, [field.name for field in fields(kind)])
+        _check_keys(f"architecture.{name}", sizes, [size.name for size in fields(kind)])
         parts[name] = kind(**{key: _size(f"architecture.{name}.{key}", value) for key, value in sizes.items()})
-    for name in scalars:
-        parts[name] = _size(f"architecture.{name}", architecture[name])
+    for name, field in SCALARS.items():
+        parts[field] = _size(f"architecture.{name}", architecture[name])
     return replace(base, **parts)
 
 
 def architecture_of(config: PI0Config) -> dict[str, Any]:
     """Return the `architecture` section that describes `config`."""
     sizes = asdict(config)
-    return {key: sizes[key] for key in ("vision", "prefix", "expert", "vocab_size", "action_dim", "horizon")}
+    networks = {key: sizes[key] for key in ("vision", "prefix", "expert")}
+    return networks | {name: sizes[field] for name, field in SCALARS.items()}
 
 
 def _check_keys(where: str, mapping: dict[str, Any], expected: list[str]) -> None:

@@ -82,7 +82,7 @@ def _check_shapes(inputs: ModelInputs, config: PI0Config) -> None:
         "tokens": (batch, *tokens),
         "token_mask": (batch, *tokens),
         "state": (batch, config.action_dim),
-        "noise": (batch, config.horizon, config.action_dim),
+        "noise": (batch, config.action_horizon, config.action_dim),
     }
     for name, shape in expected.items():
         found = getattr(inputs, name).shape
@@ -94,18 +94,15 @@ def _check_shapes(inputs: ModelInputs, config: PI0Config) -> None:
         raise InputError("image_masks: at least one camera must be present")
 
 
-PROMPT_TOKENS = 20
-
-
-def bench_inputs(config: PI0Config, cameras: int) -> ModelInputs:
-    """Return random inputs with `cameras` cameras, the other slots empty, and a prompt of twenty tokens."""
+def random_inputs(config: PI0Config, cameras: int, prompt_tokens: int = 20) -> ModelInputs:
+    """Return a random batch of one with `cameras` cameras and `prompt_tokens` tokens; the other slots are masked."""
     random = np.random.default_rng(0)
     size = config.vision.image_size
     return ModelInputs(
         images=random.uniform(-1, 1, (1, config.num_cameras, 3, size, size)).astype(np.float32),
         image_masks=np.arange(config.num_cameras)[None] < cameras,
-        tokens=random.integers(3, config.vocab_size, (1, config.num_tokens)).astype(np.int32),
-        token_mask=np.arange(config.num_tokens)[None] < PROMPT_TOKENS,
+        tokens=random.integers(3, config.vocab_size, (1, config.max_prompt_tokens)).astype(np.int32),
+        token_mask=np.arange(config.max_prompt_tokens)[None] < prompt_tokens,
         state=random.standard_normal((1, config.action_dim)).astype(np.float32),
-        noise=random.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32),
+        noise=random.standard_normal((1, config.action_horizon, config.action_dim)).astype(np.float32),
     )

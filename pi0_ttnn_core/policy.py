@@ -25,43 +25,43 @@ class Policy:
         self,
         checkpoint: Checkpoint,
         backend: Backend,
-        steps: ProcessingPipeline,
+        pipeline: ProcessingPipeline,
         num_steps: int | None = None,
         seed: int = 0,
     ) -> None:
         self.checkpoint = checkpoint
         self.backend = backend
-        self.steps = steps
+        self.pipeline = pipeline
         self.num_steps = num_steps or checkpoint.config.num_steps
         self._seed = seed
 
     @property
     def state_size(self) -> int:
         """Number of values in the robot's state."""
-        return self.steps.state_size
+        return self.pipeline.state_size
 
     @property
     def action_size(self) -> int:
         """Number of values in one action."""
-        return self.steps.action_size
+        return self.pipeline.action_size
 
     @property
-    def horizon(self) -> int:
+    def action_horizon(self) -> int:
         """Number of actions in a chunk."""
-        return self.checkpoint.config.horizon
+        return self.checkpoint.config.action_horizon
 
-    def infer(self, observation: Observation, prefix: GuidanceTarget | None = None) -> ActionChunk:
-        """Return the actions for an observation, in agreement with `prefix` (in the robot's units) if there is one.
+    def infer(self, observation: Observation, target: GuidanceTarget | None = None) -> ActionChunk:
+        """Return the actions for an observation, guided towards `target` (in the robot's units) if given.
 
         Raises:
             ObservationError: an image or the state is missing, misshapen or not finite.
         """
         inputs = self.model_inputs(observation)
         start = time.perf_counter()
-        binding = self._normalized(prefix, observation.state) if prefix is not None else None
-        normalized = self.backend.sample_actions(inputs, self.num_steps, binding)[0, :, : self.action_size]
+        normalized_target = None if target is None else self._normalized(target, observation.state)
+        normalized = self.backend.sample_actions(inputs, self.num_steps, normalized_target)[0, :, : self.action_size]
         inference_time = time.perf_counter() - start
-        actions = decode_actions(self.steps.transforms, normalized, observation.state)
+        actions = decode_actions(self.pipeline.transforms, normalized, observation.state)
         return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp_ns, inference_time)
 
     def model_inputs(self, observation: Observation) -> ModelInputs:
@@ -73,10 +73,10 @@ class Policy:
         image_masks = np.zeros((1, config.num_cameras), np.bool_)
         for slot, camera in enumerate(self.checkpoint.cameras):
             if camera in observation.images:
-                images[0, slot] = self.steps.resize(observation.images[camera], size)
+                images[0, slot] = self.pipeline.resize(observation.images[camera], size)
                 image_masks[0, slot] = True
-        state = encode_state(self.steps.transforms, observation.state)
-        tokens, token_mask = self.steps.tokenizer.encode(observation.instruction, state)
+        state = encode_state(self.pipeline.transforms, observation.state)
+        tokens, token_mask = self.pipeline.tokenizer.encode(observation.instruction, state)
         return ModelInputs(
             images=images,
             image_masks=image_masks,
@@ -86,14 +86,14 @@ class Policy:
             noise=self._noise(observation.stamp_ns)[None],
         )
 
-    def _normalized(self, prefix: GuidanceTarget, state: np.ndarray) -> GuidanceTarget:
-        """Return the prefix in the model's units, as a batch of one."""
-        actions = encode_actions(self.steps.transforms, prefix.actions, state)
-        return GuidanceTarget(actions.astype(np.float32)[None], prefix.weights)
+    def _normalized(self, target: GuidanceTarget, state: np.ndarray) -> GuidanceTarget:
+        """Return the target in the model's units, as a batch of one."""
+        actions = encode_actions(self.pipeline.transforms, target.actions, state)
+        return GuidanceTarget(actions.astype(np.float32)[None], target.weights)
 
     def _noise(self, stamp_ns: int) -> np.ndarray:
         """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""
-        shape = (self.horizon, self.checkpoint.config.action_dim)
+        shape = (self.action_horizon, self.checkpoint.config.action_dim)
         return np.random.default_rng([self._seed, stamp_ns]).standard_normal(shape, np.float32)
 
 
@@ -109,16 +109,16 @@ def load_policy(
 ) -> Policy:
     """Load a checkpoint folder onto a backend, for a robot or, without one, for the robot of the training data.
 
-    `with_guidance`: `Policy.infer` will be given a prefix.
+    `with_guidance`: `Policy.infer` will be given targets.
 
     Raises:
         CheckpointError, RobotError, TokenizerError, BackendError: with what is wrong and the remedy, before the
             weights are read where it can be known by then.
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
-    steps = build_pipeline(checkpoint, robot)
+    pipeline = build_pipeline(checkpoint, robot)
     loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_guidance)
-    return Policy(checkpoint, loaded, steps, num_steps, seed)
+    return Policy(checkpoint, loaded, pipeline, num_steps, seed)
 
 
 def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) -> None:

@@ -20,7 +20,7 @@ class GuidanceTarget:
 
 
 def unguided_target(batch: int, horizon: int, values: int) -> GuidanceTarget:
-    """Return a prefix that binds nothing."""
+    """Return a target without weight: it changes nothing."""
     return GuidanceTarget(np.zeros((batch, horizon, values), np.float32), np.zeros(horizon, np.float32))
 
 

@@ -45,17 +45,17 @@ class Checkpoint:
     """A checkpoint whose tensors all have the right names, shapes and dtypes. No weight is in memory yet."""
 
     folder: Path
-    settings: CheckpointMetadata
+    metadata: CheckpointMetadata
     tensors: dict[str, StoredTensor]
 
     @property
     def config(self) -> PI0Config:
-        return self.settings.config
+        return self.metadata.config
 
     @property
     def cameras(self) -> tuple[str, ...]:
         """Names of the images in the order of training."""
-        return self.settings.cameras
+        return self.metadata.cameras
 
     @property
     def dtypes(self) -> list[str]:
@@ -100,17 +100,17 @@ def open_checkpoint(folder: Path | str, normalization_key: str = "") -> Checkpoi
         raise CheckpointError(f"{folder} is no folder: give the folder that holds config.json and model.safetensors")
     content = read_json(folder / "config.json")
     stored = stored_tensors(folder)
-    settings = _settings(folder, content, stored, normalization_key)
+    metadata = _metadata(folder, content, stored, normalization_key)
     used = {name: tensor for name, tensor in stored.items() if _is_used(name, stored)}
-    _check_tensors(folder, used, settings)
+    _check_tensors(folder, used, metadata)
     return Checkpoint(
         folder=folder,
-        settings=settings,
+        metadata=metadata,
         tensors={_used_as(name): tensor for name, tensor in used.items()},
     )
 
 
-def _settings(
+def _metadata(
     folder: Path, content: dict[str, Any], stored: dict[str, StoredTensor], normalization_key: str
 ) -> CheckpointMetadata:
     if "type" not in content and ("action_horizon" in content or (folder / "assets").is_dir()):
@@ -136,10 +136,10 @@ def _used_as(name: str) -> str:
     return canonical_name(EMBEDDING if current_name(name) == TIED_HEAD else name)
 
 
-def _check_tensors(folder: Path, used: dict[str, StoredTensor], settings: CheckpointMetadata) -> None:
-    prefix = "model." if settings.layout == "lerobot" else ""
+def _check_tensors(folder: Path, used: dict[str, StoredTensor], metadata: CheckpointMetadata) -> None:
+    prefix = "model." if metadata.layout == "lerobot" else ""
     found = {_used_as(name): tensor for name, tensor in used.items()}
-    expected = expected_shapes(settings.config)
+    expected = expected_shapes(metadata.config)
     problems = [
         f"missing: {prefix}{upstream_name(name)} {list(expected[name])}" for name in expected if name not in found
     ]
@@ -152,6 +152,6 @@ def _check_tensors(folder: Path, used: dict[str, StoredTensor], settings: Checkp
     if problems:
         listed = "\n  ".join(problems)
         raise CheckpointError(
-            f"{folder}: {len(problems)} of the tensors do not fit the {settings.config.family} that config.json "
+            f"{folder}: {len(problems)} of the tensors do not fit the {metadata.config.family} that config.json "
             f"describes:\n  {listed}"
         )

@@ -77,10 +77,10 @@ def _model_config(settings: dict[str, Any], file: Path) -> PI0Config:
     numbers = {
         ours: settings[theirs]
         for ours, theirs in (
-            ("horizon", "chunk_size"),
+            ("action_horizon", "chunk_size"),
             ("action_dim", "max_action_dim"),
             ("num_steps", "num_inference_steps"),
-            ("num_tokens", "tokenizer_max_length"),
+            ("max_prompt_tokens", "tokenizer_max_length"),
             ("min_period", "min_period"),
             ("max_period", "max_period"),
         )

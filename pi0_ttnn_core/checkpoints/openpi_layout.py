@@ -70,7 +70,7 @@ def _model_config(settings: dict[str, Any], stored: Mapping[str, StoredTensor], 
         config = replace(
             base,
             action_dim=settings.get("action_dim", base.action_dim),
-            horizon=settings.get("action_horizon", base.horizon),
+            action_horizon=settings.get("action_horizon", base.action_horizon),
         )
         if "architecture" in settings:
             config = config_from_architecture(settings["architecture"], config)

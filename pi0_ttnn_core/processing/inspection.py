@@ -19,21 +19,21 @@ def inspect(folder: Path, robot: Robot | None) -> tuple[str, bool]:
         CheckpointError: the folder holds no usable checkpoint.
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
-    settings, config = checkpoint.settings, checkpoint.config
-    conventions = (robot.conventions if robot else "") or settings.layout
+    metadata, config = checkpoint.metadata, checkpoint.config
+    conventions = (robot.conventions if robot else "") or metadata.layout
     lines = [
-        f"{folder}: {config.family}, {settings.layout} layout, {len(checkpoint.tensors)} tensors in "
+        f"{folder}: {config.family}, {metadata.layout} layout, {len(checkpoint.tensors)} tensors in "
         f"{', '.join(checkpoint.dtypes)}",
-        f"  cameras: {', '.join(settings.cameras)}",
-        f"  state: {_size(settings.state_size)}, action: {_size(settings.action_size)}, horizon {config.horizon}, "
-        f"{config.num_steps} Euler steps",
-        f"  normalisation: state {settings.state_statistics.kind}, action {settings.action_statistics.kind}",
+        f"  cameras: {', '.join(metadata.cameras)}",
+        f"  state: {_size(metadata.state_size)}, action: {_size(metadata.action_size)}, "
+        f"horizon {config.action_horizon}, {config.num_steps} Euler steps",
+        f"  normalisation: state {metadata.state_statistics.kind}, action {metadata.action_statistics.kind}",
     ]
-    steps, problems = _steps(folder, settings, robot, conventions)
+    steps, problems = _steps(folder, metadata, robot, conventions)
     lines += [f"with an observation, by the conventions of {conventions}:"]
     lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
     if robot is not None:
-        problems = incompatibilities(robot, settings) + problems
+        problems = incompatibilities(robot, metadata) + problems
     lines += ["cannot run:" if problems else "can run" + (" on this robot" if robot else "")]
     lines += [f"  {problem}" for problem in problems]
     return "\n".join(lines), not problems
@@ -44,28 +44,28 @@ def _size(size: int | None) -> str:
 
 
 def _steps(
-    folder: Path, settings: CheckpointMetadata, robot: Robot | None, conventions: str
+    folder: Path, metadata: CheckpointMetadata, robot: Robot | None, conventions: str
 ) -> tuple[list[str], list[str]]:
     """Return the steps in words, and what keeps one from being done."""
-    image_size = settings.config.vision.image_size
-    present = [camera for camera in settings.cameras if robot is None or camera in robot.cameras]
-    absent = [camera for camera in settings.cameras if camera not in present]
+    image_size = metadata.config.vision.image_size
+    present = [camera for camera in metadata.cameras if robot is None or camera in robot.cameras]
+    absent = [camera for camera in metadata.cameras if camera not in present]
     steps = [f"images: {', '.join(present)}" + (f"; masked: {', '.join(absent)}" if absent else "")]
     how = "bilinear" if conventions == "lerobot" else "bilinear with antialiasing"
     steps += [f"resize_with_pad: {how} to {image_size} x {image_size}, black around, to [-1, 1]"]
     problems = []
     try:
-        state_size, action_size = sizes(settings, robot)
-        if robot is None or not incompatibilities(robot, settings):
-            steps += [str(step) for step in transforms(settings, robot, conventions, state_size, action_size)]
+        state_size, action_size = sizes(metadata, robot)
+        if robot is None or not incompatibilities(robot, metadata):
+            steps += [str(step) for step in transforms(metadata, robot, conventions, state_size, action_size)]
     except CheckpointError as error:
         problems.append(str(error))
     try:
         file = find_tokenizer(folder, robot.tokenizer if robot else None)
-        steps += [f"{PromptTokenizer(file, settings.config, conventions)}, by {file}"]
+        steps += [f"{PromptTokenizer(file, metadata.config, conventions)}, by {file}"]
     except TokenizerError as error:
         problems.append(str(error))
-    steps += [f"pad the state to {settings.config.action_dim} values"]
-    steps += [f"the model: {settings.config.horizon} x {settings.config.action_dim} actions"]
+    steps += [f"pad the state to {metadata.config.action_dim} values"]
+    steps += [f"the model: {metadata.config.action_horizon} x {metadata.config.action_dim} actions"]
     steps += ["back: the actions of the robot's joints, through the same steps in reverse"]
     return steps, problems

@@ -36,39 +36,39 @@ def build_pipeline(checkpoint: Checkpoint, robot: Robot | None) -> ProcessingPip
         CheckpointError: the checkpoint lacks statistics.
         TokenizerError: there is no usable tokenizer.
     """
-    settings = checkpoint.settings
-    if robot is not None and (found := incompatibilities(robot, settings)):
+    metadata = checkpoint.metadata
+    if robot is not None and (found := incompatibilities(robot, metadata)):
         raise RobotError(f"the robot does not fit {checkpoint.folder}: " + "; ".join(found))
-    state_size, action_size = sizes(settings, robot)
-    conventions = (robot.conventions if robot else "") or settings.layout
+    state_size, action_size = sizes(metadata, robot)
+    conventions = (robot.conventions if robot else "") or metadata.layout
     file = find_tokenizer(checkpoint.folder, robot.tokenizer if robot else None)
     return ProcessingPipeline(
         state_size=state_size,
         action_size=action_size,
         resize=RESIZES[conventions],
-        transforms=transforms(settings, robot, conventions, state_size, action_size),
-        tokenizer=PromptTokenizer(file, settings.config, conventions),
+        transforms=transforms(metadata, robot, conventions, state_size, action_size),
+        tokenizer=PromptTokenizer(file, metadata.config, conventions),
     )
 
 
-def sizes(settings: CheckpointMetadata, robot: Robot | None) -> tuple[int, int]:
+def sizes(metadata: CheckpointMetadata, robot: Robot | None) -> tuple[int, int]:
     """Return the sizes of state and action: the checkpoint's, or the robot's where the checkpoint leaves them open."""
-    joints = len(robot.joint_names) if robot else settings.config.action_dim
-    return settings.state_size or joints, settings.action_size or joints
+    joints = len(robot.joint_names) if robot else metadata.config.action_dim
+    return metadata.state_size or joints, metadata.action_size or joints
 
 
 def transforms(
-    settings: CheckpointMetadata, robot: Robot | None, conventions: str, state_size: int, action_size: int
+    metadata: CheckpointMetadata, robot: Robot | None, conventions: str, state_size: int, action_size: int
 ) -> tuple[Transform, ...]:
     """Return the steps of states and actions, the robot's first and normalisation last."""
-    for statistics in (settings.state_statistics, settings.action_statistics):
+    for statistics in (metadata.state_statistics, metadata.action_statistics):
         if statistics.missing:
             raise CheckpointError(statistics.missing)
-    steps: list[Transform] = list(robot.steps) if robot else []
-    if settings.relative_joints is not None:
-        steps.append(RelativeActions(np.array(settings.relative_joints)))
+    steps: list[Transform] = list(robot.transforms) if robot else []
+    if metadata.relative_joints is not None:
+        steps.append(RelativeActions(np.array(metadata.relative_joints)))
     normalize = Normalize(
-        make_normalization(settings.state_statistics, state_size, conventions),
-        make_normalization(settings.action_statistics, action_size, conventions),
+        make_normalization(metadata.state_statistics, state_size, conventions),
+        make_normalization(metadata.action_statistics, action_size, conventions),
     )
     return (*steps, normalize)

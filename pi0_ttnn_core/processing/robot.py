@@ -15,7 +15,7 @@ from pi0_ttnn_core.processing import transforms
 from pi0_ttnn_core.processing.normalization import CONVENTIONS
 from pi0_ttnn_core.processing.transforms import Aloha, RelativeActions, Transform
 
-STEPS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_actions")
+TRANSFORMS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_actions")
 
 
 class RobotError(ValueError):
@@ -28,7 +28,7 @@ class Robot:
 
     cameras: the checkpoint's names of the cameras that this robot has
     joint_names: in the order of the checkpoint's state and action
-    steps: from the robot's units to the model's, before normalisation
+    transforms: from the robot's units to the model's, before normalisation
     conventions: the peer whose prompt and normalisation hold; empty: that of the checkpoint's layout
     normalization_key: which statistics of an openpi checkpoint hold; empty: its only ones
     tokenizer: the tokenizer's file; None: in the checkpoint's folder
@@ -36,7 +36,7 @@ class Robot:
 
     cameras: tuple[str, ...]
     joint_names: tuple[str, ...]
-    steps: tuple[Transform, ...] = ()
+    transforms: tuple[Transform, ...] = ()
     conventions: str = ""
     normalization_key: str = ""
     tokenizer: Path | None = None
@@ -50,9 +50,9 @@ def robot_from_parameters(parameters: Mapping[str, Any]) -> Robot:
     """
     joint_names = tuple(parameters.get("joint_names") or ())
     names = list(parameters.get("transforms") or ())
-    unknown = [name for name in names if name not in STEPS]
+    unknown = [name for name in names if name not in TRANSFORMS]
     if unknown:
-        raise RobotError(f"transforms names {unknown}; the steps are {list(STEPS)}")
+        raise RobotError(f"transforms names {unknown}; the steps are {list(TRANSFORMS)}")
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise RobotError(f"transforms names {doubled} more than once")
@@ -63,7 +63,7 @@ def robot_from_parameters(parameters: Mapping[str, Any]) -> Robot:
     return Robot(
         cameras=tuple(parameters.get("cameras") or ()),
         joint_names=joint_names,
-        steps=tuple(_BUILDERS[name](joint_names, parameters) for name in names),
+        transforms=tuple(_BUILDERS[name](joint_names, parameters) for name in names),
         conventions=conventions,
         normalization_key=parameters.get("normalization_key") or "",
         tokenizer=Path(tokenizer) if tokenizer else None,
@@ -95,21 +95,21 @@ def yaml_parameters(file: Path) -> dict[str, Any]:
         raise RobotError(f"{file} is no ROS parameter file of one node ({error})") from error
 
 
-def incompatibilities(robot: Robot, settings: CheckpointMetadata) -> list[str]:
+def incompatibilities(robot: Robot, metadata: CheckpointMetadata) -> list[str]:
     """Return in words all that is wrong between a robot and a checkpoint; nothing where they fit."""
     found = []
-    unknown = [camera for camera in robot.cameras if camera not in settings.cameras]
+    unknown = [camera for camera in robot.cameras if camera not in metadata.cameras]
     if unknown:
-        found.append(f"cameras names {unknown}; the checkpoint was trained with {list(settings.cameras)}")
+        found.append(f"cameras names {unknown}; the checkpoint was trained with {list(metadata.cameras)}")
     if not robot.cameras:
-        found.append(f"cameras is empty; the checkpoint was trained with {list(settings.cameras)}")
+        found.append(f"cameras is empty; the checkpoint was trained with {list(metadata.cameras)}")
     joints = len(robot.joint_names)
-    for what, size in (("state", settings.state_size), ("action", settings.action_size)):
+    for label, size in (("state", metadata.state_size), ("action", metadata.action_size)):
         if size is not None and size != joints:
-            found.append(f"joint_names has {joints} joints, the checkpoint's {what} has {size} values")
-        elif not 1 <= joints <= settings.config.action_dim:
-            found.append(f"joint_names has {joints} joints, the model takes 1 to {settings.config.action_dim}")
-    if settings.relative_joints is not None and any(isinstance(step, RelativeActions) for step in robot.steps):
+            found.append(f"joint_names has {joints} joints, the checkpoint's {label} has {size} values")
+        elif not 1 <= joints <= metadata.config.action_dim:
+            found.append(f"joint_names has {joints} joints, the model takes 1 to {metadata.config.action_dim}")
+    if metadata.relative_joints is not None and any(isinstance(step, RelativeActions) for step in robot.transforms):
         found.append("transforms names relative_actions, and the checkpoint's own pipeline does the same already")
     return found
 

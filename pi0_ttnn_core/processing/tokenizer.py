@@ -81,23 +81,23 @@ class PromptTokenizer:
                 "it belongs to another model"
             )
         self._pi05 = config.pi05
-        self._num_tokens = config.num_tokens
+        self._max_tokens = config.max_prompt_tokens
         self._conventions = conventions
 
     def encode(self, instruction: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the prompt's tokens, int32 [num_tokens], and their mask, bool [num_tokens].
+        """Return the prompt's tokens, int32 [max_prompt_tokens], and their mask, bool [max_prompt_tokens].
 
         `state` [joints], normalised, is part of PI0.5's prompt. A longer prompt is cut off, with a warning.
         """
         ids = self._ids(instruction, state)
-        if len(ids) > self._num_tokens:
+        if len(ids) > self._max_tokens:
             logger.warning(
-                "the prompt has %d tokens and the model takes %d: its end is cut off", len(ids), self._num_tokens
+                "the prompt has %d tokens and the model takes %d: its end is cut off", len(ids), self._max_tokens
             )
-            ids = ids[: self._num_tokens]
-        tokens = np.zeros(self._num_tokens, np.int32)
+            ids = ids[: self._max_tokens]
+        tokens = np.zeros(self._max_tokens, np.int32)
         tokens[: len(ids)] = ids
-        return tokens, np.arange(self._num_tokens) < len(ids)
+        return tokens, np.arange(self._max_tokens) < len(ids)
 
     def _ids(self, instruction: str, state: np.ndarray) -> list[int]:
         cleaned = instruction.strip().replace("_", " ").replace("\n", " ")
@@ -110,9 +110,9 @@ class PromptTokenizer:
 
     def __str__(self) -> str:
         if self._pi05:
-            return f'prompt: "Task: .., State: {STATE_BINS} bins;\\nAction: ", {self._num_tokens} tokens'
+            return f'prompt: "Task: .., State: {STATE_BINS} bins;\\nAction: ", {self._max_tokens} tokens'
         cleaned = "cleaned instruction" if self._conventions == "openpi" else "instruction as it is"
-        return f"prompt: {cleaned} and newline, {self._num_tokens} tokens"
+        return f"prompt: {cleaned} and newline, {self._max_tokens} tokens"
 
 
 def discretize(state: np.ndarray) -> np.ndarray:

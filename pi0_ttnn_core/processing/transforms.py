@@ -32,7 +32,7 @@ class LinearMap:
 
     scale: np.ndarray
     offset: np.ndarray
-    what: str
+    label: str
 
     def encode_state(self, state: np.ndarray) -> np.ndarray:
         return state * self.scale + self.offset
@@ -44,7 +44,7 @@ class LinearMap:
         return (actions - self.offset) / self.scale
 
     def __str__(self) -> str:
-        return self.what
+        return self.label
 
 
 def degrees(joint_names: Sequence[str], joints: Sequence[str]) -> LinearMap:

@@ -14,7 +14,7 @@ import ttnn
 
 from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.model_inputs import random_inputs
 from pi0_ttnn_core.precision import PRESETS
 from pi0_ttnn_core.profiling.graph import STAGE_MARK, Node
 from pi0_ttnn_core.rtc import unguided_target
@@ -46,8 +46,8 @@ def capture_inference(config: PI0Config, precision: str, guided: bool = False) -
     device = open_device(config, config.num_steps, guided)
     try:
         model = model_without_weights(config, precision, device)
-        prefix = unguided_target(1, config.horizon, config.action_dim) if guided else None
-        inputs = device_inputs(host_inputs(bench_inputs(config, config.num_cameras), config, prefix), device)
+        target = unguided_target(1, config.action_horizon, config.action_dim) if guided else None
+        inputs = device_inputs(host_inputs(random_inputs(config, config.num_cameras), config, target), device)
         cache = model.allocate_cache(batch=1)
         # A capture allocates nothing in L1; the mock does, and refuses what does not fit.
         model.sample_actions(inputs, cache)

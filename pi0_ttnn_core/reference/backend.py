@@ -25,11 +25,11 @@ class TorchBackend:
         self.device = f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
         self.model = load_model(checkpoint, getattr(torch, dtype))
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
         tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
-        if prefix is not None:
-            tensors["target_actions"] = torch.from_numpy(prefix.actions)
-            tensors["guidance_mask"] = torch.from_numpy(prefix.weights)
+        if target is not None:
+            tensors["target_actions"] = torch.from_numpy(target.actions)
+            tensors["guidance_mask"] = torch.from_numpy(target.weights)
         return self.model.sample_actions(**tensors, num_steps=num_steps).numpy()
 
     def close(self) -> None:

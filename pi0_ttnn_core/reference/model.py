@@ -54,7 +54,7 @@ class PI0ModelTorch(nn.Module):
 
     def velocity(self, prefix: EncodedPrefix, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
         """Return the flow's velocity [batch, horizon, action_dim] at `actions` and `time` [batch]."""
-        horizon = self.config.horizon
+        horizon = self.config.action_horizon
         embedded, condition = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
         mask = masks.suffix_attention(prefix.pad_mask, self.config.num_state_tokens, horizon)
         positions = masks.suffix_positions(prefix.pad_mask, embedded.shape[1])
@@ -75,7 +75,7 @@ class PI0ModelTorch(nn.Module):
     ) -> Tensor:
         """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`.
 
-        With a prefix, which `guidance.guide` explains, they agree with it.
+        With a target, the flow is guided towards it, see `guidance.guide`.
         """
         with torch.inference_mode(target_actions is None):
             prefix = self.encode_prefix(images, image_masks, tokens, token_mask)

@@ -8,9 +8,9 @@ from pi0_ttnn_core.tt.common import tiles
 
 def prefix_length(config: PI0Config) -> int:
     """Return the rows of one prefix on the device: image patches, tokens, padding."""
-    return tiles(config.num_cameras * config.vision.num_patches + config.num_tokens)
+    return tiles(config.num_cameras * config.vision.num_patches + config.max_prompt_tokens)
 
 
 def suffix_length(config: PI0Config) -> int:
     """Return the rows of one suffix on the device: actions, the state token if there is one, padding."""
-    return tiles(config.horizon + config.num_state_tokens)
+    return tiles(config.action_horizon + config.num_state_tokens)

@@ -30,9 +30,9 @@ class DeviceTarget:
 
 
 def guide(
-    displacement: Callable[[Tensor, int], tuple[Tensor, Vjp]], prefix: DeviceTarget, num_steps: int
+    displacement: Callable[[Tensor, int], tuple[Tensor, Vjp]], target: DeviceTarget, num_steps: int
 ) -> Callable[[Tensor, int], list[Tensor]]:
-    """Return what a step of the guided flow adds, in two parts: the flow, and what draws it towards the prefix.
+    """Return what a step of the guided flow adds, in two parts: the flow, and what draws it towards the target.
 
     Args:
         displacement: maps x, float32, and the number of the step to what the step adds, bfloat16, with its vjp.
@@ -43,9 +43,9 @@ def guide(
         flow, vjp = displacement(x, step)
         # The flow is -velocity / num_steps.
         clean = ttnn.add(x, ttnn.mul(flow, time * num_steps), dtype=ttnn.float32)
-        beyond = ttnn.subtract(clean, prefix.actions, dtype=ttnn.float32)
+        beyond = ttnn.subtract(clean, target.actions, dtype=ttnn.float32)
         # Its factors, too, have to be bfloat16.
-        error = ttnn.mul(ttnn.subtract(beyond, prefix.remainder, dtype=ttnn.bfloat16), prefix.weights)
+        error = ttnn.mul(ttnn.subtract(beyond, target.remainder, dtype=ttnn.bfloat16), target.weights)
         correction = ttnn.add(error, ttnn.mul(vjp(error), time * num_steps))
         return [flow, ttnn.mul(correction, -guidance_weight(time) / num_steps)]
 

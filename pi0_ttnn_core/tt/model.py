@@ -40,7 +40,7 @@ class DeviceInputs:
     guidance_mask: Tensor | None
 
     @property
-    def action_prefix(self) -> DeviceTarget | None:
+    def target(self) -> DeviceTarget | None:
         if self.target_actions is None or self.target_remainder is None or self.guidance_mask is None:
             return None
         return DeviceTarget(self.target_actions, self.target_remainder, self.guidance_mask)
@@ -126,8 +126,8 @@ class PI0ModelTTNN:
 
         With actions to agree with, which `guidance.guide` explains, they do.
         """
-        state, prefix = self.embed_state(inputs), inputs.action_prefix
-        if prefix is None:
+        state, target = self.embed_state(inputs), inputs.target
+        if target is None:
             return denoise(
                 lambda actions, step: [self.displacement(cache, state, inputs, actions, step)],
                 inputs.noise,
@@ -138,7 +138,7 @@ class PI0ModelTTNN:
         def displacement(actions: Tensor, step: int) -> tuple[Tensor, Vjp]:
             return self.differentiable_displacement(cache, state, inputs, inverse_rotary, actions, step)
 
-        return denoise(guide(displacement, prefix, self.num_steps), inputs.noise, self.num_steps)
+        return denoise(guide(displacement, target, self.num_steps), inputs.noise, self.num_steps)
 
     def sample_actions(self, inputs: DeviceInputs, cache: list[KV]) -> Tensor:
         """Return the actions, float32 [1, 1, batch * suffix, action_dim], in the rows that `HostInputs` gives them."""

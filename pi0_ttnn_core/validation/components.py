@@ -66,7 +66,7 @@ def shortened(config: PI0Config) -> PI0Config:
         prefix=replace(config.prefix, depth=1),
         expert=replace(config.expert, depth=1),
         vocab_size=min(config.vocab_size, 1024),
-        num_tokens=min(config.num_tokens, 48),
+        max_prompt_tokens=min(config.max_prompt_tokens, 48),
     )
 
 

@@ -44,14 +44,14 @@ def expert_step(harness: Harness) -> Pair:
     expected = displacement(torch.from_numpy(harness.inputs.noise))
     cache, state = _cache_of(harness, prefix), device.embed_state(on_device)
     actual = download(device.displacement(cache, state, on_device, on_device.noise, STEP))
-    return Pair(expected[0], actual[0, 0, : harness.config.horizon])
+    return Pair(expected[0], actual[0, 0, : harness.config.action_horizon])
 
 
 def expert_step_vjp(harness: Harness) -> Pair:
     """Compare the gradient of the noisy actions, given a random one of what an Euler step adds to them."""
     config, on_device, (_, device) = harness.config, harness.device_inputs, harness.models
     prefix, displacement = _reference_displacement(harness)
-    grad = normal(1 + config.horizon, config.action_dim)[1:]
+    grad = normal(1 + config.action_horizon, config.action_dim)[1:]
     with torch.enable_grad():
         noise = torch.from_numpy(harness.inputs.noise).requires_grad_()
         (expected,) = torch.autograd.grad(displacement(noise), noise, grad[None])
@@ -61,8 +61,8 @@ def expert_step_vjp(harness: Harness) -> Pair:
         device.inverse_rotary(on_device),
     )
     _, pull = device.differentiable_displacement(cache, state, on_device, inverse_rotary, on_device.noise, STEP)
-    actual = download(pull(harness.upload(_placed(grad, torch.arange(config.horizon), suffix_length(config)))))
-    return Pair(expected[0], actual[0, 0, : config.horizon])
+    actual = download(pull(harness.upload(_placed(grad, torch.arange(config.action_horizon), suffix_length(config)))))
+    return Pair(expected[0], actual[0, 0, : config.action_horizon])
 
 
 def _reference_displacement(harness: Harness) -> tuple[EncodedPrefix, Callable[[Tensor], Tensor]]:
@@ -89,16 +89,18 @@ def actions(harness: Harness) -> Pair:
     tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
     expected = reference.sample_actions(**tensors, num_steps=config.num_steps)
     actual = download(device.sample_actions(harness.device_inputs, device.allocate_cache(batch=1)))
-    return Pair(expected[0], actual[0, 0, : config.horizon], tensors["noise"][0])
+    return Pair(expected[0], actual[0, 0, : config.action_horizon], tensors["noise"][0])
 
 
 def guided_actions(harness: Harness) -> Pair:
     """Compare actions that agree with earlier ones in half of their values, in a fifth of the chunk to the full."""
     config, (reference, device) = harness.config, harness.models
-    actions = normal(config.horizon, config.action_dim // 2)[None].numpy()
-    prefix = GuidanceTarget(actions, soft_mask(config.horizon, config.horizon // 5, config.horizon // 2))
+    actions = normal(config.action_horizon, config.action_dim // 2)[None].numpy()
+    target = GuidanceTarget(
+        actions, soft_mask(config.action_horizon, config.action_horizon // 5, config.action_horizon // 2)
+    )
     tensors = {name: torch.from_numpy(array) for name, array in vars(harness.inputs).items()}
-    of_prefix = {f"prefix_{name}": torch.from_numpy(array) for name, array in vars(prefix).items()}
-    expected = reference.sample_actions(**tensors, num_steps=config.num_steps, **of_prefix)
-    actual = download(device.sample_actions(harness.upload_inputs(prefix), device.allocate_cache(batch=1)))
-    return Pair(expected[0], actual[0, 0, : config.horizon], tensors["noise"][0])
+    guidance = {"target_actions": torch.from_numpy(target.actions), "guidance_mask": torch.from_numpy(target.weights)}
+    expected = reference.sample_actions(**tensors, num_steps=config.num_steps, **guidance)
+    actual = download(device.sample_actions(harness.upload_inputs(target), device.allocate_cache(batch=1)))
+    return Pair(expected[0], actual[0, 0, : config.action_horizon], tensors["noise"][0])

@@ -128,7 +128,7 @@ def prefix_case(harness: Harness) -> GemmaCase:
 
 def expert_case(harness: Harness) -> GemmaCase:
     config, inputs, pad_mask = harness.config, harness.device_inputs, harness.pad_mask
-    state_tokens, horizon, heads = config.num_state_tokens, config.horizon, config.expert
+    state_tokens, horizon, heads = config.num_state_tokens, config.action_horizon, config.expert
     length = state_tokens + horizon
     key, value = normal(2, 1, heads.num_kv_heads, pad_mask.shape[1], heads.head_dim)
     return GemmaCase(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pi0_ttnn_core import masks
 from pi0_ttnn_core.configs import PI0Config
-from pi0_ttnn_core.model_inputs import ModelInputs
+from pi0_ttnn_core.model_inputs import ModelInputs, random_inputs
 from pi0_ttnn_core.precision import Precision
 from pi0_ttnn_core.reference.model import PI0ModelTorch
 from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
@@ -60,24 +60,22 @@ class Harness:
     @cached_property
     def inputs(self) -> ModelInputs:
         """One observation: one camera is missing if there are several, the prompt does not fill its tokens."""
-        config, random = self.config, np.random.default_rng(0)
-        cameras, size = config.num_cameras, config.vision.image_size
-        return ModelInputs(
-            images=_exact(torch.from_numpy(random.uniform(-1, 1, (1, cameras, 3, size, size)))).numpy(),
+        cameras = self.config.num_cameras
+        inputs = random_inputs(self.config, cameras, PROMPT_TOKENS)
+        return replace(
+            inputs,
+            images=_exact(torch.from_numpy(inputs.images)).numpy(),
             image_masks=np.arange(cameras)[None] != 1,
-            tokens=random.integers(3, config.vocab_size, (1, config.num_tokens)).astype(np.int32),
-            token_mask=np.arange(config.num_tokens)[None] < min(PROMPT_TOKENS, config.num_tokens),
-            state=_exact(torch.from_numpy(random.standard_normal((1, config.action_dim)))).numpy(),
-            noise=random.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32),
+            state=_exact(torch.from_numpy(inputs.state)).numpy(),
         )
 
     @cached_property
     def device_inputs(self) -> DeviceInputs:
         return self.upload_inputs(None)
 
-    def upload_inputs(self, prefix: GuidanceTarget | None) -> DeviceInputs:
+    def upload_inputs(self, target: GuidanceTarget | None) -> DeviceInputs:
         tensors: dict[str, ttnn.Tensor | None] = {}
-        for name, values in vars(host_inputs(self.inputs, self.config, prefix)).items():
+        for name, values in vars(host_inputs(self.inputs, self.config, target)).items():
             dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
             tensors[name] = (
                 None if values is None else ttnn.from_torch(values, dtype=dtype, layout=layout, device=self.device)

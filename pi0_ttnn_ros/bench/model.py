@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ttnn_core.backend import BackendError
-from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.model_inputs import random_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 PEER_PYTHON = ROOT / ".venv-peer" / "bin" / "python"
@@ -105,7 +105,7 @@ def main() -> None:
     print(
         f"loading: peak memory {peak_memory() / 2**30:.2f} GiB, {peak_memory() / weights:.2f} x the weights", flush=True
     )
-    inputs = bench_inputs(checkpoint.config, options["cameras"])
+    inputs = random_inputs(checkpoint.config, options["cameras"])
     measure(
         f"torch backend on {backend.device}",
         lambda steps: backend.sample_actions(inputs, steps),

@@ -208,13 +208,13 @@ def bench(seconds: float, strategy: str, inference_time: float) -> None:
         sys.exit("bench: no chunk arrived")
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {cpu_name()}")
     print(f"inputs: {len(CAMERAS)} cameras {WIDTH}x{HEIGHT} at {CAMERA_RATE:g} Hz, joints at {JOINT_STATE_RATE:g} Hz")
-    for what, values in (("overhead", stopwatch.overheads), ("model", stopwatch.model_times)):
+    for label, values in (("overhead", stopwatch.overheads), ("model", stopwatch.model_times)):
         p50, p95 = np.percentile(values, [50, 95]) * 1e3
-        print(f"{what}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(values) * 1e3:.1f} ms, {len(values)} chunks")
-    for what, gaps in zip(("sent", "received"), stopwatch.gaps(), strict=True):
+        print(f"{label}: p50 {p50:.1f} ms, p95 {p95:.1f} ms, max {max(values) * 1e3:.1f} ms, {len(values)} chunks")
+    for label, gaps in zip(("sent", "received"), stopwatch.gaps(), strict=True):
         p50, p95, p99 = np.percentile(gaps, [50, 95, 99]) * 1e3
         print(
-            f"gaps between commands ({strategy}, {what}): p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
+            f"gaps between commands ({strategy}, {label}): p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
             f"max {gaps.max() * 1e3:.1f} ms, "
             f"{np.count_nonzero(gaps > LONG_GAP)} of {len(gaps)} above {LONG_GAP * 1e3:g} ms"
         )

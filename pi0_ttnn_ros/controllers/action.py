@@ -84,8 +84,8 @@ class FollowTrajectoryController:
         if sending is self._newest and answer.status != GoalStatus.STATUS_SUCCEEDED:
             self._fail(f"ended the goal with code {answer.result.error_code} {answer.result.error_string!r}")
 
-    def _fail(self, what: str) -> None:
-        self._failure, self._failed_at = f"{self._setup.topic}: the controller {what}", time.monotonic()
+    def _fail(self, label: str) -> None:
+        self._failure, self._failed_at = f"{self._setup.topic}: the controller {label}", time.monotonic()
         self._sent = None
 
 

@@ -82,7 +82,7 @@ class Demo:
             # A session of its own: a Ctrl-C reaches only this process, which ends the others in order.
             self._processes[name] = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
-    def spin_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+    def spin_until(self, condition: Callable[[], bool], timeout: float, label: str) -> None:
         """Spin until `condition` holds.
 
         Raises:
@@ -90,7 +90,7 @@ class Demo:
             StopRequested: a signal came.
         """
         if not self._spin(condition, timeout):
-            raise DemoError(f"waited {timeout:g} s in vain for {what}")
+            raise DemoError(f"waited {timeout:g} s in vain for {label}")
 
     def spin_for(self, seconds: float, or_until: Callable[[], bool] = lambda: False) -> None:
         """Spin for a while, or until `or_until` holds; raises like `spin_until`."""
@@ -118,13 +118,13 @@ class Demo:
         lines = file.read_text(errors="replace").splitlines()[-10:]
         return "\n  ".join([f"; the end of {file}:", *lines])
 
-    def change_state(self, transition: int, what: str) -> None:
+    def change_state(self, transition: int, label: str) -> None:
         """Ask the policy node for a transition and wait for it."""
         self.spin_until(self._change_state.service_is_ready, self.start_timeout, "the policy node")
         future = self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        self.spin_until(future.done, self.start_timeout, f"the policy node to {what}")
+        self.spin_until(future.done, self.start_timeout, f"the policy node to {label}")
         if not future.result().success:
-            raise DemoError(f"the policy node could not {what}{self._log_of('policy_node')}")
+            raise DemoError(f"the policy node could not {label}{self._log_of('policy_node')}")
 
     def close(self) -> None:
         """End all processes, together: one after the other could take longer than a user waits for a Ctrl-C."""

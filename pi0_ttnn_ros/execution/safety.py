@@ -27,12 +27,12 @@ class Limits:
     max_acceleration: np.ndarray
 
 
-def check_finite(what: str, values: np.ndarray, joint_names: tuple[str, ...]) -> None:
+def check_finite(label: str, values: np.ndarray, joint_names: tuple[str, ...]) -> None:
     """Raise SafetyError where one of `values` [..., joints] is NaN or infinite. First of all: NaN passes clamps."""
     bad = ~np.isfinite(values)
     if bad.any():
         joint = int(np.argwhere(bad)[0][-1])
-        raise SafetyError(f"{what}: values of joint {joint_names[joint]!r} are not finite; nothing was sent")
+        raise SafetyError(f"{label}: values of joint {joint_names[joint]!r} are not finite; nothing was sent")
 
 
 def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None:
@@ -41,12 +41,12 @@ def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None
     Raises:
         SafetyError: naming the first joint and action that does.
     """
-    for what, (values, low, high) in _action_quantities(actions, time_step, limits).items():
+    for label, (values, low, high) in _action_quantities(actions, time_step, limits).items():
         outside = (values < low) | (values > high)
         if outside.any():
             action, joint = np.argwhere(outside)[0]
             raise SafetyError(
-                f"chunk refused: {what} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
+                f"chunk refused: {label} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
                 f"{action} is outside of {low[joint]:g} to {high[joint]:g}"
             )
 
@@ -57,10 +57,10 @@ def broken_limits(actions: np.ndarray, time_step: float, limits: Limits) -> dict
     Of each bool [..., joints]: those of which `check_actions` refuses one. What is NaN breaks none.
     """
     of_actions = _action_quantities(actions, time_step, limits)
-    return {what: ((values < low) | (values > high)).any(axis=-2) for what, (values, low, high) in of_actions.items()}
+    return {label: ((values < low) | (values > high)).any(axis=-2) for label, (values, low, high) in of_actions.items()}
 
 
-def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
+def check_jump(label: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
     """Refuse to go on from `position` [joints] when the robot is measured too far away from it.
 
     Too far is what a joint at its maximum velocity cannot cover in `max_jump_time` seconds.
@@ -72,7 +72,7 @@ def check_jump(what: str, position: np.ndarray, measured: np.ndarray, limits: Li
     joint = int(np.argmax(excess))
     if excess[joint] > 0:
         raise SafetyError(
-            f"{what} is {position[joint] - measured[joint]:+.3f} from where joint {limits.joint_names[joint]!r} is "
+            f"{label} is {position[joint] - measured[joint]:+.3f} from where joint {limits.joint_names[joint]!r} is "
             f"measured ({measured[joint]:.3f}); max_jump_time allows {limits.max_velocity[joint] * max_jump_time:.3f}"
         )
 

@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.inference.policy_server")
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What to load: the arguments of `load_policy`, and whether chunks will have to agree with a prefix."""
+    """What to load: the arguments of `load_policy`, and whether chunks will be guided towards a target."""
 
     folder: str
     backend: str
@@ -111,7 +111,7 @@ class PolicyProcess:
             self._process.kill()
             self._process.wait()
 
-    def _ask(self, request: Any, timeout: float, what: str) -> Any:
+    def _ask(self, request: Any, timeout: float, label: str) -> Any:
         assert self._connection is not None
         try:
             self._connection.send(request)
@@ -119,10 +119,10 @@ class PolicyProcess:
             ok, answer = self._connection.recv() if answered else (False, None)
         except (EOFError, OSError) as error:
             self.kill()
-            raise PolicyUnavailable(f"{what}: {self._end()}") from error
+            raise PolicyUnavailable(f"{label}: {self._end()}") from error
         if not answered:
             self.kill()
-            raise PolicyUnavailable(f"{what} did not end within {timeout:g} s; the policy's process was killed")
+            raise PolicyUnavailable(f"{label} did not end within {timeout:g} s; the policy's process was killed")
         if not ok:
             raise PolicyError(answer)
         return answer

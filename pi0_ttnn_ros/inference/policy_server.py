@@ -66,7 +66,7 @@ def load_and_warm_up(options: PolicyOptions) -> Policy:
     observation = Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0)
     chunk = policy.infer(observation)
     if options.with_guidance:
-        policy.infer(observation, GuidanceTarget(chunk.actions, np.ones(policy.horizon, np.float32)))
+        policy.infer(observation, GuidanceTarget(chunk.actions, np.ones(policy.action_horizon, np.float32)))
     return policy
 
 

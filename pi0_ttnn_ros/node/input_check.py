@@ -24,7 +24,7 @@ class InputCheckError(ValueError):
 
 @dataclass
 class _Input:
-    what: str
+    label: str
     topic: str
     message_type: type
     use: Callable[[Any], object]
@@ -81,14 +81,14 @@ def _check(node: Node, entry: _Input, timeout: float) -> None:
         try:
             entry.use(entry.messages[0])
         except ConversionError as error:
-            raise InputCheckError(f"{entry.what}: {entry.topic}: {error}") from error
+            raise InputCheckError(f"{entry.label}: {entry.topic}: {error}") from error
         return
     types = {info.topic_type for info in node.get_publishers_info_by_topic(entry.topic)}
     if entry.type_name in types:
-        raise InputCheckError(f"{entry.what}: {entry.topic} has a publisher, but no message arrived in {timeout:g} s")
+        raise InputCheckError(f"{entry.label}: {entry.topic} has a publisher, but no message arrived in {timeout:g} s")
     if types:
-        raise InputCheckError(f"{entry.what}: {entry.topic} carries {sorted(types)}, expected {entry.type_name}")
+        raise InputCheckError(f"{entry.label}: {entry.topic} carries {sorted(types)}, expected {entry.type_name}")
     others = sorted(topic for topic, kinds in node.get_topic_names_and_types() if entry.type_name in kinds)
     raise InputCheckError(
-        f"{entry.what}: nobody publishes {entry.topic}; topics of type {entry.type_name} here: {others or 'none'}"
+        f"{entry.label}: nobody publishes {entry.topic}; topics of type {entry.type_name} here: {others or 'none'}"
     )

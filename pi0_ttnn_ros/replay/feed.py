@@ -157,8 +157,8 @@ class BagFeed:
         self.unusable.update(self._reasons)
         self._reasons = []
 
-    def _leave_out(self, topic: str, what: str) -> None:
-        text = f"{self._bag.path}: {topic}: joint states left out of the comparison: {what}"
+    def _leave_out(self, topic: str, label: str) -> None:
+        text = f"{self._bag.path}: {topic}: joint states left out of the comparison: {label}"
         if text not in self._bag.problems:
             self._bag.problems.append(text)
 

@@ -249,7 +249,7 @@ def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set
     velocities = np.array([point.velocities for point in message.points])
     accelerations = np.diff(velocities, axis=0) / np.diff(times)[:, None]
     found = set()
-    for what, (values, low, high) in limited_quantities(positions, velocities, accelerations, limits).items():
+    for label, (values, low, high) in limited_quantities(positions, velocities, accelerations, limits).items():
         inside = (values >= low[joints] - TOLERANCE) & (values <= high[joints] + TOLERANCE)
-        found |= {f"{what} of {joint_names[joints[column]]}" for column in np.flatnonzero(~inside.all(axis=0))}
+        found |= {f"{label} of {joint_names[joints[column]]}" for column in np.flatnonzero(~inside.all(axis=0))}
     return found

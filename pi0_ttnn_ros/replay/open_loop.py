@@ -86,7 +86,9 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
         feed = BagFeed(bag, replay.topics, replay.parameters)
         run = replay.run | {"bag": str(path.resolve()), "start": bag.start, "end": bag.end}
         joints = len(replay.parameters.joint_names)
-        with Predictions(folder, run, replay.policy.horizon, joints, bool(replay.comparison.against)) as predictions:
+        with Predictions(
+            folder, run, replay.policy.action_horizon, joints, bool(replay.comparison.against)
+        ) as predictions:
             done = {tick.stamp_ns for tick in predictions.ticks()}
             duration = max(bag.end - bag.start, 1)
             due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp_ns not in done)
@@ -126,7 +128,7 @@ def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[InferencePoi
     """Yield where to infer; when the last was taken, `feed` has read the whole bag."""
     every = replay.comparison.every
     if replay.comparison.against == RECORDED:
-        chunks = recorded_chunks(bag, replay.topics, replay.parameters.joint_names, replay.policy.horizon)
+        chunks = recorded_chunks(bag, replay.topics, replay.parameters.joint_names, replay.policy.action_horizon)
         for at, snapshot, chunk in observations_of(bag, replay.topics, chunks[::every]):
             yield at, snapshot, chunk.actions
     for index, (at, snapshot) in enumerate(feed.snapshots()):

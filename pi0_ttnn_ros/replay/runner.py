@@ -159,7 +159,7 @@ class _Replayer:
         try:
             limits = bag_limits(bag, robot.topics, robot.parameters)
             episode = replay_bag(bag, self._replay, self._out / bag.name, progress)
-            return robot.report(episode, limits, self._replay.policy.steps, partial(scenes, bag, self._replay))
+            return robot.report(episode, limits, self._replay.policy.pipeline, partial(scenes, bag, self._replay))
         except BagError as error:
             return str(error)
 
@@ -201,7 +201,7 @@ def _run_of(parameters: Parameters, comparison: Comparison, policy: Policy, dige
     values = {name: getattr(parameters, name) for name in (*decisive, *inputs)}
     return values | {
         "checkpoint": digest,
-        "transforms": [str(step) for step in policy.steps.transforms],
+        "transforms": [str(step) for step in policy.pipeline.transforms],
         "every": comparison.every,
         "against": comparison.against,
     }

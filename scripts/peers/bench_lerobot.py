@@ -15,7 +15,7 @@ from safetensors import safe_open
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.model_inputs import random_inputs
 from pi0_ttnn_ros.bench.model import measure
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     policy = load_policy(checkpoint, options["dtype"])
     arrays = {
         name: torch.from_numpy(array)
-        for name, array in vars(bench_inputs(checkpoint.config, options["cameras"])).items()
+        for name, array in vars(random_inputs(checkpoint.config, options["cameras"])).items()
     }
     slots = range(checkpoint.config.num_cameras)
     images = [arrays["images"][:, slot] for slot in slots]

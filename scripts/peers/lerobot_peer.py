@@ -155,10 +155,10 @@ def _settings(config_class: Any, config: PI0Config) -> Any:
     size = config.vision.image_size
     settings = config_class(
         device="cpu",
-        chunk_size=config.horizon,
-        n_action_steps=config.horizon,
+        chunk_size=config.action_horizon,
+        n_action_steps=config.action_horizon,
         image_resolution=(size, size),
-        tokenizer_max_length=config.num_tokens,
+        tokenizer_max_length=config.max_prompt_tokens,
         use_relative_actions=True,
         relative_exclude_joints=["gripper"],
         action_feature_names=JOINTS,

@@ -77,17 +77,19 @@ def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
     chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
     try:
-        listener.spin_until(lambda: len(chunks) > 2, what="chunks")
+        listener.spin_until(lambda: len(chunks) > 2, label="chunks")
         # Without the demo's own process, which ends when one of its nodes dies.
         demo.send_signal(signal.SIGSTOP)
         os.kill(pids_of(tmp_path)["sim_robot"], signal.SIGKILL)
-        listener.spin_until(lambda: statuses and "joint_states" in statuses[-1].stale_inputs, what="stale joint states")
+        listener.spin_until(
+            lambda: statuses and "joint_states" in statuses[-1].stale_inputs, label="stale joint states"
+        )
         assert statuses[-1].lifecycle_state == "active"
         count = len(chunks)
         environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
         robot = subprocess.Popen([sys.executable, "-m", "pi0_ttnn_ros.aloha.sim_robot"], env=environment)
         try:
-            listener.spin_until(lambda: len(chunks) > count + 2, what="chunks for the new robot")
+            listener.spin_until(lambda: len(chunks) > count + 2, label="chunks for the new robot")
             assert statuses[-1].lifecycle_state == "active"
         finally:
             robot.kill()
@@ -101,7 +103,7 @@ def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
 def test_ctrl_c_ends_everything_within_five_seconds(tmp_path, listener):
     chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
-    listener.spin_until(lambda: chunks, what="a chunk")
+    listener.spin_until(lambda: chunks, label="a chunk")
     os.killpg(demo.pid, signal.SIGINT)
     output, _ = demo.communicate(timeout=5)
     assert demo.returncode == 130 and "Traceback" not in output

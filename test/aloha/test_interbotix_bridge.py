@@ -50,7 +50,7 @@ def test_two_arms_are_one_robot(arms):
     ]
     grippers = arms.hear(xs_msgs.JointSingleCommand, "follower_left/commands/joint_single")
     trajectories = arms.node.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", 1)
-    arms.spin_until(lambda: states and trajectories.get_subscription_count(), what="joint states")
+    arms.spin_until(lambda: states and trajectories.get_subscription_count(), label="joint states")
     assert states[0].name == list(JOINT_NAMES)
     start = np.array([*LEFT[:6], 0.0, *RIGHT[:6], 1.0])
     np.testing.assert_allclose(states[0].position, start, atol=1e-5)
@@ -60,7 +60,9 @@ def test_two_arms_are_one_robot(arms):
     times = np.array([0, 300_000_000, 400_000_000])
     still = np.zeros((3, 14))
     trajectories.publish(trajectory_message(0, JOINT_NAMES, times, np.stack([start, end, end]), still))
-    arms.spin_until(lambda: grippers and np.isclose(grippers[-1].cmd, 0.6197 + 0.5 * (1.6214 - 0.6197)), what="the end")
+    arms.spin_until(
+        lambda: grippers and np.isclose(grippers[-1].cmd, 0.6197 + 0.5 * (1.6214 - 0.6197)), label="the end"
+    )
     count = -1
     while count < len(groups[1]):  # it falls silent when the arms rest
         count = len(groups[1])

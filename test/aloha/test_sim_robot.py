@@ -36,7 +36,7 @@ class Operator(Listener):
             for name in ("top", "left_wrist", "right_wrist")
         }
         self._commands = self.node.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", 10)
-        self.spin_until(lambda: self.joint_states and self._commands.get_subscription_count(), what="the robot")
+        self.spin_until(lambda: self.joint_states and self._commands.get_subscription_count(), label="the robot")
 
     @property
     def positions(self) -> np.ndarray:
@@ -70,13 +70,13 @@ def operator(process):
 
 
 def test_it_shows_and_tells_where_it_is(operator):
-    operator.spin_until(lambda: len(operator.joint_states) > 100, what="joint states")
+    operator.spin_until(lambda: len(operator.joint_states) > 100, label="joint states")
     assert list(operator.joint_states[-1].name) == list(JOINT_NAMES)
     np.testing.assert_allclose(operator.positions, START_POSE, atol=0.05)
     stamps = [nanoseconds(message.header.stamp) for message in operator.joint_states]
     assert (np.diff(stamps) > 0).all()
     for images in operator.images.values():
-        operator.spin_until(lambda images=images: images, what="an image of every camera")
+        operator.spin_until(lambda images=images: images, label="an image of every camera")
         pixels = image_from_message(images[-1])
         assert pixels.shape == (240, 320, 3)
         assert pixels.std() > 10  # a picture, not one colour
@@ -86,9 +86,9 @@ def test_it_goes_where_it_is_sent_and_stays_there(operator):
     target = START_POSE + np.tile([0.2, 0.1, -0.1, 0.2, 0.1, 0.2, 0.4], 2)
     names = list(reversed(JOINT_NAMES))
     operator.command(target[::-1], names)
-    operator.spin_until(lambda: np.abs(operator.positions - target).max() < 0.05, what=f"{target}")
+    operator.spin_until(lambda: np.abs(operator.positions - target).max() < 0.05, label=f"{target}")
     count = len(operator.joint_states)
-    operator.spin_until(lambda: len(operator.joint_states) > count + 50, what="another second")
+    operator.spin_until(lambda: len(operator.joint_states) > count + 50, label="another second")
     assert np.abs(operator.positions - target).max() < 0.05
 
 
@@ -99,7 +99,7 @@ def test_it_goes_where_it_is_sent_and_stays_there(operator):
 def test_it_refuses_what_a_controller_refuses(operator, process, names, culprit):
     before = operator.positions
     operator.command(np.ones(len(names)), names)
-    operator.spin_until(lambda: culprit in process.log, what=culprit)
+    operator.spin_until(lambda: culprit in process.log, label=culprit)
     assert np.abs(operator.positions - before).max() < 0.05
 
 

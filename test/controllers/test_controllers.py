@@ -61,9 +61,9 @@ def controllers(node, types, topics, of_joint, stamped=True):
 def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
     heard = listener.hear(JointTrajectory, "arm")
     (controller,) = controllers(node, ["joint_trajectory"], ["arm"], [0, 0, 0], stamped)
-    listener.spin_until(lambda: node.count_subscribers("/test_controllers/arm"), what="a subscription")
+    listener.spin_until(lambda: node.count_subscribers("/test_controllers/arm"), label="a subscription")
     controller.publish(MOTION)
-    listener.spin_until(lambda: heard, what="the trajectory")
+    listener.spin_until(lambda: heard, label="the trajectory")
     message = heard[0]
     assert message.joint_names == JOINTS
     assert nanoseconds(message.header.stamp) == (STAMP if stamped else 0)
@@ -79,10 +79,10 @@ def test_joints_are_split_between_controllers(listener, node):
     arm, finger = listener.hear(JointTrajectory, "arm"), listener.hear(Float64MultiArray, "finger")
     both = controllers(node, ["position", "joint_trajectory"], ["finger", "arm"], [1, 1, 0])
     for topic in ("finger", "arm"):
-        listener.spin_until(lambda topic=topic: node.count_subscribers(f"/test_controllers/{topic}"), what=topic)
+        listener.spin_until(lambda topic=topic: node.count_subscribers(f"/test_controllers/{topic}"), label=topic)
     for controller in both:
         controller.publish(MOTION)
-    listener.spin_until(lambda: arm and finger, what="both commands")
+    listener.spin_until(lambda: arm and finger, label="both commands")
     assert arm[0].joint_names == ["shoulder", "elbow"] and list(arm[0].points[1].positions) == [0.1, 1.1]
     assert list(finger[0].data) == [0.02]
 
@@ -92,7 +92,7 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
     pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     server = TrajectoryServer(listener.node, "arm")
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
-    listener.spin_until(lambda: not controller.error, what="the server")
+    listener.spin_until(lambda: not controller.error, label="the server")
     limits = Limits(tuple(JOINTS), *(np.full(3, value) for value in (-1.0, 1.0, 1.0, 5.0)))
     executor = ChunkExecutor(limits, Execution("asynchronous", 0.02, 0.02, 2.0, 10.0))
     random = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
         listener.spin_for(0.005)  # a service keeps no more than ten requests
     end = plans[-1].positions[-1]
     listener.spin_until(
-        lambda: server.goals and np.allclose(server.goals[-1].points[-1].positions, end), what="the end"
+        lambda: server.goals and np.allclose(server.goals[-1].points[-1].positions, end), label="the end"
     )
     assert len(server.goals) < len(plans) / 3 and not controller.error
     controller.close()
@@ -133,18 +133,18 @@ def test_a_goal_that_fails_is_an_error_for_a_while_and_the_next_plan_is_sent(lis
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
     assert "there is no action server" in controller.error
     server = TrajectoryServer(listener.node, "arm")
-    listener.spin_until(lambda: not controller.error, what="the server")
+    listener.spin_until(lambda: not controller.error, label="the server")
     server.failure = failure
     controller.publish(MOTION)
-    listener.spin_until(lambda: controller.error, what="an error")
+    listener.spin_until(lambda: controller.error, label="an error")
     assert {"refused": "refused the goal", "aborted": "code -4 'played'"}[failure] in controller.error
     server.failure = ""
     taken = len(server.goals)
     controller.publish(MOTION)  # while it fails nothing is sent
-    listener.spin_until(lambda: not controller.error, what="the end of the error")
+    listener.spin_until(lambda: not controller.error, label="the end of the error")
     assert len(server.goals) == taken
     controller.publish(MOTION)
-    listener.spin_until(lambda: len(server.goals) > taken, what="the next goal")
+    listener.spin_until(lambda: len(server.goals) > taken, label="the next goal")
     controller.close()
     server.close()
 
@@ -172,7 +172,7 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, kind):
     rest = Plan(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
 
     def tell(trajectory, count):
-        listener.spin_until(lambda: gripper.publish(trajectory) or len(goals) >= count, what="a goal")
+        listener.spin_until(lambda: gripper.publish(trajectory) or len(goals) >= count, label="a goal")
 
     tell(MOTION, 1)
     tell(rest, 2)  # so soon after the last one only because it is the end

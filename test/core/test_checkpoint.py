@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_checkpoint(tiny_checkpoint, tmp_path):
 def test_statistics_are_read_as_stored(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
     stored = load_file(next(tiny_checkpoint.glob("policy_postprocessor*.safetensors")))
-    action = checkpoint.settings.action_statistics
+    action = checkpoint.metadata.action_statistics
     np.testing.assert_array_equal(action.values["mean"], stored["action.mean"].numpy())
     np.testing.assert_array_equal(action.values["std"], stored["action.std"].numpy())
     assert (action.kind, action.eps) == ("mean_std", 1e-8)

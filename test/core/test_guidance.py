@@ -59,16 +59,16 @@ def observation(policy, stamp_ns: int) -> Observation:
     return Observation({policy.checkpoint.cameras[0]: image}, np.zeros(14, np.float32), "wave", stamp_ns)
 
 
-def test_a_chunk_agrees_with_the_prefix_where_it_is_frozen_and_is_free_where_it_has_none(policy):
+def test_a_chunk_agrees_with_the_target_where_it_is_frozen_and_is_free_where_it_has_none(policy):
     first, free = policy.infer(observation(policy, 1)), policy.infer(observation(policy, 2))
-    weights = soft_mask(policy.horizon, 10, 30)
+    weights = soft_mask(policy.action_horizon, 10, 30)
     bound = policy.infer(observation(policy, 2), GuidanceTarget(first.actions, weights))
     distance, without = np.abs(bound.actions - first.actions), np.abs(free.actions - first.actions)
     assert distance[:10].mean() < 0.25 * without[:10].mean()
     assert distance[:10].mean() < distance[10:30].mean() < distance[30:].mean()
 
 
-def test_a_prefix_without_weight_changes_nothing(policy):
+def test_a_target_without_weight_changes_nothing(policy):
     free = policy.infer(observation(policy, 2))
-    prefix = GuidanceTarget(np.ones_like(free.actions), np.zeros(policy.horizon, np.float32))
-    np.testing.assert_allclose(policy.infer(observation(policy, 2), prefix).actions, free.actions, atol=1e-6)
+    target = GuidanceTarget(np.ones_like(free.actions), np.zeros(policy.action_horizon, np.float32))
+    np.testing.assert_allclose(policy.infer(observation(policy, 2), target).actions, free.actions, atol=1e-6)

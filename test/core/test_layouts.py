@@ -69,16 +69,16 @@ def norm_stats(size: int, scale: float = 1.0) -> dict:
 def test_openpi_export_of_pi0(tiny_checkpoint, tmp_path):
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {"trossen": norm_stats(14)})
     checkpoint = open_checkpoint(folder)
-    assert (checkpoint.settings.layout, checkpoint.config.pi05) == ("openpi", False)
-    assert checkpoint.cameras == CAMERAS and checkpoint.settings.state_size == 14
+    assert (checkpoint.metadata.layout, checkpoint.config.pi05) == ("openpi", False)
+    assert checkpoint.cameras == CAMERAS and checkpoint.metadata.state_size == 14
     assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
 
 
 def test_openpi_export_of_pi05_is_known_by_its_tensors(tiny_pi05, tmp_path):
     folder = openpi_export(tiny_pi05, tmp_path / "openpi", TINY_PI05, {"droid": norm_stats(14)})
     checkpoint = open_checkpoint(folder)
-    assert checkpoint.config.pi05 and checkpoint.config.num_tokens == 200
-    assert checkpoint.settings.state_statistics.kind == "quantiles"
+    assert checkpoint.config.pi05 and checkpoint.config.max_prompt_tokens == 200
+    assert checkpoint.metadata.state_statistics.kind == "quantiles"
     assert_same_weights(weights_of(folder), weights_of(tiny_pi05))
 
 
@@ -87,12 +87,12 @@ def test_the_horizon_of_an_openpi_export_is_its_configs(tiny_checkpoint, tmp_pat
     settings = json.loads((folder / "config.json").read_text())
     settings["architecture"]["horizon"] = settings["action_horizon"] = 16
     (folder / "config.json").write_text(json.dumps(settings))
-    assert load_policy(folder, "torch", Robot(CAMERAS, JOINTS)).horizon == 16
+    assert load_policy(folder, "torch", Robot(CAMERAS, JOINTS)).action_horizon == 16
 
 
 def test_padded_statistics_leave_the_size_to_the_robot(tiny_checkpoint, tmp_path):
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {"base": norm_stats(32)})
-    assert open_checkpoint(folder).settings.state_size is None
+    assert open_checkpoint(folder).metadata.state_size is None
     policy = load_policy(folder, "torch", Robot(CAMERAS, JOINTS[:7]))
     assert (policy.state_size, policy.action_size) == (7, 7)
 
@@ -104,7 +104,7 @@ def test_several_statistics_must_be_chosen_from(tiny_checkpoint, tmp_path):
         open_checkpoint(folder)
     with pytest.raises(CheckpointError, match="no statistics 'franka'"):
         open_checkpoint(folder, "franka")
-    assert open_checkpoint(folder, "ur5").settings.state_statistics.values["std"].tolist() == [1.0] * 14
+    assert open_checkpoint(folder, "ur5").metadata.state_statistics.values["std"].tolist() == [1.0] * 14
 
 
 def test_an_openpi_export_without_assets_runs_bare_but_moves_no_robot(tiny_checkpoint, tmp_path):
@@ -152,7 +152,7 @@ def make_older(folder: Path) -> None:
 def test_older_lerobot_names_and_buffers(folder, tiny_checkpoint):
     make_older(folder)
     assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
-    ours, theirs = (open_checkpoint(path).settings for path in (folder, tiny_checkpoint))
+    ours, theirs = (open_checkpoint(path).metadata for path in (folder, tiny_checkpoint))
     for name in ("state_statistics", "action_statistics"):
         old, new = getattr(ours, name), getattr(theirs, name)
         assert (old.kind, old.eps) == (new.kind, new.eps)
@@ -216,7 +216,7 @@ def test_a_pipeline_step_that_is_not_known_is_refused(folder):
 def test_a_base_model_without_statistics_moves_no_robot(folder):
     for file in folder.glob("policy_*.safetensors"):
         save_file({"observation.other.mean": torch.zeros(1)}, file)
-    assert open_checkpoint(folder).settings.state_statistics.missing
+    assert open_checkpoint(folder).metadata.state_statistics.missing
     with pytest.raises(CheckpointError, match="base model"):
         load_policy(folder, "torch")
 
@@ -235,7 +235,7 @@ def test_each_peers_normalisation_by_its_formula(tmp_path, kind, conventions):
     """The formulas are written down here from the peers' sources, in float64."""
     config = TINY_PI05 if kind == "quantiles" else TINY
     write_checkpoint(config, tmp_path, seed=0, dtype="float32")
-    statistics = open_checkpoint(tmp_path).settings.state_statistics
+    statistics = open_checkpoint(tmp_path).metadata.state_statistics
     x = np.linspace(-2, 2, 14)
     low, high = (
         statistics.values[name].astype(np.float64) for name in (("mean", "std"), ("q01", "q99"))[kind == "quantiles"]

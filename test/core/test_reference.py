@@ -50,7 +50,7 @@ def inputs():
         "tokens": torch.randint(0, TINY.vocab_size - 1, (BATCH, 20), generator=random),
         "token_mask": torch.arange(20) < torch.tensor([[7], [20]]),
         "state": torch.randn(BATCH, TINY.action_dim, generator=random),
-        "noise": torch.randn(BATCH, TINY.horizon, TINY.action_dim, generator=random),
+        "noise": torch.randn(BATCH, TINY.action_horizon, TINY.action_dim, generator=random),
     }
 
 
@@ -95,7 +95,7 @@ def huggingface_prefill(paligemma, embedded: torch.Tensor, pad_mask: torch.Tenso
 
 def huggingface_velocity(ours, expert, cache, pad_mask, state, actions, time) -> torch.Tensor:
     """The expert's velocity; only the suffix embedding, tested on its own below, is ours."""
-    suffix = TINY.horizon + 1
+    suffix = TINY.action_horizon + 1
     embedded, _ = ours.suffix_embedding.embed_suffix(state, actions, time)
     allowed = torch.ones(BATCH, suffix, pad_mask.shape[1] + suffix)
     allowed[:, :, : pad_mask.shape[1]] = pad_mask[:, None].float()

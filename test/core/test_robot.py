@@ -114,7 +114,7 @@ def test_a_yaml_selects_the_steps_and_they_print_themselves(tmp_path):
     robot = robot_from_yaml(tmp_path / "robot.yaml")
     assert robot.joint_names == ("a", "b", "c") and robot.conventions == "openpi"
     assert robot.normalization_key == "trossen" and robot.tokenizer is None
-    assert [str(step) for step in robot.steps] == [
+    assert [str(step) for step in robot.transforms] == [
         "degrees: rad to degrees of a, b",
         "gripper_range: c from 0 (closed) .. 0.04 (open) to 0 .. 1",
         "relative_actions: offsets from the state; absolute are actions 2",
@@ -158,9 +158,9 @@ def test_a_robot_that_does_not_fit_is_found_before_the_weights_are_read(tiny_che
 
 
 def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint):
-    settings = replace(open_checkpoint(tiny_checkpoint).settings, relative_joints=(True,) * 14)
-    robot = Robot(CAMERAS, tuple(NAMES), steps=(RelativeActions(MASK),))
-    assert incompatibilities(robot, settings) == [
+    metadata = replace(open_checkpoint(tiny_checkpoint).metadata, relative_joints=(True,) * 14)
+    robot = Robot(CAMERAS, tuple(NAMES), transforms=(RelativeActions(MASK),))
+    assert incompatibilities(robot, metadata) == [
         "transforms names relative_actions, and the checkpoint's own pipeline does the same already"
     ]
 
@@ -169,5 +169,5 @@ def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint
 def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
     robot = robot_from_yaml(file)
     joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many
-    settings = replace(open_checkpoint(tiny_checkpoint).settings, state_size=joints, action_size=joints)
-    assert not incompatibilities(robot, settings)
+    metadata = replace(open_checkpoint(tiny_checkpoint).metadata, state_size=joints, action_size=joints)
+    assert not incompatibilities(robot, metadata)

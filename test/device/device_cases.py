@@ -28,23 +28,23 @@ ODD = replace(
     prefix=GemmaConfig(width=256, depth=2, mlp_dim=528, num_heads=4, num_kv_heads=1, head_dim=64),
     expert=GemmaConfig(width=160, depth=2, mlp_dim=272, num_heads=4, num_kv_heads=1, head_dim=64),
     vocab_size=300,
-    horizon=20,
-    num_tokens=23,
+    action_horizon=20,
+    max_prompt_tokens=23,
 )
-ODD_PI05 = replace(ODD, pi05=True, num_tokens=41)
+ODD_PI05 = replace(ODD, pi05=True, max_prompt_tokens=41)
 
 
 @dataclass(frozen=True)
 class Request:
     """The arrays of ModelInputs, how many Euler steps are asked for, and whether something else fills the cores' L1.
 
-    prefix: normalised
+    target: normalised
     """
 
     arrays: dict[str, np.ndarray]
     num_steps: int
     l1_is_full: bool = False
-    prefix: GuidanceTarget | None = None
+    target: GuidanceTarget | None = None
 
 
 def answers(
@@ -52,14 +52,14 @@ def answers(
 ) -> list[np.ndarray | str]:
     """Send requests to one backend, one after the other; return the actions, or the message of the refusal.
 
-    `guided`: the backend is loaded for prefixes. In a process of its own: the simulator ends the process where it meets
-    what it does not know.
+    The backend is loaded with guidance if `guided`. It gets a process of its own: the simulator ends the process where
+    it meets what it does not know.
     """
     folder.mkdir()
     for number, request in enumerate(requests):
         asked = {"num_steps": request.num_steps, "l1_is_full": request.l1_is_full}
-        prefix = {} if request.prefix is None else {f"prefix_{key}": x for key, x in vars(request.prefix).items()}
-        np.savez(folder / f"{number}.npz", **request.arrays, **asked, **prefix)
+        target = {} if request.target is None else {f"target_{key}": x for key, x in vars(request.target).items()}
+        np.savez(folder / f"{number}.npz", **request.arrays, **asked, **target)
     # The user's cache of converted weights is left alone.
     environment = {**os.environ, "PI0_TTNN_CACHE": str(checkpoint.parent / "cache")}
     script = Path(__file__).with_name("run_requests.py")
@@ -85,5 +85,5 @@ def random_arrays(config: PI0Config, cameras: list[list[bool]], tokens: list[int
         "tokens": random.integers(3, config.vocab_size, (batch, length)).astype(np.int32),
         "token_mask": np.arange(length) < np.array(tokens)[:, None],
         "state": random.standard_normal((batch, config.action_dim)).astype(np.float32),
-        "noise": random.standard_normal((batch, config.horizon, config.action_dim)).astype(np.float32),
+        "noise": random.standard_normal((batch, config.action_horizon, config.action_dim)).astype(np.float32),
     }

@@ -1,6 +1,6 @@
 """Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op" guided|free`.
 
-FOLDER/0.npz and so on hold the arrays, `num_steps`, `l1_is_full` and, if there is a prefix, its arrays; 0.npy will hold
+FOLDER/0.npz and so on hold the arrays, `num_steps`, `l1_is_full` and, if there is a target, its arrays; 0.npy will hold
 the actions, or 0.txt the refusal. The backend is loaded for the number of steps of the first.
 """
 
@@ -42,10 +42,10 @@ def main() -> None:
         arrays = dict(np.load(file))
         num_steps, l1_is_full = int(arrays.pop("num_steps")), bool(arrays.pop("l1_is_full"))
         hog = fill_l1(backend.model.device) if l1_is_full else None
-        prefix = {name: arrays.pop(f"prefix_{name}") for name in ("actions", "weights") if f"prefix_{name}" in arrays}
+        target = {name: arrays.pop(f"target_{name}") for name in ("actions", "weights") if f"target_{name}" in arrays}
         inputs, _ = model_inputs(arrays, checkpoint.config)
         try:
-            actions = backend.sample_actions(inputs, num_steps, GuidanceTarget(**prefix) if prefix else None)
+            actions = backend.sample_actions(inputs, num_steps, GuidanceTarget(**target) if target else None)
             np.save(file.with_suffix(".npy"), actions)
         except BackendError as error:
             file.with_suffix(".txt").write_text(str(error), encoding="utf-8")

@@ -23,7 +23,7 @@ STEPS = 4
 FIRST, AGAIN = "three cameras", "three cameras again"
 # Guidance multiplies the rounding of a random model: the reference itself falls from 0.9998 to 0.9991 in bfloat16.
 GUIDED_PCC = 0.99
-# Of the prefix: values of an action that it knows, actions that are frozen, and where its weights end.
+# Of the target: values of an action that it knows, actions that are frozen, and where its weights end.
 VALUES, FROZEN, OVERLAP = 4, 3, 8
 BATCH = "batch of two, masked cameras, prompts of two lengths"
 
@@ -46,9 +46,9 @@ class Answered:
 
 @dataclass(frozen=True)
 class Guided:
-    """Actions of a guided backend without and with a prefix, and what the reference makes of the latter."""
+    """Actions of a guided backend without and with a target, and what the reference makes of the latter."""
 
-    prefix: GuidanceTarget
+    target: GuidanceTarget
     unbound: np.ndarray
     bound: np.ndarray
     expected: np.ndarray
@@ -56,20 +56,20 @@ class Guided:
 
 def requests_to(config: PI0Config) -> dict[str, Request]:
     first = Request(random_arrays(config, [[True, True, True]], [9]), STEPS)
-    two = random_arrays(config, [[True, False, True], [False, True, False]], [5, config.num_tokens])
+    two = random_arrays(config, [[True, False, True], [False, True, False]], [5, config.max_prompt_tokens])
     return {
         FIRST: first,
         "one camera alone": Request(random_arrays(config, [[True]], [1]), STEPS),
-        "too many tokens": Request(random_arrays(config, [[True]], [config.num_tokens + 1]), STEPS),
+        "too many tokens": Request(random_arrays(config, [[True]], [config.max_prompt_tokens + 1]), STEPS),
         "other number of steps": Request(random_arrays(config, [[True]], [9]), STEPS - 1),
         AGAIN: first,
         "no room in L1": Request(two, STEPS, l1_is_full=True),
         BATCH: Request(two, STEPS),
-        "prefix without guidance": replace(first, prefix=unguided_target(1, config.horizon, config.action_dim)),
+        "target without guidance": replace(first, target=unguided_target(1, config.action_horizon, config.action_dim)),
     }
 
 
-REFUSED = {"too many tokens", "other number of steps", "no room in L1", "prefix without guidance"}
+REFUSED = {"too many tokens", "other number of steps", "no room in L1", "target without guidance"}
 ANSWERED = sorted(set(requests_to(ODD)) - REFUSED)
 
 
@@ -126,8 +126,8 @@ def test_an_inference_that_fails_on_the_device_is_told_and_the_next_one_runs(ans
     assert answered.device["no room in L1"].startswith("the inference failed on the device: ")
 
 
-def test_a_prefix_is_refused_where_the_backend_was_loaded_for_none(answered):
-    assert "loaded without guidance" in answered.device["prefix without guidance"]
+def test_a_target_is_refused_where_the_backend_was_loaded_for_none(answered):
+    assert "loaded without guidance" in answered.device["target without guidance"]
 
 
 @pytest.fixture(scope="module")
@@ -135,14 +135,14 @@ def guided(answered, tmp_path_factory) -> Guided:
     """The batch with earlier actions to agree with, and without, in one backend that was loaded for it."""
     config, free = open_checkpoint(answered.checkpoint).config, answered.requests[BATCH]
     random = np.random.default_rng(7)
-    actions = random.standard_normal((len(free.arrays["tokens"]), config.horizon, VALUES)).astype(np.float32)
-    prefix = GuidanceTarget(actions, soft_mask(config.horizon, FROZEN, OVERLAP))
-    requests = [free, replace(free, prefix=prefix)]
+    actions = random.standard_normal((len(free.arrays["tokens"]), config.action_horizon, VALUES)).astype(np.float32)
+    target = GuidanceTarget(actions, soft_mask(config.action_horizon, FROZEN, OVERLAP))
+    requests = [free, replace(free, target=target)]
     folder = tmp_path_factory.mktemp("guided")
     unbound, bound = answers(answered.checkpoint, requests, folder / "requests", guided=True)
     reference = load_backend("torch", open_checkpoint(answered.checkpoint))
-    expected = reference.sample_actions(model_inputs(free.arrays, config)[0], STEPS, prefix)
-    return Guided(prefix, unbound, bound, expected)
+    expected = reference.sample_actions(model_inputs(free.arrays, config)[0], STEPS, target)
+    return Guided(target, unbound, bound, expected)
 
 
 def test_guided_actions_are_the_references(answered, guided):
@@ -154,14 +154,14 @@ def test_guided_actions_are_the_references(answered, guided):
             assert np.corrcoef(*moved)[0, 1] >= GUIDED_PCC
 
 
-def test_frozen_actions_are_as_near_to_the_prefix_as_the_references(answered, guided):
+def test_frozen_actions_are_as_near_to_the_target_as_the_references(answered, guided):
     def distance(actions: np.ndarray) -> float:
-        return np.abs(actions[:, :FROZEN, :VALUES] - guided.prefix.actions[:, :FROZEN]).mean()
+        return np.abs(actions[:, :FROZEN, :VALUES] - guided.target.actions[:, :FROZEN]).mean()
 
     assert distance(guided.bound) <= 1.1 * distance(guided.expected)
     assert distance(guided.bound) < 0.25 * distance(answered.device[BATCH])
 
 
-def test_without_a_prefix_a_guided_backend_answers_as_any_other(answered, guided):
+def test_without_a_target_a_guided_backend_answers_as_any_other(answered, guided):
     # Each addition on the simulator rounds x to TF32, and there is one more.
     np.testing.assert_allclose(guided.unbound, answered.device[BATCH], rtol=2**-10, atol=1e-6)

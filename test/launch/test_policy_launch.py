@@ -53,10 +53,10 @@ def test_the_node_becomes_active_and_acts_on_an_instruction(listener):
 
     statuses = listener.hear(PolicyStatus, "pi0_policy/status")
     chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
-    listener.spin_until(lambda: statuses and statuses[-1].lifecycle_state == "active", what="the active node")
+    listener.spin_until(lambda: statuses and statuses[-1].lifecycle_state == "active", label="the active node")
     publisher = listener.node.create_publisher(String, "pi0_policy/instruction", 1)
-    listener.spin_until(publisher.get_subscription_count, what="a subscription")
+    listener.spin_until(publisher.get_subscription_count, label="a subscription")
     publisher.publish(String(data="wave"))
-    listener.spin_until(lambda: len(chunks) >= 3, what="chunks")
+    listener.spin_until(lambda: len(chunks) >= 3, label="chunks")
     assert chunks[-1].instruction == "wave"
     assert os.path.isdir(statuses[-1].checkpoint)

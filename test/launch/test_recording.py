@@ -53,11 +53,11 @@ def bag(robot_file, parameters, tmp_path_factory):
         command = ["ros2", "launch", "pi0_ttnn_ros", "record.launch.py", *words]
         recorder = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
         for topic in recorded_topics(parameters, NAMESPACE):
             robot.spin_until(
-                lambda topic=topic: "rosbag2_recorder" in subscribers(robot, topic), what=f"a recorder of {topic}"
+                lambda topic=topic: "rosbag2_recorder" in subscribers(robot, topic), label=f"a recorder of {topic}"
             )
         assert robot.change_state(Transition.TRANSITION_ACTIVATE)
         robot.wait_for_motion()

@@ -22,7 +22,7 @@ import ttnn
 from torch.overrides import TorchFunctionMode
 
 from pi0_ttnn_core.configs import CONFIGS
-from pi0_ttnn_core.model_inputs import bench_inputs
+from pi0_ttnn_core.model_inputs import random_inputs
 from pi0_ttnn_core.profiling.capture import model_without_weights
 from pi0_ttnn_core.tt.runtime.device import open_device
 from pi0_ttnn_core.tt.runtime.inputs import host_inputs
@@ -52,7 +52,7 @@ def memory(device) -> dict[str, int]:
 config = CONFIGS[sys.argv[1]]
 device = open_device(config, config.num_steps)
 model = model_without_weights(config, "default", device)
-inputs = host_inputs(bench_inputs(config, config.num_cameras), config)
+inputs = host_inputs(random_inputs(config, config.num_cameras), config)
 uploaded, cache = device_inputs(inputs, device), model.allocate_cache(batch=1)
 with TorchCalls() as calls:
     # What the calls are counted by must see them.

@@ -57,8 +57,8 @@ def test_every_stage_computes_what_the_model_takes(graph):
 
 
 def test_the_stages_are_the_whole(graph):
-    for what in ("device_ops", "flops", "bytes", "roofline_ms"):
-        assert sum(stage[what] for stage in graph["stages"].values()) == pytest.approx(graph[what])
+    for label in ("device_ops", "flops", "bytes", "roofline_ms"):
+        assert sum(stage[label] for stage in graph["stages"].values()) == pytest.approx(graph[label])
 
 
 def test_no_stage_beats_the_card(graph):
@@ -86,7 +86,7 @@ def flops(config: PI0Config) -> dict[str, float]:
     projections = 4 * vision.width**2 + 2 * vision.width * vision.mlp_dim
     block = 2 * images * projections + 4 * images * vision.num_patches * vision.width
     patches = 2 * images * 3 * vision.patch_size**2 * vision.width
-    prefix, suffix = images + config.num_tokens, config.num_state_tokens + config.horizon
+    prefix, suffix = images + config.max_prompt_tokens, config.num_state_tokens + config.action_horizon
     # Of the last layer of the prefix, only keys and values are needed.
     layers = config.prefix.depth - 1
     return {

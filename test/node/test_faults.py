@@ -80,7 +80,7 @@ def node(context, tmp_path_factory):
 @pytest.fixture
 def robot(node):
     robot = Robot(NAMESPACE)
-    robot.spin_until(lambda: robot.statuses, what="the node's first status")
+    robot.spin_until(lambda: robot.statuses, label="the node's first status")
     yield robot
     node.inject()
     deactivate(robot)
@@ -157,7 +157,7 @@ def test_cameras_that_are_never_in_step_are_named(robot, tiny_checkpoint):
     while "synchronisation" not in robot.status.stale_inputs:
         robot.frozen["base_0_rgb"] = (robot.node.get_clock().now() - rclpy.duration.Duration(seconds=0.6)).to_msg()
         count = len(robot.statuses)
-        robot.spin_until(lambda count=count: len(robot.statuses) > count, what="a status")
+        robot.spin_until(lambda count=count: len(robot.statuses) > count, label="a status")
     assert robot.status.sync_skew > 0.2
     robot.wait_for_hold()
     robot.frozen.clear()
@@ -230,7 +230,7 @@ def test_instructions_change_in_the_middle_of_a_chunk_two_hundred_times_a_second
     robot.wait_for_chunks(1)
     numbers = iter(range(400))
     timer = robot.node.create_timer(0.005, lambda: robot.instruct(f"number {next(numbers, 400)}"))
-    robot.spin_until(lambda: robot.chunks[-1].instruction == "number 400", what="the last instruction")
+    robot.spin_until(lambda: robot.chunks[-1].instruction == "number 400", label="the last instruction")
     robot.node.destroy_timer(timer)
     assert len({chunk.instruction for chunk in robot.chunks}) > 2
     assert not robot.status.last_error
@@ -246,7 +246,7 @@ def test_strange_instructions_are_taken_as_they_are(robot, tiny_checkpoint, text
     robot.wait_for_chunks(1)
     robot.instruct(text)
     text = text.partition("\x00")[0]  # a string ends there for DDS
-    robot.spin_until(lambda: robot.chunks[-1].instruction == text, what="a chunk of it")
+    robot.spin_until(lambda: robot.chunks[-1].instruction == text, label="a chunk of it")
     robot.wait_for_status(lambda status: status.instruction == text[:200], "a status with it")
 
 
@@ -257,11 +257,11 @@ def test_whoever_listens_to_the_trajectory_dies_and_another_one_comes(robot, tin
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
     listener = Robot(NAMESPACE)
-    listener.spin_until(lambda: len(listener.trajectories) > 2, what="trajectories")
+    listener.spin_until(lambda: len(listener.trajectories) > 2, label="trajectories")
     listener.close()
     robot.wait_for_chunks(2)
     another = Robot(NAMESPACE)
-    another.spin_until(lambda: len(another.trajectories) > 2, what="trajectories for the new one")
+    another.spin_until(lambda: len(another.trajectories) > 2, label="trajectories for the new one")
     assert_within_limits(another.trajectories)
     another.close()
 
@@ -276,7 +276,7 @@ def test_each_controller_is_told_its_own_joints(robot, tiny_checkpoint):
         controller_types=["joint_trajectory", "position"],
         controller_of_joint=[0] * 13 + [1],
     )
-    robot.spin_until(lambda: len(left) > 20 and len(gripper) > 20, what="commands for both")
+    robot.spin_until(lambda: len(left) > 20 and len(gripper) > 20, label="commands for both")
     assert left[-1].joint_names == JOINTS[:13]
     assert all(len(message.data) == 1 for message in gripper)
     # The gripper rests above its limit and is led back, a step at a time.
@@ -284,7 +284,7 @@ def test_each_controller_is_told_its_own_joints(robot, tiny_checkpoint):
     assert np.abs(steps).max() <= MAX_VELOCITY * 0.04 and gripper[-1].data[0] < gripper[0].data[0]
     assert not robot.trajectories
     deactivate(robot)
-    robot.spin_until(lambda: is_hold(left[-1]), what="a hold")
+    robot.spin_until(lambda: is_hold(left[-1]), label="a hold")
 
 
 @pytest.mark.parametrize("failure", ["refused", "aborted", "gone"])
@@ -312,7 +312,7 @@ def test_a_controller_with_an_action_fails_and_recovers(robot, tiny_checkpoint, 
     if failure == "gone":
         server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
     taken = len(server.goals)
-    robot.spin_until(lambda: len(server.goals) > taken + 3, what="more goals")
+    robot.spin_until(lambda: len(server.goals) > taken + 3, label="more goals")
     robot.wait_for_status(
         lambda status: not status.last_error and status.activity == PolicyStatus.MOVING, "a status without it"
     )
@@ -417,12 +417,12 @@ def test_the_clock_jumps_back(context, tiny_checkpoint, tmp_path):
     robot = Robot(NAMESPACE + "_clock")
     robot.clock = 500 * 10**9
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
         assert robot.change_state(Transition.TRANSITION_ACTIVATE)
         robot.wait_for_chunks(3)
         robot.clock = 100 * 10**9
-        robot.spin_until(lambda: nanoseconds(robot.chunks[-1].header.stamp) < 200e9, what="a chunk in the new time")
+        robot.spin_until(lambda: nanoseconds(robot.chunks[-1].header.stamp) < 200e9, label="a chunk in the new time")
         robot.wait_for_chunks(2)
         old = [trajectory for trajectory in robot.trajectories if nanoseconds(trajectory.header.stamp) > 300e9]
         new = [trajectory for trajectory in robot.trajectories if nanoseconds(trajectory.header.stamp) < 300e9]
@@ -472,7 +472,7 @@ def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_
     assert robot.hears_nothing_for(statuses=2)
     heard = len(robot.trajectories)
     robot.enable(True)
-    robot.spin_until(lambda: len(robot.trajectories) > heard, what="a motion")
+    robot.spin_until(lambda: len(robot.trajectories) > heard, label="a motion")
     assert robot.trajectories[heard].points[0].positions[0] == pytest.approx(-0.4, abs=1e-6)
 
 
@@ -482,7 +482,7 @@ def test_a_dry_run_does_everything_but_command(robot, tiny_checkpoint):
     assert robot.status.dry_run and not robot.trajectories
     (result,) = robot.set_parameters(dry_run=False)
     assert result.successful
-    robot.spin_until(lambda: robot.trajectories, what="a command")
+    robot.spin_until(lambda: robot.trajectories, label="a command")
     (result,) = robot.set_parameters(dry_run=True)
     assert result.successful
     robot.wait_for_hold()
@@ -500,7 +500,7 @@ def test_parameters_change_while_the_robot_moves(robot, tiny_checkpoint):
     assert result.successful
     robot.wait_for_status(lambda status: status.speed_scaling == pytest.approx(0.1), "a status with it")
     heard = len(robot.trajectories)
-    robot.spin_until(lambda: len(robot.trajectories) > heard + 30, what="slow trajectories")
+    robot.spin_until(lambda: len(robot.trajectories) > heard + 30, label="slow trajectories")
     _, _, velocities = points_of(robot.trajectories[-1])
     assert np.abs(velocities).max() <= 0.1 * MAX_VELOCITY * 1.001
 
@@ -521,7 +521,7 @@ def test_twenty_times_configured_and_cleaned_up_in_flat_memory(context, tiny_che
     node = FaultyNode(tmp_path, NAMESPACE + "_again", *ros_arguments(good_parameters(tiny_checkpoint)))
     robot = Robot(NAMESPACE + "_again")
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         sizes = []
         for _ in range(20):
             assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
@@ -537,13 +537,13 @@ def test_sigterm_in_the_middle_of_an_inference_ends_with_a_hold(context, tiny_ch
     node = FaultyNode(tmp_path, NAMESPACE + "_term", *ros_arguments(good_parameters(tiny_checkpoint)))
     robot = Robot(NAMESPACE + "_term")
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
         assert robot.change_state(Transition.TRANSITION_ACTIVATE)
         robot.wait_for_motion()
         worker = node.worker
         node.inject(seconds=60.0)
-        robot.spin_until(lambda: any(not is_hold(heard) for heard in robot.trajectories[-2:]), what="a motion")
+        robot.spin_until(lambda: any(not is_hold(heard) for heard in robot.trajectories[-2:]), label="a motion")
         assert node.stop(signal.SIGTERM, timeout=15.0) == 0
         robot.wait_for_hold()
         assert_within_limits(robot.trajectories)
@@ -558,7 +558,7 @@ def test_the_node_itself_is_killed(context, tiny_checkpoint, tmp_path):
     node = FaultyNode(tmp_path, NAMESPACE + "_kill", *ros_arguments(good_parameters(tiny_checkpoint)))
     robot = Robot(NAMESPACE + "_kill")
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
         assert robot.change_state(Transition.TRANSITION_ACTIVATE)
         robot.wait_for_motion()

@@ -58,7 +58,7 @@ def process(context, tmp_path_factory):
 @pytest.fixture
 def robot(process):
     robot = Robot(NAMESPACE)
-    robot.spin_until(lambda: robot.statuses, what="the node's first status")
+    robot.spin_until(lambda: robot.statuses, label="the node's first status")
     yield robot
     deactivate(robot)
     assert_within_limits(robot.trajectories)
@@ -73,7 +73,7 @@ def test_the_policy_commands_the_robot_within_its_limits(robot, tiny_checkpoint)
     assert_within_limits(robot.trajectories)
     # The gripper rests at 0.5, above its limit: the first motion starts there and leads back.
     np.testing.assert_allclose(robot.trajectories[0].points[0].positions, robot.positions, atol=0.2)
-    robot.spin_until(lambda: robot.trajectories[-1].points[0].positions[6] < 0.45 + 1e-9, what="a gripper inside")
+    robot.spin_until(lambda: robot.trajectories[-1].points[0].positions[6] < 0.45 + 1e-9, label="a gripper inside")
 
 
 def test_a_chunk_says_what_it_was_inferred_from(robot, tiny_checkpoint):
@@ -91,7 +91,7 @@ def test_a_chunk_says_what_it_was_inferred_from(robot, tiny_checkpoint):
 def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(3)
-    robot.spin_until(lambda: robot.status.inference_rate > 0, what="a status with a rate")
+    robot.spin_until(lambda: robot.status.inference_rate > 0, label="a status with a rate")
     status = robot.status
     assert (status.lifecycle_state, status.backend, status.instruction) == ("active", "torch", "wave")
     assert status.checkpoint == str(tiny_checkpoint) and status.device.startswith("CPU")
@@ -101,7 +101,7 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     stamp = status.header.stamp
     robot.spin_until(
         lambda: any(heard.header.stamp == stamp for heard in robot.diagnostics),
-        what="the diagnostics of that status",
+        label="the diagnostics of that status",
     )
     inference = next(heard for heard in robot.diagnostics if heard.header.stamp == stamp).status[0]
     assert inference.name == "pi0_policy: inference" and inference.message.startswith("active")
@@ -134,12 +134,12 @@ def test_who_watches_sees_an_annotated_image_and_the_way_to_go(robot, tiny_check
     images = robot.hear(Image, "pi0_policy/image_annotated")
     arrays = robot.hear(MarkerArray, "pi0_policy/predicted_trajectory")
     activate(robot, tiny_checkpoint, introspection=True)
-    robot.spin_until(lambda: images and len(robot.chunks) > 2, what="an image")
+    robot.spin_until(lambda: images and len(robot.chunks) > 2, label="an image")
     assert images[-1].width == len(CAMERAS) * 320 and images[-1].encoding == "rgb8"
     assert not arrays  # there is no URDF, which is said once
     description = robot.node.create_publisher(String, "robot_description", LATCHED)
     description.publish(String(data=sliding_chain()))
-    robot.spin_until(lambda: len(arrays) > 2, what="markers")
+    robot.spin_until(lambda: len(arrays) > 2, label="markers")
     (marker,) = arrays[0].markers
     assert (marker.header.frame_id, marker.ns) == ("link_0", "link_14")
     (chunk,) = (chunk for chunk in robot.chunks if chunk.header.stamp == marker.header.stamp)
@@ -152,7 +152,7 @@ def test_limits_that_the_parameters_leave_out_are_the_urdfs(robot, tiny_checkpoi
     description = robot.node.create_publisher(String, "robot_description", LATCHED)
     description.publish(String(data=sliding_chain()))
     activate(robot, tiny_checkpoint, position_min=[], position_max=[], max_velocity=[])
-    robot.spin_until(lambda: len(robot.trajectories) > 100, what="commands")
+    robot.spin_until(lambda: len(robot.trajectories) > 100, label="commands")
     assert_within_limits(robot.trajectories)  # the URDF's are those of the other tests
     fastest = max(np.abs(points_of(trajectory)[2]).max() for trajectory in robot.trajectories)
     assert fastest > 0.9 * MAX_VELOCITY
@@ -164,7 +164,7 @@ def test_configure_says_that_nobody_describes_the_robot(robot, tiny_checkpoint):
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"position_max": [], "input_wait": 1.0})
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
     wanted = f"parameters ['position_max'] are not set, and nothing arrived on {NAMESPACE}/robot_description"
-    robot.spin_until(lambda: wanted in robot.status.last_error, what="the error")
+    robot.spin_until(lambda: wanted in robot.status.last_error, label="the error")
 
 
 def test_deactivate_ends_with_a_hold(robot, tiny_checkpoint):
@@ -182,29 +182,29 @@ def test_stale_inputs_are_named_and_the_robot_holds_until_they_return(robot, tin
     robot.alive = False
     robot.wait_for_hold()
     everything = sorted(["joint_states", *CAMERAS])
-    robot.spin_until(lambda: robot.status.stale_inputs == everything, what="a status that names them")
+    robot.spin_until(lambda: robot.status.stale_inputs == everything, label="a status that names them")
     assert robot.status.lifecycle_state == "active"
     robot.alive = True
     robot.wait_for_chunks(2)
-    robot.spin_until(lambda: not robot.status.stale_inputs, what="a status without them")
+    robot.spin_until(lambda: not robot.status.stale_inputs, label="a status without them")
 
 
 def test_joint_states_with_nan_are_refused_until_they_are_right(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_motion()
     robot.positions[3] = float("nan")
-    robot.spin_until(lambda: "not finite" in robot.status.last_error, what="an error")
+    robot.spin_until(lambda: "not finite" in robot.status.last_error, label="an error")
     robot.wait_for_hold()
     robot.positions[3] = 0.0
     robot.wait_for_chunks(1)
-    robot.spin_until(lambda: not robot.status.last_error, what="a status without error")
+    robot.spin_until(lambda: not robot.status.last_error, label="a status without error")
 
 
 def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
     robot.joint_names = ["extra", *reversed(JOINTS)]
     robot.positions = [9.0, *reversed(robot.positions)]
     activate(robot, tiny_checkpoint)
-    robot.spin_until(lambda: robot.trajectories, what="a command")
+    robot.spin_until(lambda: robot.trajectories, label="a command")
     np.testing.assert_allclose(robot.trajectories[0].points[0].positions, [*REST_POSE, *REST_POSE], atol=0.2)
 
 
@@ -219,7 +219,7 @@ def test_an_instruction_reaches_the_policy(robot, process, tiny_checkpoint, dura
         publisher.publish(String(data="open the drawer"))
     activate(robot, tiny_checkpoint, instruction="")
     if not latched:
-        robot.spin_until(publisher.get_subscription_count, what="a subscription")
+        robot.spin_until(publisher.get_subscription_count, label="a subscription")
         publisher.publish(String(data="open the drawer"))
     robot.wait_for_chunks(1)
     assert robot.chunks[-1].instruction == "open the drawer"
@@ -232,7 +232,7 @@ def test_without_an_instruction_the_robot_does_not_move(robot, tiny_checkpoint):
     bring_down(robot)
     activate(robot, tiny_checkpoint, instruction="")
     statuses = len(robot.statuses)
-    robot.spin_until(lambda: len(robot.statuses) >= statuses + 3, what="three statuses")
+    robot.spin_until(lambda: len(robot.statuses) >= statuses + 3, label="three statuses")
     assert robot.status.stale_inputs == ["instruction"]
     assert not robot.trajectories
 
@@ -270,7 +270,7 @@ def test_configure_refuses_and_names_the_culprit(robot, tiny_checkpoint, changes
     bring_down(robot)
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_state_topic": "joint_states"} | changes)
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: culprit in robot.status.last_error, what=f"{culprit}: {robot.status}")
+    robot.spin_until(lambda: culprit in robot.status.last_error, label=f"{culprit}: {robot.status}")
     assert robot.status.lifecycle_state == "unconfigured"
     robot.set_parameters(joint_state_topic="joint_states")
 
@@ -280,7 +280,7 @@ def test_configure_refuses_joints_that_the_checkpoint_has_not(robot, tiny_checkp
     limits |= {"position_min": [0.0] * 13, "controller_of_joint": [0] * 13}
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_names": JOINTS[:13]} | limits)
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: "state has 14 values" in robot.status.last_error, what="the error")
+    robot.spin_until(lambda: "state has 14 values" in robot.status.last_error, label="the error")
 
 
 def test_configure_refuses_an_image_encoding_that_it_cannot_read(robot, tiny_checkpoint):
@@ -288,7 +288,7 @@ def test_configure_refuses_an_image_encoding_that_it_cannot_read(robot, tiny_che
     robot.encoding = "16UC1"
     robot.set_parameters(**good_parameters(tiny_checkpoint))
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: "'16UC1'" in robot.status.last_error, what="the error")
+    robot.spin_until(lambda: "'16UC1'" in robot.status.last_error, label="the error")
 
 
 def test_parameters_are_refused_while_the_node_is_configured(robot, tiny_checkpoint):
@@ -319,7 +319,7 @@ def test_a_signal_ends_the_node_with_a_hold(context, tiny_checkpoint, tmp_path, 
     process = Process("node.policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
     robot = Robot(NAMESPACE + "_signal")
     try:
-        robot.spin_until(lambda: robot.statuses, what="the node's first status")
+        robot.spin_until(lambda: robot.statuses, label="the node's first status")
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), process.log
         assert robot.change_state(Transition.TRANSITION_ACTIVATE)
         robot.wait_for_motion()

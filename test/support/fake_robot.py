@@ -90,7 +90,7 @@ class Robot(Listener):
 
     def instruct(self, text: str) -> None:
         _configured.pop(self.namespace, None)  # the next test wants the instruction of the parameters
-        self.spin_until(self._instruction.get_subscription_count, what="a subscription")
+        self.spin_until(self._instruction.get_subscription_count, label="a subscription")
         self._instruction.publish(String(data=text))
 
     def change_state(self, transition: int) -> bool:
@@ -113,22 +113,22 @@ class Robot(Listener):
 
     def wait_for_chunks(self, count: int = 1) -> None:
         wanted = len(self.chunks) + count
-        self.spin_until(lambda: len(self.chunks) >= wanted, what=f"{count} chunks: {self.status}")
+        self.spin_until(lambda: len(self.chunks) >= wanted, label=f"{count} chunks: {self.status}")
 
     def wait_for_motion(self) -> None:
-        self.spin_until(lambda: self.trajectories and not is_hold(self.trajectories[-1]), what="a motion")
+        self.spin_until(lambda: self.trajectories and not is_hold(self.trajectories[-1]), label="a motion")
 
     def wait_for_hold(self) -> None:
-        self.spin_until(lambda: is_hold(self.trajectories[-1]), what="a hold")
+        self.spin_until(lambda: is_hold(self.trajectories[-1]), label="a hold")
 
-    def wait_for_status(self, wanted, what: str) -> None:
+    def wait_for_status(self, wanted, label: str) -> None:
         """Wait until a status, which may be the newest one already, is as `wanted`."""
-        self.spin_until(lambda: wanted(self.status), what=f"{what}: {self.status}")
+        self.spin_until(lambda: wanted(self.status), label=f"{label}: {self.status}")
 
     def hears_nothing_for(self, statuses: int) -> bool:
         """Whether no trajectory comes while so many statuses do."""
         before, count = len(self.trajectories), len(self.statuses)
-        self.spin_until(lambda: len(self.statuses) >= count + statuses, what="statuses")
+        self.spin_until(lambda: len(self.statuses) >= count + statuses, label="statuses")
         return len(self.trajectories) == before
 
     def _publish(self) -> None:

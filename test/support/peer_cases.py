@@ -19,7 +19,7 @@ SMALL_PI0 = replace(
     expert=GemmaConfig(width=24, depth=3, mlp_dim=56, num_heads=4, num_kv_heads=1, head_dim=16),
     vocab_size=300,
 )
-SMALL = {"pi0": SMALL_PI0, "pi05": replace(SMALL_PI0, pi05=True, num_tokens=200)}
+SMALL = {"pi0": SMALL_PI0, "pi05": replace(SMALL_PI0, pi05=True, max_prompt_tokens=200)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def model_arrays(case: Case, config: PI0Config) -> dict[str, np.ndarray]:
         "tokens": random.integers(3, config.vocab_size, (batch, length)).astype(np.int32),
         "token_mask": np.arange(length) < np.array(case.tokens)[:, None],
         "state": random.standard_normal((batch, config.action_dim)).astype(np.float32),
-        "noise": random.standard_normal((batch, config.horizon, config.action_dim)).astype(np.float32),
+        "noise": random.standard_normal((batch, config.action_horizon, config.action_dim)).astype(np.float32),
     }
 
 
@@ -80,7 +80,7 @@ def raw_observation(name: str) -> tuple[dict[str, np.ndarray], np.ndarray, np.nd
     random = np.random.default_rng([SEED, len(name)])
     images = {camera: random.integers(0, 256, (*size, 3), np.uint8) for camera, size in RAW[name].sizes.items()}
     state = random.normal(0.3, 0.8, len(JOINTS)).astype(np.float32)
-    noise = random.standard_normal((SMALL_PI0.horizon, SMALL_PI0.action_dim)).astype(np.float32)
+    noise = random.standard_normal((SMALL_PI0.action_horizon, SMALL_PI0.action_dim)).astype(np.float32)
     return images, state, noise
 
 

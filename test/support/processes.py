@@ -68,11 +68,11 @@ class Listener:
         self.node.create_subscription(message_type, topic, heard.append, qos)
         return heard
 
-    def spin_until(self, condition: Callable[[], object], timeout: float = START_TIMEOUT, what: str = "") -> None:
+    def spin_until(self, condition: Callable[[], object], timeout: float = START_TIMEOUT, label: str = "") -> None:
         """Spin until `condition` holds; the test fails when it does not in time."""
         deadline = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < deadline, f"waited {timeout} s in vain for {what or condition}"
+            assert time.monotonic() < deadline, f"waited {timeout} s in vain for {label or condition}"
             self._executor.spin_once(timeout_sec=0.1)
 
     def spin_for(self, seconds: float) -> None:
@@ -86,9 +86,9 @@ class Listener:
         if name not in self._clients:
             self._clients[name] = self.node.create_client(service_type, name)
         client = self._clients[name]
-        self.spin_until(client.service_is_ready, what=f"service {name}")
+        self.spin_until(client.service_is_ready, label=f"service {name}")
         future = client.call_async(request)
-        self.spin_until(future.done, what=f"response of {name}")
+        self.spin_until(future.done, label=f"response of {name}")
         return future.result()
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ def main() -> None:
         node = Process("node.policy_node", Path(folder) / "log", *ros_arguments(parameters), namespace=NAMESPACE)
         robot = Robot(NAMESPACE)
         try:
-            robot.spin_until(lambda: robot.statuses, what="the node's first status")
+            robot.spin_until(lambda: robot.statuses, label="the node's first status")
             for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
                 if not robot.change_state(transition):
                     sys.exit(f"soak: {robot.status.last_error}")

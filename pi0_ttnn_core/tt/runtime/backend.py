@@ -38,12 +38,12 @@ class TTNNBackend:
         """Load the weights.
 
         Args:
-            with_guidance: every inference has guidance, and where there is no prefix to agree with it has no weight.
+            with_guidance: every inference has guidance, and where there is no target its weight is zero.
             traced: capture an inference and replay it; else operations run one by one.
         """
         self.config = checkpoint.config
         _check_sizes(self.config)
-        self._with_prefix = with_guidance
+        self._with_guidance = with_guidance
         self._traced = traced and can_trace()
         self._session: Session | None = None
         self._batch = 0
@@ -61,17 +61,17 @@ class TTNNBackend:
             ttnn.close_device(self._device)
             raise
 
-    def sample_actions(self, inputs: ModelInputs, num_steps: int, prefix: GuidanceTarget | None = None) -> np.ndarray:
-        if prefix is not None and not self._with_prefix:
+    def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
+        if target is not None and not self._with_guidance:
             raise BackendError("backend ttnn was loaded without guidance: load it with with_guidance=True")
-        if inputs.tokens.shape[1] > self.config.num_tokens:
+        if inputs.tokens.shape[1] > self.config.max_prompt_tokens:
             raise BackendError(
-                f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.num_tokens}"
+                f"{inputs.tokens.shape[1]} tokens, but the device is set up for {self.config.max_prompt_tokens}"
             )
         if num_steps != self.model.num_steps:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
         try:
-            self.upload(inputs, prefix)
+            self.upload(inputs, target)
             assert self._session is not None
             actions = self._session.run()
         except RuntimeError as error:
@@ -79,14 +79,14 @@ class TTNNBackend:
             self._end_session()
             raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
-        return rows[:, : self.config.horizon, : self.config.action_dim].contiguous().numpy()
+        return rows[:, : self.config.action_horizon, : self.config.action_dim].contiguous().numpy()
 
-    def upload(self, inputs: ModelInputs, prefix: GuidanceTarget | None = None) -> None:
+    def upload(self, inputs: ModelInputs, target: GuidanceTarget | None = None) -> None:
         """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""
         batch = len(inputs.tokens)
-        if self._with_prefix and prefix is None:
-            prefix = unguided_target(batch, self.config.horizon, self.config.action_dim)
-        laid_out = host_inputs(complete(inputs, self.config.num_cameras), self.config, prefix)
+        if self._with_guidance and target is None:
+            target = unguided_target(batch, self.config.action_horizon, self.config.action_dim)
+        laid_out = host_inputs(complete(inputs, self.config.num_cameras), self.config, target)
         if self._session is None or self._batch != batch:
             # A trace owns the memory of its activations: there is one at a time.
             self._end_session()

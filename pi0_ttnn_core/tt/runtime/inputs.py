@@ -49,12 +49,12 @@ class HostInputs:
     guidance_mask: Tensor | None = None
 
 
-def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: GuidanceTarget | None = None) -> HostInputs:
+def host_inputs(inputs: ModelInputs, config: PI0Config, target: GuidanceTarget | None = None) -> HostInputs:
     """Lay out checked inputs with all camera slots, and not more tokens than the model's number.
 
-    `action_prefix` is normalised, [batch, horizon, values].
+    `target` is normalised, [batch, horizon, values].
     """
-    batch, horizon = len(inputs.tokens), config.horizon
+    batch, horizon = len(inputs.tokens), config.action_horizon
     prefix, suffix = prefix_length(config), suffix_length(config)
     image_tokens = config.num_cameras * config.vision.num_patches
     tokens, token_mask = np.zeros((2, batch, prefix - image_tokens), np.int32)
@@ -85,15 +85,15 @@ def host_inputs(inputs: ModelInputs, config: PI0Config, action_prefix: GuidanceT
         prefix_sin=prefix_sin,
         suffix_cos=suffix_cos,
         suffix_sin=suffix_sin,
-        **({} if action_prefix is None else _action_prefix_rows(action_prefix, batch, config)),
+        **({} if target is None else _target_rows(target, batch, config)),
     )
 
 
-def _action_prefix_rows(prefix: GuidanceTarget, batch: int, config: PI0Config) -> dict[str, Tensor]:
+def _target_rows(target: GuidanceTarget, batch: int, config: PI0Config) -> dict[str, Tensor]:
     actions, weights = torch.zeros(2, batch, suffix_length(config), config.action_dim)
-    values = prefix.actions.shape[-1]
-    actions[:, : config.horizon, :values] = torch.from_numpy(prefix.actions)
-    weights[:, : config.horizon, :values] = torch.from_numpy(prefix.weights)[:, None]
+    values = target.actions.shape[-1]
+    actions[:, : config.action_horizon, :values] = torch.from_numpy(target.actions)
+    weights[:, : config.action_horizon, :values] = torch.from_numpy(target.weights)[:, None]
     rounded = actions.bfloat16().float()
     rows = {"target_actions": rounded, "target_remainder": actions - rounded, "guidance_mask": weights}
     return {name: values.flatten(0, 1)[None, None] for name, values in rows.items()}
@@ -118,7 +118,7 @@ def _state_rows(state: Tensor, horizon: int, suffix: int) -> Tensor:
 
 def _action_rows(batch: int, config: PI0Config, suffix: int) -> Tensor:
     rows = torch.zeros(batch, suffix, config.expert.width)
-    rows[:, : config.horizon] = 1.0
+    rows[:, : config.action_horizon] = 1.0
     return rows.flatten(0, 1)[None, None]
 
 
@@ -137,7 +137,7 @@ def _prefix_mask(pad_mask: Tensor) -> Tensor:
 
 def _suffix_mask(pad_mask: Tensor, config: PI0Config, order: list[int], suffix: int) -> Tensor:
     batch, prefix = pad_mask.shape
-    allowed = masks.suffix_attention(pad_mask, config.num_state_tokens, config.horizon)[:, 0] == 0.0
+    allowed = masks.suffix_attention(pad_mask, config.num_state_tokens, config.action_horizon)[:, 0] == 0.0
     on_prefix, on_suffix = allowed[:, :, :prefix], allowed[:, :, prefix:]
     length = len(order)
     rows = torch.zeros(batch, suffix, prefix, dtype=torch.bool)

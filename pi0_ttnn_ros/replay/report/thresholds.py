@@ -17,9 +17,9 @@ GRIPPER_JOINTS = "gripper_joints"
 GRIPPER_NAMES = ("gripper", "finger")
 
 
-def _threshold(default: float, value: str, unit: str, what: str, absent: str = "nothing was compared") -> Any:
+def _threshold(default: float, value: str, unit: str, label: str, absent: str = "nothing was compared") -> Any:
     """Declare a threshold of `value`, a path in `Summary`; `absent` says why it can be None."""
-    return field(default=default, metadata={"value": value, "unit": unit, "what": what, "absent": absent})
+    return field(default=default, metadata={"value": value, "unit": unit, "label": label, "absent": absent})
 
 
 RADIANS = "rad (m)"
@@ -111,18 +111,18 @@ def markdown_table() -> str:
     lines = ["| `replay.` | default | unit | of `summary` | meaning |", "| --- | --- | --- | --- | --- |"]
     for each in fields(Thresholds):
         about = each.metadata
-        lines.append(f"| `{each.name}` | {each.default} | {about['unit']} | `{about['value']}` | {about['what']} |")
+        lines.append(f"| `{each.name}` | {each.default} | {about['unit']} | `{about['value']}` | {about['label']} |")
     names = " or ".join(f"`{name}`" for name in GRIPPER_NAMES)
     lines.append(f"| `{GRIPPER_JOINTS}` | names with {names} in them | | | joints that open and close |")
     return "\n".join(lines) + "\n"
 
 
-def _grippers(given: Any, joint_names: Sequence[str], what: str) -> tuple[str, ...]:
+def _grippers(given: Any, joint_names: Sequence[str], label: str) -> tuple[str, ...]:
     if given is None:
         return tuple(name for name in joint_names if any(part in name.lower() for part in GRIPPER_NAMES))
     if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise ParameterError(f"{what} is {given!r}, but must be a list of joint names")
+        raise ParameterError(f"{label} is {given!r}, but must be a list of joint names")
     unknown = [name for name in given if name not in joint_names]
     if unknown:
-        raise ParameterError(f"{what} names {unknown}, which are not in joint_names")
+        raise ParameterError(f"{label} names {unknown}, which are not in joint_names")
     return tuple(name for name in joint_names if name in given)

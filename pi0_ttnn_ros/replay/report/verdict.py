@@ -73,20 +73,20 @@ def _commands(summary: Summary) -> Check:
         return Check("commands", None, None, 0, "", "What a running node commanded: skipped, none was recorded.")
     broken = summary.commands.violations
     sentence = f"{summary.commands.count:,} trajectories of a running node were recorded, "
-    sentence += "; ".join(f"{count} break {what}" for what, count in broken.items()) or "none breaks a limit"
+    sentence += "; ".join(f"{count} break {label}" for label, count in broken.items()) or "none breaks a limit"
     return Check("commands", not broken, sum(broken.values()), 0, "", sentence + ".")
 
 
 def _check(threshold: Field, summary: Summary, thresholds: Thresholds) -> Check:
     name, about = threshold.name, threshold.metadata
     value, limit, unit = _value(summary, about["value"]), getattr(thresholds, name), about["unit"]
-    what = about["what"][0].upper() + about["what"][1:]
+    label = about["label"][0].upper() + about["label"][1:]
     if value is None:
-        return Check(name, None, None, limit, unit, f"{what}: skipped, {about['absent']}.")
+        return Check(name, None, None, limit, unit, f"{label}: skipped, {about['absent']}.")
     least = name.startswith("min_")
     passed = value >= limit if least else value <= limit
     asked = f"at {'least' if least else 'most'} {in_words(limit, unit)} is {'asked for' if least else 'allowed'}"
-    return Check(name, passed, value, limit, unit, f"{what}: {in_words(value, unit)}, {asked}.")
+    return Check(name, passed, value, limit, unit, f"{label}: {in_words(value, unit)}, {asked}.")
 
 
 def in_words(value: float, unit: str) -> str:
