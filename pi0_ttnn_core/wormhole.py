@@ -82,3 +82,11 @@ def select_mock_wormhole(grid: str, folder: Path) -> None:
     os.environ["TT_METAL_MOCK_CLUSTER_DESC_PATH"] = str(file)
     for variable in ("TT_LOGGER_LEVEL", "LOGURU_LEVEL"):
         os.environ.setdefault(variable, "ERROR")
+
+
+def cache_root() -> Path:
+    """Return the folder of all caches: PI0_TTNN_CACHE, or pi0_ttnn in the user's cache folder."""
+    named = os.environ.get("PI0_TTNN_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "pi0_ttnn"

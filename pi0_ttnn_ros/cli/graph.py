@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from pi0_ttnn_core.configs import CONFIGS
+from pi0_ttnn_core.ttnn_output import ttnn_output_logged
 from pi0_ttnn_core.wormhole import HARVESTED_ROWS, select_mock_wormhole
 from pi0_ttnn_ros.cli.arguments import add_precision, require
 
@@ -36,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Capture one inference on a mock card and print what it costs."""
     require("ttnn", "ttnn")
-    with tempfile.TemporaryDirectory() as folder, _log_to_stderr():
+    activity = "capturing one inference (compiling its kernels takes minutes the first time)"
+    with tempfile.TemporaryDirectory() as folder, ttnn_output_logged(activity):
         select_mock_wormhole(arguments.grid, Path(folder))
         from pi0_ttnn_core.profiling.capture import capture_inference
 
@@ -55,16 +53,3 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.out:
         print(page(command, graph, total))
     return 0
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Send to stderr what libraries write to stdout, which is for the result."""
-    sys.stdout.flush()
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        os.dup2(stdout, 1)
-        os.close(stdout)

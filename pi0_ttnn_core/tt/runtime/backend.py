@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
+import torch
 import ttnn
 
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
-from pi0_ttnn_core.precision import PRESETS
+from pi0_ttnn_core.precision import PRESETS, Precision
 from pi0_ttnn_core.rtc import GuidanceTarget, unguided_target
 from pi0_ttnn_core.tt.common import TILE
 from pi0_ttnn_core.tt.geometry import suffix_length
@@ -17,8 +20,10 @@ from pi0_ttnn_core.tt.model import PI0ModelTTNN
 from pi0_ttnn_core.tt.runtime.device import can_trace, open_device
 from pi0_ttnn_core.tt.runtime.inputs import host_inputs
 from pi0_ttnn_core.tt.runtime.session import Session
-from pi0_ttnn_core.tt.weights.cache import WeightCache, cache_key, cache_root
+from pi0_ttnn_core.tt.weights.cache import WeightCache, cache_key
 from pi0_ttnn_core.tt.weights.conversion import WeightSource
+from pi0_ttnn_core.ttnn_output import ttnn_output_logged
+from pi0_ttnn_core.wormhole import cache_root
 
 
 class TTNNBackend:
@@ -47,19 +52,22 @@ class TTNNBackend:
         self._traced = traced and can_trace()
         self._session: Session | None = None
         self._batch = 0
-        self._device = open_device(self.config, num_steps, with_guidance)
-        try:
-            grid = self._device.compute_with_storage_grid_size()
-            self.device = f"{device_name}, {grid.x}x{grid.y} cores"
-            cache = WeightCache(
-                cache_root() / cache_key(checkpoint.digest(), self.config, PRESETS[precision], num_steps)
-            )
-            source = WeightSource(checkpoint.read_tensor, self._device, cache)
-            self.model = PI0ModelTTNN(self.config, source, PRESETS[precision], num_steps)
-            cache.close()
-        except BaseException:
-            ttnn.close_device(self._device)
-            raise
+        with ttnn_output_logged(f"loading the model onto {device_name}"):
+            self._device = open_device(self.config, num_steps, with_guidance)
+            try:
+                grid = self._device.compute_with_storage_grid_size()
+                self.device = f"{device_name}, {grid.x}x{grid.y} cores"
+                self.model = self._load_model(checkpoint, PRESETS[precision], num_steps)
+            except BaseException:
+                ttnn.close_device(self._device)
+                raise
+
+    def _load_model(self, checkpoint: Checkpoint, precision: Precision, num_steps: int) -> PI0ModelTTNN:
+        cache = WeightCache(cache_root() / cache_key(checkpoint.digest(), self.config, precision, num_steps))
+        source = WeightSource(checkpoint.read_tensor, self._device, cache)
+        model = PI0ModelTTNN(self.config, source, precision, num_steps)
+        cache.close()
+        return model
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
         if target is not None and not self._with_guidance:
@@ -71,15 +79,20 @@ class TTNNBackend:
         if num_steps != self.model.num_steps:
             raise BackendError(f"loaded for {self.model.num_steps} Euler steps, asked for {num_steps}")
         try:
-            self.upload(inputs, target)
-            assert self._session is not None
-            actions = self._session.run()
+            actions = self._run(inputs, target)
         except RuntimeError as error:
             # The next inference begins anew.
             self._end_session()
             raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
         return rows[:, : self.config.action_horizon, : self.config.action_dim].contiguous().numpy()
+
+    def _run(self, inputs: ModelInputs, target: GuidanceTarget | None) -> torch.Tensor:
+        is_first = self._session is None or self._batch != len(inputs.tokens)
+        with ttnn_output_logged("compiling kernels, which takes minutes the first time") if is_first else nullcontext():
+            self.upload(inputs, target)
+            assert self._session is not None
+            return self._session.run()
 
     def upload(self, inputs: ModelInputs, target: GuidanceTarget | None = None) -> None:
         """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""

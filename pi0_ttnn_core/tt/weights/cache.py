@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,14 +19,6 @@ LOGGER = logging.getLogger(__name__)
 # To be raised when the way that weights are converted changes.
 FORMAT = 1
 MANIFEST = "manifest.json"
-
-
-def cache_root() -> Path:
-    """Return the folder of all caches: PI0_TTNN_CACHE, or pi0_ttnn in the user's cache folder."""
-    named = os.environ.get("PI0_TTNN_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "pi0_ttnn"
 
 
 def cache_key(*parts: object) -> str:

@@ -1,0 +1,60 @@
+"""What ttnn and its kernel compiler print goes to a log file; progress is shown instead. Free of ttnn."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from pi0_ttnn_core.wormhole import cache_root
+
+PERIOD = 10.0  # seconds between two lines of progress
+
+
+def ttnn_log() -> Path:
+    """Return the file that holds the output of the last load or compilation."""
+    return cache_root() / "ttnn.log"
+
+
+@contextmanager
+def ttnn_output_logged(activity: str) -> Iterator[None]:
+    """Send this process's stdout and stderr to `ttnn_log`; report `activity` and the log on stderr, with progress.
+
+    The first compilation of a model's kernels prints over a thousand lines, from processes of its own: so the file
+    descriptors are redirected. Python's own `sys.stdout` and `sys.stderr` stay where they were.
+    """
+    log = ttnn_log()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    python_streams = sys.stdout, sys.stderr
+    with os.fdopen(os.dup(1), "w") as stdout, os.fdopen(os.dup(2), "w", buffering=1) as stderr:
+        finished = threading.Event()
+        progress = threading.Thread(target=_report_progress, args=(activity, log, stderr, finished), daemon=True)
+        log.write_bytes(b"")
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.stdout, sys.stderr = stdout, stderr
+        progress.start()
+        try:
+            yield
+        finally:
+            finished.set()
+            progress.join()
+            stdout.flush()
+            os.dup2(stdout.fileno(), 1)
+            os.dup2(stderr.fileno(), 2)
+            sys.stdout, sys.stderr = python_streams
+
+
+def _report_progress(activity: str, log: Path, stderr: TextIO, finished: threading.Event) -> None:
+    print(f"{activity}; what ttnn prints goes to {log}", file=stderr)
+    start = time.monotonic()
+    while not finished.wait(PERIOD):
+        print(f"{activity}, {time.monotonic() - start:.0f} s so far", file=stderr)
