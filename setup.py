@@ -40,6 +40,7 @@ setup(
             "catkin_pkg",
             "hypothesis",
             "import-linter==2.17",
+            "mkdocs-material==9.8.2",
             "mypy==1.18.2",
             "pytest<8",
             "ruff==0.14.4",

@@ -1,4 +1,4 @@
-"""The package as others see it: its manifest, its messages, its install space, its README."""
+"""The package as others see it: its manifest, its messages, its install space."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from pi0_ttnn_core.processing.robot import yaml_parameters
-from pi0_ttnn_ros.parameters.declarations import DECLARATIONS, markdown_table
+from pi0_ttnn_ros.parameters.declarations import DECLARATIONS
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters.parameters import ParameterError, parameters_from_yaml
 from pi0_ttnn_ros.replay.report.thresholds import SECTION, replay_settings
@@ -143,17 +142,3 @@ def test_the_core_knows_nothing_of_ros_and_the_node_nothing_of_ttnn():
     for package, forbidden in (("pi0_ttnn_core", {"rclpy", "pi0_ttnn_ros", "launch"}), ("pi0_ttnn_ros", {"ttnn"})):
         for file in (ROOT / package).rglob("*.py"):
             assert not forbidden & set(imports.findall(file.read_text())), file
-
-
-@pytest.mark.parametrize("layout", ["policy.rviz", "foxglove.json"])
-def test_the_saved_layouts_show_topics_that_there_are(layout):
-    text = (ROOT / "config" / layout).read_text()
-    yaml.safe_load(text)  # JSON is YAML
-    readme = (ROOT / "README.md").read_text()
-    topics = set(re.findall(r"/pi0_policy/(\w+)", text))
-    assert {"predicted_trajectory", "image_annotated"} <= topics
-    assert all(f"`~/{topic}`" in readme for topic in topics)
-
-
-def test_the_readme_lists_the_parameters_as_they_are():
-    assert markdown_table() in (ROOT / "README.md").read_text()
