@@ -21,7 +21,6 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
@@ -31,6 +30,7 @@ from pi0_ttnn_core.wormhole import find_wormhole
 from pi0_ttnn_ros.aloha import sim_robot
 from pi0_ttnn_ros.demo.recorder import DemoRecorder, write_plot, write_strip
 from pi0_ttnn_ros.node import policy_node
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.system.package_files import robot_file
 
 INSTRUCTION = "transfer the red cube to the other arm"
@@ -154,8 +154,7 @@ def run(demo: Demo, checkpoint: Path, backend: str, seconds: float) -> None:
     options = ["-p", f"checkpoint:={checkpoint}", "-p", f"backend:={backend}", *demo.robot_time, *demo.patience]
     demo.start_process(policy_node, "--ros-args", "--params-file", str(parameters), *options)
     demo.change_state(Transition.TRANSITION_CONFIGURE, "configure")
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    demo.recorder.create_publisher(String, "pi0_policy/instruction", latched).publish(String(data=INSTRUCTION))
+    demo.recorder.create_publisher(String, "pi0_policy/instruction", LATCHED).publish(String(data=INSTRUCTION))
     demo.recorder.start()
     demo.change_state(Transition.TRANSITION_ACTIVATE, "activate")
     demo.say(f"the policy acts for {seconds:g} s: {INSTRUCTION!r}")

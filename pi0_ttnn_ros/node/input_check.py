@@ -1,14 +1,12 @@
-"""Before the robot moves: does every input arrive, with the right type, and can its messages be used?"""
+"""Check before the robot moves that every input arrives, with the right type, and that its messages can be used."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
@@ -16,19 +14,28 @@ from sensor_msgs.msg import JointState
 from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.messages import image_type
+from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each
 
 
 class InputCheckError(ValueError):
-    """An input that is not there or cannot be used; the message names the topic and the remedy."""
+    """An input is missing or cannot be used; the message names the topic and the remedy."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Input:
+    """One input of the policy.
+
+    Attributes:
+        label: what it is, in words.
+        topic: full name of its topic.
+        message_type: type that is expected there.
+        decode: function that decodes a message, or raises ConversionError.
+    """
+
     label: str
     topic: str
     message_type: type
-    use: Callable[[Any], object]
-    messages: list[Any] = field(default_factory=list)
+    decode: Callable[[Any], object]
 
     @property
     def type_name(self) -> str:
@@ -36,7 +43,7 @@ class _Input:
 
 
 def check_inputs(node: Node, parameters: Parameters) -> None:
-    """Wait for one message of every input, up to `input_wait` seconds, and try to use each.
+    """Wait up to `input_wait` seconds for one message of every input, and try to decode each.
 
     Raises:
         InputCheckError: a topic has no publisher or another type, nothing arrives, a joint is unknown, or an image
@@ -47,48 +54,25 @@ def check_inputs(node: Node, parameters: Parameters) -> None:
         for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
     ]
     joint_states = node.resolve_topic_name(parameters.joint_state_topic)
-    inputs.append(
-        _Input(
-            "joint states",
-            joint_states,
-            JointState,
-            partial(positions_from_message, joint_names=parameters.joint_names),
-        )
-    )
-    _receive(node, inputs, parameters.input_wait)
-    for entry in inputs:
-        _check(node, entry, parameters.input_wait)
-
-
-def _receive(node: Node, inputs: list[_Input], timeout: float) -> None:
-    """Receive on a node of its own: the calling node is in a transition and cannot spin."""
-    probe = Node(f"{node.get_name()}_input_check", context=node.context, use_global_arguments=False)
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(probe)
-    try:
-        for entry in inputs:
-            probe.create_subscription(entry.message_type, entry.topic, entry.messages.append, qos_profile_sensor_data)
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and not all(entry.messages for entry in inputs):
-            executor.spin_once(timeout_sec=0.1)
-    finally:
-        executor.shutdown()
-        probe.destroy_node()
-
-
-def _check(node: Node, entry: _Input, timeout: float) -> None:
-    if entry.messages:
+    decode = partial(positions_from_message, joint_names=parameters.joint_names)
+    inputs.append(_Input("joint states", joint_states, JointState, decode))
+    topics = [(source.message_type, source.topic) for source in inputs]
+    messages = receive_one_of_each(node, topics, qos_profile_sensor_data, parameters.input_wait)
+    for source, message in zip(inputs, messages, strict=True):
+        if message is None:
+            raise InputCheckError(f"{source.label}: {_why_missing(node, source, parameters.input_wait)}")
         try:
-            entry.use(entry.messages[0])
+            source.decode(message)
         except ConversionError as error:
-            raise InputCheckError(f"{entry.label}: {entry.topic}: {error}") from error
-        return
-    types = {info.topic_type for info in node.get_publishers_info_by_topic(entry.topic)}
-    if entry.type_name in types:
-        raise InputCheckError(f"{entry.label}: {entry.topic} has a publisher, but no message arrived in {timeout:g} s")
+            raise InputCheckError(f"{source.label}: {source.topic}: {error}") from error
+
+
+def _why_missing(node: Node, source: _Input, timeout: float) -> str:
+    """Return why no message arrived, as far as the graph shows it."""
+    types = {info.topic_type for info in node.get_publishers_info_by_topic(source.topic)}
+    if source.type_name in types:
+        return f"{source.topic} has a publisher, but no message arrived in {timeout:g} s"
     if types:
-        raise InputCheckError(f"{entry.label}: {entry.topic} carries {sorted(types)}, expected {entry.type_name}")
-    others = sorted(topic for topic, kinds in node.get_topic_names_and_types() if entry.type_name in kinds)
-    raise InputCheckError(
-        f"{entry.label}: nobody publishes {entry.topic}; topics of type {entry.type_name} here: {others or 'none'}"
-    )
+        return f"{source.topic} carries {sorted(types)}, expected {source.type_name}"
+    others = sorted(topic for topic, kinds in node.get_topic_names_and_types() if source.type_name in kinds)
+    return f"nobody publishes {source.topic}; topics of type {source.type_name}: {others or 'none'}"

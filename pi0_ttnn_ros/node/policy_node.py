@@ -27,6 +27,7 @@ from pi0_ttnn_ros.node.policy_session import PolicySession
 from pi0_ttnn_ros.node.status import ACTIVITIES, diagnostics
 from pi0_ttnn_ros.parameters.declarations import LIVE
 from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.topics import STATUS_TOPIC
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
@@ -55,7 +56,7 @@ class PolicyNode(LifecycleNode):
         self._stopped = False
         self._running = False
         self.add_on_set_parameters_callback(self._on_parameters)
-        self._status_publisher = self.create_publisher(PolicyStatus, "~/status", LATCHED)
+        self._status_publisher = self.create_publisher(PolicyStatus, STATUS_TOPIC, LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/stop", self._on_stop)

@@ -35,6 +35,7 @@ from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import CHUNK_TOPIC, HEARTBEAT_TOPIC, INSTRUCTION_TOPIC
 from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
 from pi0_ttnn_ros.rclpy_utils.messages import image_type, time_message
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
@@ -44,7 +45,6 @@ from pi0_ttnn_ros.visualization.publishers import Introspection
 # What has a text for the user; anything else that goes wrong in an inference is a fault of ours, logged with its type.
 INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyUnavailable, SafetyError)
 
-INSTRUCTION_TOPIC = "~/instruction"
 LOG_INTERVAL = 5.0  # seconds between two logs of the same lasting trouble
 CLOSE_TIMEOUT = 2.0  # seconds that an inference under way may take to end
 
@@ -84,7 +84,7 @@ class PolicySession:
         self.buffer = ObservationBuffer(
             parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, self._now()
         )
-        self.chunk_publisher: Publisher = node.create_publisher(ActionChunk, "~/action_chunk", 10)
+        self.chunk_publisher: Publisher = node.create_publisher(ActionChunk, CHUNK_TOPIC, 10)
         self.loop = CommandLoop(
             ChunkExecutor(limits, _execution(parameters)),
             self.controllers,
@@ -215,7 +215,7 @@ class PolicySession:
         subscriptions.append(
             node.create_subscription(JointState, parameters.joint_state_topic, self._put_joint_states, NEWEST)
         )
-        subscriptions.append(node.create_subscription(Empty, "~/heartbeat", self._on_heartbeat, 1))
+        subscriptions.append(node.create_subscription(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1))
         subscriptions.append(node.create_subscription(String, INSTRUCTION_TOPIC, self._set_instruction, 1))
         return subscriptions
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters
-from pi0_ttnn_ros.parameters.topics import TOPIC
+from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 
 # A continuous joint has no position limits in its URDF; rad.
 CONTINUOUS = 1e6
@@ -47,7 +47,7 @@ def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
     try:
         joints = ElementTree.fromstring(urdf).iter("joint")
     except ElementTree.ParseError as error:
-        raise ParameterError(f"{TOPIC} is no URDF: {error}") from error
+        raise ParameterError(f"{ROBOT_DESCRIPTION} is no URDF: {error}") from error
     found: dict[str, dict[str, float]] = {}
     for joint in joints:
         limit = joint.find("limit")
@@ -62,5 +62,7 @@ def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
 
 def _of(described: dict[str, dict[str, float]], joint: str, name: str) -> float:
     if name not in described.get(joint, {}):
-        raise ParameterError(f"parameter {name} is not set, and {TOPIC} has no such limit of joint {joint!r}")
+        raise ParameterError(
+            f"parameter {name} is not set, and {ROBOT_DESCRIPTION} does not give it for joint {joint!r}"
+        )
     return described[joint][name]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pi0_ttnn_ros.parameters.parameters import Parameters
 
 NODE = "pi0_policy"
+INSTRUCTION_TOPIC, HEARTBEAT_TOPIC = "~/instruction", "~/heartbeat"
+CHUNK_TOPIC, STATUS_TOPIC = "~/action_chunk", "~/status"
+ROBOT_DESCRIPTION = "robot_description"
 JOINT_STATE = "sensor_msgs/msg/JointState"
 STRING = "std_msgs/msg/String"
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -45,11 +48,11 @@ def topics_of(parameters: Parameters, namespace: str = "") -> Topics:
         },
         joint_states=resolve(parameters.joint_state_topic),
         controllers=[resolve(topic) for topic in parameters.controller_topics],
-        instruction=resolve("~/instruction"),
-        heartbeat=resolve("~/heartbeat"),
-        chunks=resolve("~/action_chunk"),
-        status=resolve("~/status"),
-        robot_description=resolve("robot_description"),
+        instruction=resolve(INSTRUCTION_TOPIC),
+        heartbeat=resolve(HEARTBEAT_TOPIC),
+        chunks=resolve(CHUNK_TOPIC),
+        status=resolve(STATUS_TOPIC),
+        robot_description=resolve(ROBOT_DESCRIPTION),
     )
 
 
@@ -77,6 +80,3 @@ def full_name(name: str, namespace: str) -> str:
 def image_message_type(topic: str) -> str:
     """Return the message type of an image topic, by image_transport's naming."""
     return COMPRESSED_IMAGE if topic.endswith("/compressed") else IMAGE
-
-
-TOPIC = "robot_description"

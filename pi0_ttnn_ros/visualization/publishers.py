@@ -8,14 +8,14 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, String
 from visualization_msgs.msg import Marker, MarkerArray
 
 from pi0_ttnn_core.policy_io import ActionChunk
-from pi0_ttnn_ros.parameters.topics import TOPIC
+from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.rclpy_utils.messages import duration_message, time_message
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.visualization.annotated_image import annotated_image
 from pi0_ttnn_ros.visualization.kinematics import Kinematics, KinematicsError
 
@@ -36,8 +36,7 @@ class Introspection:
         self._told = False
         self._images = node.create_publisher(Image, "~/image_annotated", 1)
         self._markers = node.create_publisher(MarkerArray, "~/predicted_trajectory", 1)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._description = node.create_subscription(String, TOPIC, self._on_description, latched)
+        self._description = node.create_subscription(String, ROBOT_DESCRIPTION, self._on_description, LATCHED)
 
     @property
     def wants_image(self) -> bool:
@@ -55,7 +54,9 @@ class Introspection:
         if self._markers.get_subscription_count() == 0:
             return
         if self._kinematics is None:
-            self._say_once(f"no paths are drawn: nothing arrived on {self._node.resolve_topic_name(TOPIC)} so far")
+            self._say_once(
+                f"no paths are drawn: nothing arrived on {self._node.resolve_topic_name(ROBOT_DESCRIPTION)} so far"
+            )
             return
         try:
             self._markers.publish(trajectory_markers(self._kinematics, self._links, chunk))

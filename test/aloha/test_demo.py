@@ -16,8 +16,8 @@ if importlib.util.find_spec("gym_aloha") is None:
     pytest.skip("gym-aloha is not installed", allow_module_level=True)
 
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from support.processes import Listener
 
 # The demo runs in the root namespace: a domain of its own keeps it from the other tests' nodes. Up to 101: the ports of
@@ -71,9 +71,7 @@ def test_the_demo_moves_the_robot_and_shows_it(tmp_path):
 
 def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
     """The robot node is killed mid-run; the policy node goes on and names what is stale; a new robot is driven."""
-    statuses = listener.hear(
-        PolicyStatus, "pi0_policy/status", QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    )
+    statuses = listener.hear(PolicyStatus, "pi0_policy/status", LATCHED)
     chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
     try:

@@ -20,10 +20,10 @@ from std_msgs.msg import String
 from visualization_msgs.msg import MarkerArray
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 from support.fake_robot import (
     JOINTS,
-    LATCHED,
     MAX_VELOCITY,
     Robot,
     activate,

@@ -14,7 +14,7 @@ from lifecycle_msgs.srv import ChangeState
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -27,10 +27,10 @@ from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, SMOOTHING_WINDOW
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.declarations import LIVE
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from support.processes import Listener
 
 JOINTS = [f"{side}_{number}" for side in ("left", "right") for number in range(7)]
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 POSITION_MIN = -2.0
 POSITION_MAX = 0.45  # below where some actions want to go, and where the gripper rests
 MAX_VELOCITY = 1.5
