@@ -17,10 +17,10 @@ from openpi_client import image_tools
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
-from lerobot_peer import LeRobotPeer  # noqa: E402
+from lerobot_peer import LeRobotPeer
 
-from support import peer_cases  # noqa: E402
-from support.peer_cases import CASES, DETAILED, RAW, RESIZED, SMALL  # noqa: E402
+from support import peer_cases
+from support.peer_cases import CASES, DETAILED, RAW, RESIZED, SMALL
 
 FIXTURES = ROOT / "test" / "data" / "lerobot"
 # float32 on another processor, or with another number of threads, adds in another order.
