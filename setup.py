@@ -33,8 +33,9 @@ setup(
             "opencv-python-headless<4.12",
             "rosbags>=0.11.9,<0.12",
             "tqdm",
+            "urdf-parser-py",
         ],
-        "ros": ["opencv-python-headless<4.12"],
+        "ros": ["opencv-python-headless<4.12", "urdf-parser-py"],
         "demo": ["gym-aloha==0.1.5", "imageio[ffmpeg]", "matplotlib"],
         "test": [
             "catkin_pkg",

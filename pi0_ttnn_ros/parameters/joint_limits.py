@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from xml.etree import ElementTree
 
 import numpy as np
 
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters
 from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
+from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
 # A continuous joint has no position limits in its URDF; rad.
 CONTINUOUS = 1e6
@@ -39,24 +39,18 @@ def joint_limits(parameters: Parameters, urdf: Callable[[list[str]], str]) -> Li
 
 
 def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
-    """Return what a URDF says of each joint's limits, by the parameters' names.
+    """Return each joint's limits in a URDF, by the parameters' names.
 
     Raises:
-        ParameterError: it is no XML.
+        ParameterError: the text is not a valid URDF.
     """
-    try:
-        joints = ElementTree.fromstring(urdf).iter("joint")
-    except ElementTree.ParseError as error:
-        raise ParameterError(f"{ROBOT_DESCRIPTION} is no URDF: {error}") from error
     found: dict[str, dict[str, float]] = {}
-    for joint in joints:
-        limit = joint.find("limit")
-        if limit is None:
-            continue
-        values = {name: float(limit.get(key, "nan")) for name, key in URDF_NAMES.items()}
-        if joint.get("type") == "continuous":
-            values["position_min"], values["position_max"] = -CONTINUOUS, CONTINUOUS
-        found[joint.get("name", "")] = {name: value for name, value in values.items() if np.isfinite(value)}
+    for joint in parse_urdf(urdf).joints:
+        if joint.limit is not None:
+            values = {name: getattr(joint.limit, key) for name, key in URDF_NAMES.items()}
+            if joint.type == "continuous":
+                values |= {"position_min": -CONTINUOUS, "position_max": CONTINUOUS}
+            found[joint.name] = {name: value for name, value in values.items() if np.isfinite(value)}
     return found
 
 

@@ -7,25 +7,42 @@ import pytest
 from pi0_ttnn_ros.parameters.joint_limits import CONTINUOUS, urdf_limits
 from pi0_ttnn_ros.parameters.parameters import ParameterError
 
-URDF = """<?xml version="1.0"?>
-<robot name="arm">
-  <link name="base"/>
-  <joint name="shoulder" type="revolute"><limit lower="-1.5" upper="2.0" velocity="3.1" effort="10"/></joint>
-  <joint name="wrist" type="continuous"><limit velocity="6.2" effort="1"/></joint>
-  <joint name="finger" type="prismatic"><limit lower="0" upper="0.04" effort="1"/></joint>
-  <joint name="fixed" type="fixed"/>
-</robot>
-"""
+
+def joint(name: str, kind: str, limit: str) -> str:
+    ends = f'<parent link="base"/><child link="{name}"/>'
+    return f'<link name="{name}"/><joint name="{name}" type="{kind}">{ends}{limit}</joint>'
 
 
-def test_a_urdf_gives_what_it_has():
+def robot(*joints: str) -> str:
+    return f'<?xml version="1.0" encoding="utf-8"?><robot name="arm"><link name="base"/>{"".join(joints)}</robot>'
+
+
+URDF = robot(
+    joint("shoulder", "revolute", '<limit lower="-1.5" upper="2.0" velocity="3.1" effort="10"/>'),
+    joint("wrist", "continuous", '<limit velocity="6.2" effort="1"/>'),
+    joint("finger", "prismatic", '<limit upper="0.04" velocity="inf" effort="1"/>'),
+    joint("fixed", "fixed", ""),
+    '<ros2_control name="arm" type="system"/>',
+)
+
+
+def test_a_urdf_gives_what_it_has(capfd):
     assert urdf_limits(URDF) == {
         "shoulder": {"position_min": -1.5, "position_max": 2.0, "max_velocity": 3.1},
         "wrist": {"position_min": -CONTINUOUS, "position_max": CONTINUOUS, "max_velocity": 6.2},
         "finger": {"position_min": 0.0, "position_max": 0.04},
     }
+    assert not capfd.readouterr().err
 
 
-def test_what_is_no_urdf_is_refused():
-    with pytest.raises(ParameterError, match="robot_description is no URDF"):
-        urdf_limits("robot: arm")
+@pytest.mark.parametrize(
+    ("urdf", "reason"),
+    [
+        ("robot: arm", "syntax error"),
+        (robot(joint("finger", "prismatic", '<limit lower="0" upper="0.04" effort="1"/>')), "finger.*velocity"),
+        (robot(joint("finger", "sliding", "")), "sliding"),
+    ],
+)
+def test_what_is_no_urdf_is_refused(urdf, reason):
+    with pytest.raises(ParameterError, match=f"robot_description is not a valid URDF: .*{reason}"):
+        urdf_limits(urdf)

@@ -61,7 +61,12 @@ def test_the_ends_are_the_links_behind_the_last_given_joints():
 
 @pytest.mark.parametrize(
     ("urdf", "culprit"),
-    [("<robot", "no URDF"), (robot(["a", "b"], []), r"roots \['a', 'b'\]"), ("<robot name='x'/>", r"roots \[\]")],
+    [
+        ("<robot", "not a valid URDF"),
+        (robot(["a", "b"], []), r"roots \['a', 'b'\]"),
+        ("<robot name='x'/>", r"roots \[\]"),
+        (robot(["a", "c"], [joint("knee", "revolute", "b", "c")]), r"does not declare: \['b'\]"),
+    ],
 )
 def test_what_is_no_robot_is_refused(urdf, culprit):
     with pytest.raises(KinematicsError, match=culprit):
