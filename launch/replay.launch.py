@@ -7,7 +7,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
 # Those that have an empty default are not passed on unless they are set.
-PASSED_ON = ("robot", "checkpoint", "out", "backend", "instruction", "against", "truth", "namespace")
+PASSED_ON = ("mode", "robot", "checkpoint", "out", "backend", "instruction", "reference", "ground_truth", "namespace")
 ARGUMENTS = (
     DeclareLaunchArgument("bag", description="The bag, or a folder of bags."),
     DeclareLaunchArgument("checkpoint", description="Folder of the checkpoint."),
@@ -21,25 +21,30 @@ ARGUMENTS = (
     ),
     DeclareLaunchArgument("backend", default_value="torch", description="What runs the model."),
     DeclareLaunchArgument("instruction", default_value="", description="Instruction, where the bag has none."),
-    DeclareLaunchArgument("against", default_value="", description="Compare with: torch, ttnn or recorded."),
-    DeclareLaunchArgument("truth", default_value="joint_states", description="Or commands: what should have been."),
+    DeclareLaunchArgument(
+        "reference", default_value="", description="Compare with another backend (torch, ttnn) or with recorded chunks."
+    ),
+    DeclareLaunchArgument(
+        "ground_truth",
+        default_value="joint_states",
+        choices=["joint_states", "commands"],
+        description="Recorded motion to compare the predictions with.",
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
 )
 
 
 def replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the process that replays, and for live replay the node that it replays into."""
-    values = {name: LaunchConfiguration(name).perform(context) for name in (*PASSED_ON, "bag", "mode")}
-    options = [word for name in PASSED_ON if values[name] for word in (f"--{name}", values[name])]
-    live = values["mode"] == "live"
+    values = {name: LaunchConfiguration(name).perform(context) for name in (*PASSED_ON, "bag")}
+    options = [word for name in PASSED_ON if values[name] for word in (f"--{name.replace('_', '-')}", values[name])]
     command = [
         PathJoinSubstitution([FindPackagePrefix("pi0_ttnn_ros"), "lib", "pi0_ttnn_ros", "replay"]),
         values["bag"],
         *options,
-        *(["--live"] if live else []),
     ]
     process = ExecuteProcess(cmd=command, output="screen", emulate_tty=True, on_exit=end)
-    return [process, *([node(values)] if live else [])]
+    return [process, *([node(values)] if values["mode"] == "live" else [])]
 
 
 def node(values: dict[str, str]) -> IncludeLaunchDescription:

@@ -47,8 +47,8 @@ class _Block:
 
     offset: int
     size: int
-    start: int
-    end: int
+    start_ns: int
+    end_ns: int
     is_chunk: bool
     is_cut: bool = False
 
@@ -80,9 +80,9 @@ class McapFile:
         except BaseException:
             self.close()
             raise
-        used = [block for block in self._blocks if block.end]
-        self.start = min((block.start for block in used), default=0)
-        self.end = max((block.end for block in used), default=0)
+        used = [block for block in self._blocks if block.end_ns]
+        self.start_ns = min((block.start_ns for block in used), default=0)
+        self.end_ns = max((block.end_ns for block in used), default=0)
         self.channels = [self._channel(number) for number in self._channels]
 
     def close(self) -> None:
@@ -95,15 +95,15 @@ class McapFile:
             for number, channel in zip(self._channels, self.channels, strict=True)
             if wanted.get(channel.topic) == channel.type
         }
-        return merge_by_start([(block.start, self._messages(block, topics)) for block in self._blocks])
+        return merge_by_start([(block.start_ns, self._messages(block, topics)) for block in self._blocks])
 
     def _messages(self, block: _Block, topics: Mapping[int, str]) -> Iterator[StoredMessage]:
         found = []
         for opcode, record in self._records(block):
             if opcode == MESSAGE:
-                number, _, time, _ = _MESSAGE.unpack_from(record)
+                number, _, time_ns, _ = _MESSAGE.unpack_from(record)
                 if number in topics:
-                    found.append((time, topics[number], record[_MESSAGE.size :]))
+                    found.append((time_ns, topics[number], record[_MESSAGE.size :]))
         found.sort(key=itemgetter(0))
         yield from found
 
@@ -174,27 +174,27 @@ class McapFile:
         )
 
     def _scan_chunk(self, block: _Block) -> None:
-        times = []
+        times_ns = []
         for opcode, record in self._records(block):
             self._take(opcode, record)
             if opcode == MESSAGE:
-                number, _, time, _ = _MESSAGE.unpack_from(record)
+                number, _, time_ns, _ = _MESSAGE.unpack_from(record)
                 self._counts[number] += 1
-                times.append(time)
-        if times:
-            block.start, block.end = min(times), max(times)
+                times_ns.append(time_ns)
+        if times_ns:
+            block.start_ns, block.end_ns = min(times_ns), max(times_ns)
             self._blocks.append(block)
 
     def _scan_message(self, position: int, size: int) -> None:
-        number, _, time, _ = _MESSAGE.unpack(self._read(position, _MESSAGE.size))
+        number, _, time_ns, _ = _MESSAGE.unpack(self._read(position, _MESSAGE.size))
         self._counts[number] += 1
         offset = position - _RECORD.size
         last = self._blocks[-1] if self._blocks else None
         if last is not None and last.offset + last.size == offset and last.size < LOOSE_BLOCK_SIZE:
             last.size += _RECORD.size + size
-            last.start, last.end = min(last.start, time), max(last.end, time)
+            last.start_ns, last.end_ns = min(last.start_ns, time_ns), max(last.end_ns, time_ns)
         else:
-            self._blocks.append(_Block(offset, _RECORD.size + size, time, time, False))
+            self._blocks.append(_Block(offset, _RECORD.size + size, time_ns, time_ns, False))
 
     # Records
 

@@ -33,13 +33,13 @@ class Topic:
 class BagMessage:
     """One message as it was recorded.
 
-    time: when it was received, nanoseconds
+    time_ns: when it was received, nanoseconds
     stamp_ns: that of its header, nanoseconds; None where the type has no header
     raw: its bytes in CDR
     """
 
     topic: str
-    time: int
+    time_ns: int
     stamp_ns: int | None
     raw: bytes | memoryview
     decoder: Callable[[BagMessage], Any] = field(repr=False, compare=False)
@@ -57,7 +57,7 @@ class Bag:
     """An open bag, see `open_bag`.
 
     topics: by name
-    start, end: receive time of the first and the last message, nanoseconds
+    start_ns, end_ns: receive time of the first and the last message, nanoseconds
     problems: what was left out and why, one line each; grows while messages are read
     """
 
@@ -72,8 +72,8 @@ class Bag:
             raise BagError(
                 f"{path}: holds no messages; were the topics published, and with a QoS that the recorder takes?"
             )
-        self.start = min(file.start for file in self._files)
-        self.end = max(file.end for file in self._files)
+        self.start_ns = min(file.start_ns for file in self._files)
+        self.end_ns = max(file.end_ns for file in self._files)
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Yield the messages of `topics` in order of receive time, without holding more than a few in memory.
@@ -82,9 +82,9 @@ class Bag:
         """
         wanted = {name: self.topics[name].type for name in dict.fromkeys(topics) if self._usable(name)}
         with_header = {topic for topic, type_name in wanted.items() if self._types.has_header(type_name)}
-        last: dict[str, int] = {}
+        last_stamp_ns: dict[str, int] = {}
         backwards: Counter[str] = Counter()
-        for time, topic, raw in merge_by_start([(file.start, file.messages(wanted)) for file in self._files]):
+        for time_ns, topic, raw in merge_by_start([(file.start_ns, file.messages(wanted)) for file in self._files]):
             try:
                 raw = decompressed(raw)
                 stamp_ns = serialized_stamp(raw) if topic in with_header else None
@@ -94,9 +94,9 @@ class Bag:
                 )
                 continue
             if stamp_ns is not None:
-                backwards[topic] += stamp_ns < last.get(topic, stamp_ns)
-                last[topic] = stamp_ns
-            yield BagMessage(topic, time, stamp_ns, raw, self._decode)
+                backwards[topic] += stamp_ns < last_stamp_ns.get(topic, stamp_ns)
+                last_stamp_ns[topic] = stamp_ns
+            yield BagMessage(topic, time_ns, stamp_ns, raw, self._decode)
         for topic in filter(backwards.get, backwards):
             self._problem(
                 topic,

@@ -32,7 +32,7 @@ class Sqlite3File:
         try:
             topics = self._database.execute(_TOPICS).fetchall()
             definitions = self._definitions()
-            counts, self.start, self.end = self._counts()
+            counts, self.start_ns, self.end_ns = self._counts()
         except sqlite3.Error as error:
             self.close()
             raise StorageError(f"is no SQLite file of a bag ({error}): copy it anew from where it is whole") from error
@@ -54,11 +54,11 @@ class Sqlite3File:
         }
         lost = 0
         for number in self._ids_in_order():
-            time, topic, data = self._row(number)
+            time_ns, topic, data = self._row(number)
             if data is None:
                 lost += 1
             elif topic in topics:
-                yield time, topics[topic], memoryview(data)
+                yield time_ns, topics[topic], memoryview(data)
         if lost:
             self._report(
                 f"is damaged: {lost} messages cannot be read and are left out; copy it anew from where it is whole"
@@ -68,11 +68,11 @@ class Sqlite3File:
         """Return time, topic and data of a message; without data where it cannot be read."""
         query = "SELECT timestamp, topic_id, data FROM messages WHERE id = ?"
         try:
-            time, topic, data = self._database.execute(query, (number,)).fetchone() or (0, 0, None)
+            time_ns, topic, data = self._database.execute(query, (number,)).fetchone() or (0, 0, None)
         except sqlite3.Error:
             return 0, 0, None
-        readable = isinstance(time, int) and isinstance(topic, int) and isinstance(data, bytes)
-        return (time, topic, data) if readable else (0, 0, None)
+        readable = isinstance(time_ns, int) and isinstance(topic, int) and isinstance(data, bytes)
+        return (time_ns, topic, data) if readable else (0, 0, None)
 
     def _ids_in_order(self) -> Iterator[int]:
         if self._ids is not None:
@@ -111,11 +111,11 @@ class Sqlite3File:
         counts: Counter[int] = Counter()
         try:
             # In the order of the rows, for which no index is needed.
-            for number, topic, time in self._database.execute(
+            for number, topic, time_ns in self._database.execute(
                 "SELECT id, topic_id, timestamp FROM messages NOT INDEXED"
             ):
-                if isinstance(topic, int) and isinstance(time, int):
-                    found.append((time, number))
+                if isinstance(topic, int) and isinstance(time_ns, int):
+                    found.append((time_ns, number))
                     counts[topic] += 1
         except sqlite3.DatabaseError:
             pass

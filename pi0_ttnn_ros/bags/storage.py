@@ -34,11 +34,11 @@ class Channel:
 
 
 class StorageFile(Protocol):
-    """One open storage file. Times are receive times in nanoseconds; `end` is that of the last message."""
+    """One open storage file. Times are receive times in nanoseconds; `end_ns` is that of the last message."""
 
     channels: list[Channel]
-    start: int
-    end: int
+    start_ns: int
+    end_ns: int
 
     def messages(self, wanted: Mapping[str, str]) -> Iterator[StoredMessage]:
         """Yield the messages of the wanted topics, which have the types given, in order of time."""
@@ -58,8 +58,8 @@ def merge_by_start(sources: Sequence[tuple[int, Iterable[StoredMessage]]]) -> It
         if message is not None:
             heapq.heappush(running, (message[0], number, message, messages))
 
-    for number, (start, source) in enumerate(sorted(sources, key=itemgetter(0))):
-        while running and running[0][0] < start:
+    for number, (start_ns, source) in enumerate(sorted(sources, key=itemgetter(0))):
+        while running and running[0][0] < start_ns:
             _, earlier, message, messages = heapq.heappop(running)
             yield message
             advance(earlier, messages)

@@ -61,9 +61,9 @@ class BagWriter:
             for topic, (type_name, offered) in topics.items()
         }
 
-    def write(self, topic: str, time: int, raw: bytes | memoryview) -> None:
-        """Add a message, as `serialized` returns it, that was received at `time`, nanoseconds."""
-        self._writer.write(self._connections[topic], time, raw)
+    def write(self, topic: str, time_ns: int, raw: bytes | memoryview) -> None:
+        """Add a message, as `serialized` returns it, that was received at `time_ns`, nanoseconds."""
+        self._writer.write(self._connections[topic], time_ns, raw)
 
     def __enter__(self) -> BagWriter:
         return self
@@ -88,8 +88,8 @@ def time_message(stamp_ns: int) -> Any:
     return message("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 
-def duration_message(nanoseconds: int) -> Any:
-    return message("builtin_interfaces/msg/Duration", sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+def duration_message(duration_ns: int) -> Any:
+    return message("builtin_interfaces/msg/Duration", sec=duration_ns // 10**9, nanosec=duration_ns % 10**9)
 
 
 def serialized(content: Any) -> memoryview:

@@ -38,8 +38,8 @@ from pi0_ttnn_ros.system.package_files import robot_file
 
 WIDTH, HEIGHT, JPEG_QUALITY = 640, 480, 85
 CAMERA_RATE, JOINT_STATE_RATE = 30, 50  # Hz
-START = 1_750_000_000 * 10**9  # ns
-DELAY = 5_000_000  # ns, from stamp to receipt
+START_NS = 1_750_000_000 * 10**9
+DELAY_NS = 5_000_000  # from stamp to receipt
 FRAMES = 8  # different ones, shown in turn
 
 
@@ -50,21 +50,21 @@ def write_bag(path: Path, parameters: Parameters, seconds: float) -> None:
     types |= {topics.joint_states: (JOINT_STATE, qos(1)), topics.instruction: (STRING, qos(1, latched=True))}
     frames = [_jpeg(np.random.default_rng(number)) for number in range(FRAMES)]
     positions = np.array([*REST_POSE, *REST_POSE])
-    times = [(START + 10**9 * tick // CAMERA_RATE, tick) for tick in range(round(seconds * CAMERA_RATE))]
-    states = [START + 10**9 * tick // JOINT_STATE_RATE for tick in range(round(seconds * JOINT_STATE_RATE))]
+    images_ns = [(START_NS + 10**9 * number // CAMERA_RATE, number) for number in range(round(seconds * CAMERA_RATE))]
+    states_ns = [START_NS + 10**9 * number // JOINT_STATE_RATE for number in range(round(seconds * JOINT_STATE_RATE))]
     messages = [
-        (stamp_ns, topic, compressed_image(stamp_ns, frames[tick % FRAMES], camera))
-        for stamp_ns, tick in times
+        (stamp_ns, topic, compressed_image(stamp_ns, frames[number % FRAMES], camera))
+        for stamp_ns, number in images_ns
         for camera, topic in topics.cameras.items()
     ]
     messages += [
         (stamp_ns, topics.joint_states, joint_state(stamp_ns, list(JOINT_NAMES), positions, np.zeros(len(positions))))
-        for stamp_ns in states
+        for stamp_ns in states_ns
     ]
     with BagWriter(path, types) as bag:
-        bag.write(topics.instruction, START, serialized(message(STRING, data="bench")))
+        bag.write(topics.instruction, START_NS, serialized(message(STRING, data="bench")))
         for stamp_ns, topic, content in sorted(messages, key=lambda entry: entry[0]):
-            bag.write(topic, stamp_ns + DELAY, serialized(content))
+            bag.write(topic, stamp_ns + DELAY_NS, serialized(content))
 
 
 def _jpeg(random: np.random.Generator) -> np.ndarray:

@@ -43,35 +43,41 @@ def run(arguments: argparse.Namespace) -> int:
     # No checkpoint is needed to look at a bag.
     parameters = parameters_from_yaml(file, {"checkpoint": "none"})
     with open_bag(arguments.bag) as bag:
-        fit = check_bag(bag, parameters, arguments.namespace)
+        check = check_bag(bag, parameters, arguments.namespace)
     if arguments.json:
-        print(json.dumps({"bag": str(arguments.bag), "robot": str(file), "fits": fit.fits, **asdict(fit)}, indent=2))
+        print(
+            json.dumps(
+                {"bag": str(arguments.bag), "robot": str(file), "fits": check.is_usable, **asdict(check)}, indent=2
+            )
+        )
     else:
-        print(report(arguments.bag, file, fit))
-    return 0 if fit.fits else 1
+        print(report(arguments.bag, file, check))
+    return 0 if check.is_usable else 1
 
 
-def table(fit: BagCheck) -> str:
+def table(check: BagCheck) -> str:
     """Return the topics, one a line."""
-    rows = [HEADINGS, *(_row(entry) for entry in fit.inputs)]
+    rows = [HEADINGS, *(_row(entry) for entry in check.inputs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "-" * max(map(len, lines)))
     return "\n".join(lines)
 
 
-def report(bag: Path, robot: Path, fit: BagCheck) -> str:
+def report(bag: Path, robot: Path, check: BagCheck) -> str:
     """Return the whole in words."""
-    lines = [f"{bag}: {fit.duration:.1f} s, held against {robot}", "", table(fit), ""]
-    if fit.skew:
+    lines = [f"{bag}: {check.duration:.1f} s, held against {robot}", "", table(check), ""]
+    if check.skew:
         lines.append(
-            f"images and joint states: {_seconds(fit.skew[0])} apart in the median, {_seconds(fit.skew[1])} at most"
+            f"images and joint states: {_seconds(check.skew[0])} apart in the median, {_seconds(check.skew[1])} at most"
         )
-    if fit.observations:
-        lines.append(f"the node would infer {fit.observations} times")
-        lines += [f"  joint states without an observation: {count}, {reason}" for reason, count in fit.unusable.items()]
-    lines += [_line(finding) for finding in sorted(fit.findings, key=lambda finding: not finding.is_error)]
-    lines.append("fits" if fit.fits else "does not fit")
+    if check.observations:
+        lines.append(f"the node would infer {check.observations} times")
+        lines += [
+            f"  joint states without an observation: {count}, {reason}" for reason, count in check.unusable.items()
+        ]
+    lines += [_line(finding) for finding in sorted(check.findings, key=lambda finding: not finding.is_error)]
+    lines.append("fits" if check.is_usable else "does not fit")
     return "\n".join(lines)
 
 

@@ -9,17 +9,21 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pi0_ttnn_core.backend import BACKENDS
 from pi0_ttnn_ros.cli.arguments import add_dtype, add_precision, add_robot, positive, require
+from pi0_ttnn_ros.replay.options import GROUND_TRUTHS, MEASURED, MODES, OPEN_LOOP, RECORDED, Options
 from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
 EXAMPLES = """
   pi0-ttnn replay recording --robot my_robot.yaml --checkpoint checkpoint
   pi0-ttnn replay recordings --robot aloha --checkpoint checkpoint --jobs 4 --out report
-  pi0-ttnn replay recording --robot aloha --checkpoint checkpoint --backend ttnn --against torch --every 10
+  pi0-ttnn replay recording --robot aloha --checkpoint checkpoint --backend ttnn --reference torch --stride 10
 """
+BAR = "{desc}: {percentage:3.0f} % {bar} {elapsed}, {remaining} left"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,18 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instruction", help="where the bag has none")
     parser.add_argument("--seed", type=int, help="of the noise")
     parser.add_argument(
-        "--against",
-        choices=(*BACKENDS, "recorded"),
-        default="",
-        help="compare every prediction with another backend's, or with the chunks that a node recorded",
+        "--ground-truth",
+        choices=GROUND_TRUTHS,
+        default=MEASURED,
+        help="recorded motion to compare the predictions with (default joint_states)",
     )
     parser.add_argument(
-        "--truth", choices=("joint_states", "commands"), default="joint_states", help="what the predictions should be"
+        "--reference",
+        choices=(*BACKENDS, RECORDED),
+        default="",
+        help="compare every prediction with another backend's as well, or with the chunks that a node recorded",
     )
-    parser.add_argument("--every", type=positive, default=1, metavar="K", help="infer at every K-th occasion only")
-    parser.add_argument("--namespace", default="", help="of the node and its topics")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in a process")
-    parser.add_argument("--live", action="store_true", help="play the bag into the running node and judge its answers")
+    parser.add_argument("--stride", type=positive, default=1, metavar="N", help="infer at every N-th observation only")
+    parser.add_argument("--namespace", default="", help="namespace of the node and its topics")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in its own process")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=OPEN_LOOP,
+        help="open-loop: without a node, as fast as possible; live: play the bag into the running node in real time "
+        "and judge its chunks and commands (default open-loop)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,8 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     require("rosbags", "replay")
     # Before torch is imported.
     os.environ.update(OPENMP_PASSIVE_WAIT | os.environ)
-    from pi0_ttnn_ros.replay.open_loop import Comparison
-    from pi0_ttnn_ros.replay.runner import Options, replay_bags
+    from pi0_ttnn_ros.replay.runner import replay_bags
     from pi0_ttnn_ros.system.package_files import robot_file
 
     names = ("checkpoint", "backend", "precision", "dtype", "instruction", "seed")
@@ -64,13 +76,16 @@ def run(arguments: argparse.Namespace) -> int:
         robot=robot_file(arguments.robot),
         overrides={name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None},
         namespace=arguments.namespace,
-        comparison=Comparison(arguments.truth, arguments.against, arguments.every),
-        live=arguments.live,
+        ground_truth=arguments.ground_truth,
+        reference=arguments.reference,
+        stride=arguments.stride,
+        mode=arguments.mode,
         jobs=arguments.jobs,
         out=arguments.out,
     )
     try:
-        outcome = replay_bags(arguments.bags, options, shlex.join(arguments.words))
+        with _progress_bar() as progress:
+            outcome = replay_bags(arguments.bags, options, shlex.join(arguments.words), progress)
     except KeyboardInterrupt:
         print(f"interrupted; the same command resumes from {arguments.out}", file=sys.stderr)
         raise
@@ -80,3 +95,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     print(f"{'passed' if outcome.passed else 'failed'}: {arguments.out / 'report.html'}")
     return 0 if outcome.passed else 1
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """Yield what shows the name of a bag and the fraction of all bags that is done, if stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(total=1.0, bar_format=BAR, disable=None) as bar:
+
+        def show(name: str, fraction: float) -> None:
+            bar.set_description_str(name, refresh=False)
+            bar.update(fraction - bar.n)
+
+        yield show

@@ -83,7 +83,7 @@ class BagCheck:
     findings: list[Finding]
 
     @property
-    def fits(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether the bag can be replayed."""
         return not any(finding.is_error for finding in self.findings)
 
@@ -108,18 +108,22 @@ class _Expected:
 class _Stream:
     """What was read of one topic; times in nanoseconds."""
 
-    times: array[int] = field(default_factory=lambda: array("q"))
-    stamps: array[int] = field(default_factory=lambda: array("q"))
+    times_ns: array[int] = field(default_factory=lambda: array("q"))
+    stamps_ns: array[int] = field(default_factory=lambda: array("q"))
     contents: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
 
     def delays(self) -> np.ndarray:
         """Return the seconds from stamp to receipt; empty without stamps."""
-        return (np.array(self.times, np.int64) - np.array(self.stamps, np.int64)) * 1e-9 if self.stamps else np.empty(0)
+        return (
+            (np.array(self.times_ns, np.int64) - np.array(self.stamps_ns, np.int64)) * 1e-9
+            if self.stamps_ns
+            else np.empty(0)
+        )
 
     def gaps(self) -> np.ndarray:
         """Return the seconds between receipts."""
-        return np.diff(np.array(self.times, np.int64)) * 1e-9
+        return np.diff(np.array(self.times_ns, np.int64)) * 1e-9
 
 
 def check_bag(bag: Bag, parameters: Parameters, namespace: str = "") -> BagCheck:
@@ -144,7 +148,7 @@ def check_bag(bag: Bag, parameters: Parameters, namespace: str = "") -> BagCheck
         findings += _synchronisation(observations, unusable, skews, parameters)
     findings += [Finding(WARNING, "", line, "") for line in bag.problems]
     return BagCheck(
-        duration=(bag.end - bag.start) * 1e-9,
+        duration=(bag.end_ns - bag.start_ns) * 1e-9,
         inputs=[_input(bag, topic, expected[topic].use, streams.get(topic, _Stream())) for topic in expected],
         skew=(float(np.median(skews)), float(np.max(skews))) if skews else None,
         observations=observations,
@@ -239,9 +243,9 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
     newest = dict.fromkeys([*topics.cameras.values(), topics.joint_states], 0)
     for message in bag.messages(list(expected)):
         stream, wanted = streams[message.topic], expected[message.topic]
-        stream.times.append(message.time)
+        stream.times_ns.append(message.time_ns)
         if message.stamp_ns is not None:
-            stream.stamps.append(message.stamp_ns)
+            stream.stamps_ns.append(message.stamp_ns)
         if message.topic in newest:
             newest[message.topic] = message.stamp_ns or 0
         if message.topic == topics.joint_states and all(newest.values()):
@@ -257,7 +261,7 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
 
 def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
     """Return what the node cannot use; it is an error where that is every message."""
-    count = len(stream.times)
+    count = len(stream.times_ns)
     found = []
     for text, number in stream.faults.items():
         severity = ERROR if expected.severity == ERROR and sum(stream.faults.values()) == count else WARNING
@@ -291,7 +295,7 @@ def _timing(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
 
 
 def _unstamped(stream: _Stream) -> bool:
-    return bool(stream.stamps) and not any(stream.stamps)
+    return bool(stream.stamps_ns) and not any(stream.stamps_ns)
 
 
 def _no_stamps(topic: str) -> Finding:
@@ -330,8 +334,8 @@ def _rate(topics: Topics, parameters: Parameters, streams: Mapping[str, _Stream]
 
 
 def _per_second(stream: _Stream) -> float:
-    duration = (stream.times[-1] - stream.times[0]) * 1e-9 if stream.times else 0.0
-    return (len(stream.times) - 1) / duration if duration > 0 else 0.0
+    duration = (stream.times_ns[-1] - stream.times_ns[0]) * 1e-9 if stream.times_ns else 0.0
+    return (len(stream.times_ns) - 1) / duration if duration > 0 else 0.0
 
 
 def _observations(bag: Bag, topics: Topics, parameters: Parameters) -> tuple[int, dict[str, int]]:

@@ -30,7 +30,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the policy was given at a tick beside the joints.
+    """What the policy was given at a prediction beside the joints.
 
     images: uint8 [height, width, 3] RGB by camera
     """
@@ -43,11 +43,11 @@ class Scene:
 class Recording:
     """What the joints did (or were commanded to do).
 
-    times: int64 [samples], nanoseconds, strictly increasing
+    times_ns: int64 [samples], nanoseconds, strictly increasing
     positions: float64 [samples, joints], rad or m
     """
 
-    times: np.ndarray
+    times_ns: np.ndarray
     positions: np.ndarray
 
 
@@ -83,21 +83,21 @@ class CommandStream:
 class Episode:
     """The replay of one bag.
 
-    start, end: receive time of the first and last message, nanoseconds
-    ticks: in order of their stamps
+    start_ns, end_ns: receive time of the first and last message, nanoseconds
+    predictions: in order of their stamps
     unusable: for each reason in words, at how many of the joint states no observation could be made
     joint_states: how many joint states there were: each of them could have begun an inference
-    truth: what the predictions are compared with: "joint_states" or "commands"
+    ground_truth: what the predictions are compared with: "joint_states" or "commands"
     problems: what was left out of the bag and why, a line each
     commands: of a running node; None: there was none
     """
 
     bag: Path
-    start: int
-    end: int
-    ticks: list[Prediction]
+    start_ns: int
+    end_ns: int
+    predictions: list[Prediction]
     recording: Recording
-    truth: str
+    ground_truth: str
     unusable: dict[str, int]
     joint_states: int
     frames: dict[str, Frames]

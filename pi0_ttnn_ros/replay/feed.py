@@ -20,6 +20,7 @@ from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, Topics, image_message_type
 from pi0_ttnn_ros.replay.episode import Frames, Recording
+from pi0_ttnn_ros.replay.options import MEASURED
 
 # An interval this many times the median one means that images between were lost.
 DROPPED = 1.5
@@ -50,9 +51,9 @@ class BagFeed:
             if parameters.controller_types[index] in COMMANDS
         }
         self._buffer = ObservationBuffer(
-            parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, bag.start
+            parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, bag.start_ns
         )
-        self._image_stamps: dict[str, list[int]] = {camera: [] for camera in topics.cameras}
+        self._image_stamps_ns: dict[str, list[int]] = {camera: [] for camera in topics.cameras}
         self._states: list[tuple[int, np.ndarray]] = []
         self._commanded: list[list[tuple[int, float]]] = [[] for _ in parameters.joint_names]
         self._reasons: list[str] = []
@@ -68,26 +69,26 @@ class BagFeed:
                 self._hear(message)
             except BagError:  # the bag's problems name it
                 continue
-            snapshot = self._buffer.snapshot(message.time) if message.topic in self._inputs else None
+            snapshot = self._buffer.snapshot(message.time_ns) if message.topic in self._inputs else None
             if snapshot is None:
                 continue
             self._reasons = []
             if is_due(snapshot.stamp_ns, last_stamp_ns, self._parameters.inference_rate):
                 last_stamp_ns = snapshot.stamp_ns
-                yield message.time, snapshot
+                yield message.time_ns, snapshot
         self._count_reasons()
 
     def frames(self) -> dict[str, Frames]:
         """Return how regularly the images came that were read so far, by camera."""
-        return {camera: _frames(np.array(stamps)) for camera, stamps in self._image_stamps.items()}
+        return {camera: _frames(np.array(stamps_ns)) for camera, stamps_ns in self._image_stamps_ns.items()}
 
-    def recording(self, truth: str) -> Recording:
+    def recording(self, ground_truth: str) -> Recording:
         """Return what was read so far of the measured motion ("joint_states") or the commanded one ("commands").
 
         Raises:
             BagError: there is none.
         """
-        if truth == "joint_states":
+        if ground_truth == MEASURED:
             return self._measured()
         silent = [self._parameters.joint_names[joint] for joint, points in enumerate(self._commanded) if not points]
         if silent:
@@ -104,25 +105,25 @@ class BagFeed:
             BagError: it cannot be decoded.
         """
         if message.topic in self._commands:
-            self._take_command(self._commands[message.topic], message.time, message.decode())
+            self._take_command(self._commands[message.topic], message.time_ns, message.decode())
         name = self._inputs.get(message.topic)
         if name == INSTRUCTION:
-            self._buffer.put(name, message.time, message.decode().data)
+            self._buffer.put(name, message.time_ns, message.decode().data)
         elif name == HEARTBEAT:
-            self._buffer.put(name, message.time, message)
+            self._buffer.put(name, message.time_ns, message)
         elif name == JOINT_STATES:
-            self._take_joint_states(message.time, message.decode())
+            self._take_joint_states(message.time_ns, message.decode())
         elif name is not None and message.stamp_ns is not None:
             self._buffer.put(name, message.stamp_ns, message)
-            self._image_stamps[name].append(message.stamp_ns)
+            self._image_stamps_ns[name].append(message.stamp_ns)
 
-    def _take_joint_states(self, time: int, message: Any) -> None:
+    def _take_joint_states(self, time_ns: int, message: Any) -> None:
         self._count_reasons()
         stamp_ns = nanoseconds(message.header.stamp)
         self._buffer.put(JOINT_STATES, stamp_ns, message)
         self.joint_states += 1
         # Until an observation is made of them, before the next ones come.
-        self._reasons = [f"{name}: missing or too old" for name in self._buffer.stale_inputs(time)] or [
+        self._reasons = [f"{name}: missing or too old" for name in self._buffer.stale_inputs(time_ns)] or [
             "synchronisation: stamps further apart than sync_tolerance"
         ]
         try:
@@ -137,45 +138,45 @@ class BagFeed:
         else:
             self._states.append((stamp_ns, positions))
 
-    def _take_command(self, joints: list[int], time: int, message: Any) -> None:
+    def _take_command(self, joints: list[int], time_ns: int, message: Any) -> None:
         names = self._parameters.joint_names
         if hasattr(message, "points"):
             if not message.points:
                 return
             point = message.points[0]
-            start = nanoseconds(message.header.stamp) or time
-            time = start + nanoseconds(point.time_from_start)
+            start_ns = nanoseconds(message.header.stamp) or time_ns
+            time_ns = start_ns + nanoseconds(point.time_from_start)
             positions = dict(zip(message.joint_names, point.positions, strict=False))
         else:
             positions = dict(zip((names[joint] for joint in joints), message.data, strict=False))
         for joint in joints:
             points = self._commanded[joint]
-            if names[joint] in positions and (not points or time > points[-1][0]):
-                points.append((time, positions[names[joint]]))
+            if names[joint] in positions and (not points or time_ns > points[-1][0]):
+                points.append((time_ns, positions[names[joint]]))
 
     def _count_reasons(self) -> None:
         self.unusable.update(self._reasons)
         self._reasons = []
 
-    def _leave_out(self, topic: str, label: str) -> None:
-        text = f"{self._bag.path}: {topic}: joint states left out of the comparison: {label}"
+    def _leave_out(self, topic: str, reason: str) -> None:
+        text = f"{self._bag.path}: {topic}: joint states left out of the comparison: {reason}"
         if text not in self._bag.problems:
             self._bag.problems.append(text)
 
     def _measured(self) -> Recording:
         if not self._states:
             raise BagError(f"{self._bag.path}: no usable joint states on {self._topics.joint_states}")
-        times, positions = zip(*self._states, strict=True)
-        return Recording(np.array(times), np.array(positions, np.float64))
+        times_ns, positions = zip(*self._states, strict=True)
+        return Recording(np.array(times_ns), np.array(positions, np.float64))
 
     def _commanded_motion(self) -> Recording:
         """Return the commands of all controllers at the times at which any was given."""
         series = [np.array(points).T for points in self._commanded]
-        first, last = max(times[0] for times, _ in series), min(times[-1] for times, _ in series)
-        times = np.unique(np.concatenate([times for times, _ in series]))
-        times = times[(times >= first) & (times <= last)]
-        positions = np.stack([np.interp(times, known, values) for known, values in series], axis=1)
-        return Recording(times.astype(np.int64), positions)
+        first_ns, last_ns = max(times_ns[0] for times_ns, _ in series), min(times_ns[-1] for times_ns, _ in series)
+        times_ns = np.unique(np.concatenate([times_ns for times_ns, _ in series]))
+        times_ns = times_ns[(times_ns >= first_ns) & (times_ns <= last_ns)]
+        positions = np.stack([np.interp(times_ns, known_ns, values) for known_ns, values in series], axis=1)
+        return Recording(times_ns.astype(np.int64), positions)
 
 
 def check_topics(bag: Bag, topics: Topics, parameters: Parameters) -> None:
@@ -199,9 +200,9 @@ def check_topics(bag: Bag, topics: Topics, parameters: Parameters) -> None:
         raise BagError(f"{bag.path}: no instruction on {topics.instruction}: give one with --instruction")
 
 
-def _frames(stamps: np.ndarray) -> Frames:
-    intervals = np.diff(np.sort(stamps)) * 1e-9
+def _frames(stamps_ns: np.ndarray) -> Frames:
+    intervals = np.diff(np.sort(stamps_ns)) * 1e-9
     usual = np.median(intervals) if len(intervals) else 0.0
     lost = np.round(intervals / usual) - 1 if usual > 0 else np.zeros(0)
     dropped = int(lost[intervals > DROPPED * usual].sum()) if usual > 0 else 0
-    return Frames(len(stamps), dropped, float(intervals.max(initial=0.0)))
+    return Frames(len(stamps_ns), dropped, float(intervals.max(initial=0.0)))

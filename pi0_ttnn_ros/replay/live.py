@@ -33,9 +33,10 @@ from pi0_ttnn_ros.rclpy_utils.messages import image_type, time_message
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Prediction
 from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.options import MEASURED
 from pi0_ttnn_ros.replay.predictions import ReplayError
 
-CLOCK_PERIOD = 5_000_000  # nanoseconds of the bag between two messages on /clock
+CLOCK_PERIOD_NS = 5_000_000  # of the bag between two messages on /clock
 REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active
 DISCOVERY = 1.0  # seconds in which whoever else is there shows up
 MOST_ERRORS = 10  # of the node that are reported
@@ -43,7 +44,7 @@ MOST_ERRORS = 10  # of the node that are reported
 TOLERANCE = 1e-6
 
 
-def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits, truth: str) -> Episode:
+def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits, ground_truth: str) -> Episode:
     """Play a bag into the node under `topics` as soon as it is active, and return what it answered.
 
     Raises:
@@ -55,21 +56,23 @@ def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits,
         player.refuse_company()
         player.wait_until_active(bag, parameters.load_timeout + parameters.input_wait)
         late = player.play(bag)
-        player.let_pass(bag.end, parameters.max_chunk_age)
+        player.let_pass(bag.end_ns, parameters.max_chunk_age)
         for _ in feed.snapshots():
             pass
-        recording = feed.recording(truth)
-        measured = feed.recording("joint_states")
+        recording = feed.recording(ground_truth)
+        measured = feed.recording(MEASURED)
         problems = [*bag.problems, *(f"{path}: the node said: {error}" for error in player.errors)]
         if late > REPEAT:
             problems.append(f"{path}: played up to {late:.2f} s late: this machine is too slow to judge the timing")
         return Episode(
             bag=path,
-            start=bag.start,
-            end=bag.end,
-            ticks=[_tick(chunk, heard, measured.times, measured.positions) for heard, chunk in player.chunks],
+            start_ns=bag.start_ns,
+            end_ns=bag.end_ns,
+            predictions=[
+                _prediction(chunk, time_ns, measured.times_ns, measured.positions) for time_ns, chunk in player.chunks
+            ],
             recording=recording,
-            truth=truth,
+            ground_truth=ground_truth,
             unusable=dict(feed.unusable),
             joint_states=feed.joint_states,
             frames=feed.frames(),
@@ -86,7 +89,7 @@ def command_stream(
     for _, message in commands:
         for name in _violations(message, parameters.joint_names, limits):
             violations[name] = violations.get(name, 0) + 1
-    gaps = np.diff([heard for heard, _ in commands]) * 1e-9
+    gaps = np.diff([time_ns for time_ns, _ in commands]) * 1e-9
     return CommandStream(len(commands), float(gaps.max(initial=0.0)), violations)
 
 
@@ -100,7 +103,7 @@ class _Player(Node):
         self.errors: list[str] = []
         self._topics = topics
         self._instruction = parameters.instruction
-        self._now = 0
+        self._now_ns = 0
         self._status: PolicyStatus | None = None
         self._time = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
         self._inputs = self._make_publishers(topics)
@@ -139,9 +142,9 @@ class _Player(Node):
             if self._status and self._status.last_error:
                 raise ReplayError(f"the node cannot be configured: {self._status.last_error}")
             if time.monotonic() > deadline:
-                seen = f"is {self._status.lifecycle_state}" if self._status else "was not heard"
+                seen = f"is {self._status.lifecycle_state}" if self._status else "was not received"
                 raise ReplayError(f"the node under {self._topics.status} {seen} after {timeout:g} s: launch it")
-            self._tell_time(bag.start)
+            self._tell_time(bag.start_ns)
             if self._instruction:
                 self._inputs[self._topics.instruction].publish(String(data=self._instruction))
             for message in first:
@@ -150,23 +153,23 @@ class _Player(Node):
 
     def play(self, bag: Bag) -> float:
         """Publish the messages in their time; return by how many seconds the latest came too late."""
-        self._tell_time(bag.start)
+        self._tell_time(bag.start_ns)
         start, late = time.monotonic(), 0.0
         for message in bag.messages([topic for topic in self._inputs if topic in bag.topics]):
-            while self._now < message.time:
-                self._tell_time(min(self._now + CLOCK_PERIOD, message.time))
-                ahead = start + (self._now - bag.start) * 1e-9 - time.monotonic()
+            while self._now_ns < message.time_ns:
+                self._tell_time(min(self._now_ns + CLOCK_PERIOD_NS, message.time_ns))
+                ahead = start + (self._now_ns - bag.start_ns) * 1e-9 - time.monotonic()
                 if ahead > 0:
                     time.sleep(ahead)
                 late = max(late, -ahead)
             self._publish(message)
         return late
 
-    def let_pass(self, start: int, seconds: float) -> None:
-        """Let the bag's clock go on from `start`, for the answers to what came last."""
-        for step in range(int(seconds * 1e9) // CLOCK_PERIOD):
-            self._tell_time(start + step * CLOCK_PERIOD)
-            time.sleep(CLOCK_PERIOD * 1e-9)
+    def let_pass(self, start_ns: int, seconds: float) -> None:
+        """Let the bag's clock go on from `start_ns`, for the answers to what came last."""
+        for step in range(int(seconds * 1e9) // CLOCK_PERIOD_NS):
+            self._tell_time(start_ns + step * CLOCK_PERIOD_NS)
+            time.sleep(CLOCK_PERIOD_NS * 1e-9)
 
     def _make_publishers(self, topics: Topics) -> dict[str, Publisher]:
         images: dict[str, type] = {topic: image_type(topic) for topic in topics.cameras.values()}
@@ -193,7 +196,7 @@ class _Player(Node):
             self._inputs[message.topic].publish(bytes(message.raw))
 
     def _tell_time(self, now_ns: int) -> None:
-        self._now = now_ns
+        self._now_ns = now_ns
         self._time.publish(Clock(clock=time_message(now_ns)))
 
     def _on_status(self, message: PolicyStatus) -> None:
@@ -202,10 +205,10 @@ class _Player(Node):
             self.errors.append(message.last_error)
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        self.chunks.append((self._now, message))
+        self.chunks.append((self._now_ns, message))
 
     def _on_command(self, message: JointTrajectory) -> None:
-        self.commands.append((self._now, message))
+        self.commands.append((self._now_ns, message))
 
 
 @contextmanager
@@ -232,12 +235,12 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         executor.spin()
 
 
-def _tick(chunk: ActionChunk, heard: int, times: np.ndarray, positions: np.ndarray) -> Prediction:
+def _prediction(chunk: ActionChunk, time_ns: int, times_ns: np.ndarray, positions: np.ndarray) -> Prediction:
     stamp_ns = nanoseconds(chunk.header.stamp)
-    index = min(int(np.searchsorted(times, stamp_ns)), len(times) - 1)
+    index = min(int(np.searchsorted(times_ns, stamp_ns)), len(times_ns) - 1)
     actions = np.array(chunk.actions, np.float32).reshape(chunk.horizon, -1)
     return Prediction(
-        stamp_ns, positions[index].astype(np.float32), actions, chunk.inference_time, (heard - stamp_ns) * 1e-9
+        stamp_ns, positions[index].astype(np.float32), actions, chunk.inference_time, (time_ns - stamp_ns) * 1e-9
     )
 
 

@@ -1,7 +1,4 @@
-"""A recorded bag through the policy, open loop: what it would have done wherever the node would have inferred.
-
-Knows nothing of ROS.
-"""
+"""Open-loop replay: predictions from a bag, wherever the node would have inferred."""
 
 from __future__ import annotations
 
@@ -24,59 +21,65 @@ from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import Topics
 from pi0_ttnn_ros.replay.episode import Episode, Prediction, Scene
 from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.options import MEASURED, RECORDED
 from pi0_ttnn_ros.replay.predictions import Predictions
 from pi0_ttnn_ros.replay.prefetch import prefetched
-from pi0_ttnn_ros.replay.recorded_chunks import observations_of, recorded_chunks
-
-RECORDED = "recorded"
-
-# A receive time in nanoseconds, the inputs, and the actions that were recorded for them.
-InferencePoint = tuple[int, Snapshot, np.ndarray | None]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the predictions are compared with.
-
-    truth: the recorded motion: "joint_states" or "commands"
-    against: another backend with the same noise, or RECORDED: the chunks that a node recorded; empty: neither
-    every: infer on every so manieth occasion only
-    """
-
-    truth: str = "joint_states"
-    against: str = ""
-    every: int = 1
+from pi0_ttnn_ros.replay.recorded_chunks import chunk_observations, recorded_chunks
 
 
 @dataclass(frozen=True)
 class Replay:
-    """How bags are replayed: with which policy, with which one beside it for comparison, and as which robot.
+    """What replays bags: the loaded policies, and where and against what they predict.
 
-    run: JSON of all that decides what is predicted
+    Attributes:
+        run: JSON of all that decides what is predicted, except the bag.
+        ground_truth, reference, stride: see `Options`.
+        reference_policy: infers where `reference` is a backend.
     """
 
     parameters: Parameters
     topics: Topics
-    comparison: Comparison
     policy: Policy
-    reference: Policy | None
     run: dict[str, Any]
+    ground_truth: str = MEASURED
+    reference: str = ""
+    stride: int = 1
+    reference_policy: Policy | None = None
+
+
+@dataclass(frozen=True)
+class InferencePoint:
+    """One moment of a bag at which the policy infers.
+
+    Attributes:
+        time_ns: receive time of the message that completed the inputs.
+        snapshot: the inputs; images are not decoded.
+        recorded: float32 [horizon, joints], rad or m. The recorded chunk's actions; None without one.
+    """
+
+    time_ns: int
+    snapshot: Snapshot
+    recorded: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An occasion with its images decoded, or with why they could not be, and the seconds that it took."""
+    """An inference point with its images decoded.
 
-    at: int
+    Attributes:
+        observation: or why there is none.
+        seconds: that decoding took.
+    """
+
+    point: InferencePoint
     observation: Observation | Exception
-    recorded: np.ndarray | None
     seconds: float
 
 
 def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[float], None]) -> Episode:
-    """Return what the policy predicts on a bag; predictions in `folder` that an earlier call made are not made again.
+    """Return what the policy predicts on a bag; predictions already in `folder` are not repeated.
 
-    `progress` is told which fraction of the bag is done.
+    `progress` is called with the fraction of the bag that is done.
 
     Raises:
         BagError: the bag cannot be used at all.
@@ -84,17 +87,17 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
     """
     with open_bag(path) as bag:
         feed = BagFeed(bag, replay.topics, replay.parameters)
-        run = replay.run | {"bag": str(path.resolve()), "start": bag.start, "end": bag.end}
-        joints = len(replay.parameters.joint_names)
+        run = replay.run | {"bag": str(path.resolve()), "start_ns": bag.start_ns, "end_ns": bag.end_ns}
+        joint_names = replay.parameters.joint_names
         with Predictions(
-            folder, run, replay.policy.action_horizon, joints, bool(replay.comparison.against)
+            folder, run, replay.policy.action_horizon, len(joint_names), bool(replay.reference)
         ) as predictions:
-            done = {tick.stamp_ns for tick in predictions.ticks()}
-            duration = max(bag.end - bag.start, 1)
-            due = (occasion for occasion in _occasions(bag, feed, replay) if occasion[1].stamp_ns not in done)
-            # While the policy infers, the next images are decoded.
-            for prepared in prefetched(partial(_prepare, joint_names=replay.parameters.joint_names), due, workers=1):
-                progress((prepared.at - bag.start) / duration)
+            done = {prediction.stamp_ns for prediction in predictions.read()}
+            duration_ns = max(bag.end_ns - bag.start_ns, 1)
+            points = (point for point in _inference_points(bag, feed, replay) if point.snapshot.stamp_ns not in done)
+            # The next images are decoded while the policy infers.
+            for prepared in prefetched(partial(_prepare, joint_names=joint_names), points, workers=1):
+                progress((prepared.point.time_ns - bag.start_ns) / duration_ns)
                 try:
                     predictions.add(_predict(prepared, replay))
                 except (BagError, ConversionError, ObservationError) as error:
@@ -102,11 +105,11 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
             progress(1.0)
             return Episode(
                 bag=path,
-                start=bag.start,
-                end=bag.end,
-                ticks=sorted(predictions.ticks(), key=lambda tick: tick.stamp_ns),
-                recording=feed.recording(replay.comparison.truth),
-                truth=replay.comparison.truth,
+                start_ns=bag.start_ns,
+                end_ns=bag.end_ns,
+                predictions=sorted(predictions.read(), key=lambda prediction: prediction.stamp_ns),
+                recording=feed.recording(replay.ground_truth),
+                ground_truth=replay.ground_truth,
                 unusable=dict(feed.unusable),
                 joint_states=feed.joint_states,
                 frames=feed.frames(),
@@ -114,37 +117,36 @@ def replay_bag(path: Path, replay: Replay, folder: Path, progress: Callable[[flo
             )
 
 
-def scenes(path: Path, replay: Replay, stamps: Collection[int]) -> dict[int, Scene]:
-    """Return what the policy saw at the ticks `stamps` (nanoseconds)."""
-    wanted, names = set(stamps), replay.parameters.joint_names
+def scenes(path: Path, replay: Replay, stamps_ns: Collection[int]) -> dict[int, Scene]:
+    """Return what the policy saw at the predictions of these stamps."""
+    wanted, joint_names = set(stamps_ns), replay.parameters.joint_names
     with open_bag(path) as bag:
         feed = BagFeed(bag, replay.topics, replay.parameters)
-        snapshots = [snapshot for _, snapshot, _ in _occasions(bag, feed, replay) if snapshot.stamp_ns in wanted]
-        observations = [observation_from_snapshot(_decoded(snapshot), names) for snapshot in snapshots]
+        snapshots = (point.snapshot for point in _inference_points(bag, feed, replay))
+        shown = [snapshot for snapshot in snapshots if snapshot.stamp_ns in wanted]
+        observations = [observation_from_snapshot(_decoded(snapshot), joint_names) for snapshot in shown]
     return {seen.stamp_ns: Scene(seen.images, seen.instruction) for seen in observations}
 
 
-def _occasions(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[InferencePoint]:
-    """Yield where to infer; when the last was taken, `feed` has read the whole bag."""
-    every = replay.comparison.every
-    if replay.comparison.against == RECORDED:
+def _inference_points(bag: Bag, feed: BagFeed, replay: Replay) -> Iterator[InferencePoint]:
+    """Yield where to infer; once exhausted, `feed` has read the whole bag."""
+    if replay.reference == RECORDED:
         chunks = recorded_chunks(bag, replay.topics, replay.parameters.joint_names, replay.policy.action_horizon)
-        for at, snapshot, chunk in observations_of(bag, replay.topics, chunks[::every]):
-            yield at, snapshot, chunk.actions
-    for index, (at, snapshot) in enumerate(feed.snapshots()):
-        if replay.comparison.against != RECORDED and index % every == 0:
-            yield at, snapshot, None
+        for time_ns, snapshot, chunk in chunk_observations(bag, replay.topics, chunks[:: replay.stride]):
+            yield InferencePoint(time_ns, snapshot, chunk.actions)
+    for index, (time_ns, snapshot) in enumerate(feed.snapshots()):
+        if replay.reference != RECORDED and index % replay.stride == 0:
+            yield InferencePoint(time_ns, snapshot)
 
 
-def _prepare(occasion: InferencePoint, joint_names: list[str]) -> _Prepared:
-    at, snapshot, recorded = occasion
+def _prepare(point: InferencePoint, joint_names: list[str]) -> _Prepared:
     start = time.perf_counter()
     observation: Observation | Exception
     try:
-        observation = observation_from_snapshot(_decoded(snapshot), joint_names)
+        observation = observation_from_snapshot(_decoded(point.snapshot), joint_names)
     except (BagError, ConversionError) as error:
         observation = error
-    return _Prepared(at, observation, recorded, time.perf_counter() - start)
+    return _Prepared(point, observation, time.perf_counter() - start)
 
 
 def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
@@ -154,7 +156,8 @@ def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
     start = time.perf_counter()
     chunk = replay.policy.infer(observation)
     latency = prepared.seconds + time.perf_counter() - start
-    reference = replay.reference.infer(observation).actions if replay.reference else prepared.recorded
+    other = replay.reference_policy
+    reference = other.infer(observation).actions if other else prepared.point.recorded
     return Prediction(chunk.stamp_ns, observation.state, chunk.actions, chunk.inference_time, latency, reference)
 
 

@@ -17,7 +17,7 @@ class ReplayError(RuntimeError):
 
 
 class Predictions:
-    """Ticks in `ticks.bin`, records of fixed size in the order they were made; `run.json` says of which run."""
+    """The predictions of one run: `predictions.bin`, records of fixed size, and `run.json`, which says of which run."""
 
     def __init__(self, folder: Path, run: dict[str, Any], horizon: int, joints: int, with_reference: bool) -> None:
         """Open or begin the predictions in `folder`. `run` is JSON: all that decides what is predicted.
@@ -31,18 +31,18 @@ class Predictions:
         self._record = np.dtype(fields + ([("reference", *actions)] if with_reference else []))
         folder.mkdir(parents=True, exist_ok=True)
         self._check_run(folder / "run.json", run)
-        self._file = (folder / "ticks.bin").open("a+b")
+        self._file = (folder / "predictions.bin").open("a+b")
         # What was being written when the replay ended is made anew.
         self._file.truncate(self._file.tell() // self._record.itemsize * self._record.itemsize)
 
-    def add(self, tick: Prediction) -> None:
+    def add(self, prediction: Prediction) -> None:
         record = np.zeros((), self._record)
         for name in self._record.names or ():
-            record[name] = getattr(tick, name)
+            record[name] = getattr(prediction, name)
         self._file.write(record.tobytes())
         self._file.flush()
 
-    def ticks(self) -> Sequence[Prediction]:
+    def read(self) -> Sequence[Prediction]:
         """Return what was predicted so far; read from the disk as it is used."""
         if not self._file.tell():
             return []

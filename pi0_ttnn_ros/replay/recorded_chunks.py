@@ -20,12 +20,12 @@ class RecordedChunk:
     """One chunk as the node published it.
 
     stamp_ns: that of its observation, nanoseconds
-    image_stamps: by camera, nanoseconds
+    image_stamps_ns: by camera, nanoseconds
     actions: float32 [horizon, joints], rad or m
     """
 
     stamp_ns: int
-    image_stamps: dict[str, int]
+    image_stamps_ns: dict[str, int]
     instruction: str
     actions: np.ndarray
 
@@ -46,14 +46,14 @@ def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizo
                 f"{bag.path}: {topics.chunks}: {chunk.horizon} actions of {list(chunk.joint_names)} are recorded, but "
                 f"the checkpoint and the robot's YAML give {horizon} of {list(joint_names)}"
             )
-        stamps = [nanoseconds(stamp_ns) for stamp_ns in chunk.image_stamps]
+        stamps_ns = [nanoseconds(stamp) for stamp in chunk.image_stamps]
         actions = np.array(chunk.actions, np.float32).reshape(horizon, len(joint_names))
-        images = dict(zip(chunk.cameras, stamps, strict=True))
+        images = dict(zip(chunk.cameras, stamps_ns, strict=True))
         chunks.append(RecordedChunk(nanoseconds(chunk.header.stamp), images, chunk.instruction, actions))
     return chunks
 
 
-def observations_of(
+def chunk_observations(
     bag: Bag, topics: Topics, chunks: Sequence[RecordedChunk]
 ) -> Iterator[tuple[int, Snapshot, RecordedChunk]]:
     """Yield each chunk with its receive time (nanoseconds) and the inputs it was inferred from, images not decoded yet.
@@ -74,7 +74,7 @@ def observations_of(
         for index in needed_by[key]:
             missing[index].discard(key)
             if not missing[index]:
-                yield message.time, _snapshot(chunks[index], topics, found), chunks[index]
+                yield message.time_ns, _snapshot(chunks[index], topics, found), chunks[index]
         for done in [done for done in found if all(not missing[index] for index in needed_by[done])]:
             del found[done], needed_by[done]
     lost = sum(bool(keys) for keys in missing)
@@ -86,13 +86,13 @@ def observations_of(
 
 
 def _images(chunk: RecordedChunk, topics: Topics) -> set[tuple[str, int]]:
-    unknown = sorted(chunk.image_stamps.keys() - topics.cameras.keys())
+    unknown = sorted(chunk.image_stamps_ns.keys() - topics.cameras.keys())
     if unknown:
         raise BagError(f"{topics.chunks}: chunks of the cameras {unknown}, which the robot's YAML does not name")
-    return {(topics.cameras[camera], stamp_ns) for camera, stamp_ns in chunk.image_stamps.items()}
+    return {(topics.cameras[camera], stamp_ns) for camera, stamp_ns in chunk.image_stamps_ns.items()}
 
 
 def _snapshot(chunk: RecordedChunk, topics: Topics, found: dict[tuple[str, int], BagMessage]) -> Snapshot:
-    images = {camera: found[topics.cameras[camera], stamp_ns] for camera, stamp_ns in chunk.image_stamps.items()}
+    images = {camera: found[topics.cameras[camera], stamp_ns] for camera, stamp_ns in chunk.image_stamps_ns.items()}
     joint_states = found[topics.joint_states, chunk.stamp_ns].decode()
     return Snapshot(images, joint_states, chunk.instruction, chunk.stamp_ns)

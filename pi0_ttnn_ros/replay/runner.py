@@ -1,4 +1,4 @@
-"""Bags through the policy, and one report that says whether to trust it."""
+"""Replay bags and write one report on all of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from pi0_ttnn_core.policy import Policy, load_policy
@@ -25,161 +23,178 @@ from pi0_ttnn_ros.parameters.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters, parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import Topics, topics_of
 from pi0_ttnn_ros.replay.episode import Episode
-from pi0_ttnn_ros.replay.open_loop import RECORDED, Comparison, Replay, replay_bag, scenes
+from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag, scenes
+from pi0_ttnn_ros.replay.options import LIVE, Options
 from pi0_ttnn_ros.replay.predictions import ReplayError
 from pi0_ttnn_ros.replay.report.excerpts import Scenes
 from pi0_ttnn_ros.replay.report.metrics import episode_metrics
 from pi0_ttnn_ros.replay.report.report import bag_report, reproduction, write_report
 from pi0_ttnn_ros.replay.report.schema import BagReport
-from pi0_ttnn_ros.replay.report.thresholds import replay_settings
+from pi0_ttnn_ros.replay.report.thresholds import ReplaySettings, replay_settings
 
-BAR = "{desc}: {percentage:3.0f} % {bar} {elapsed}, {remaining} left"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How bags are replayed. `overrides` go before the robot's YAML."""
-
-    robot: Path
-    overrides: dict[str, Any]
-    namespace: str
-    comparison: Comparison
-    live: bool
-    jobs: int
-    out: Path
-
-    @property
-    def reference(self) -> str:
-        """The second backend, or empty."""
-        return self.comparison.against if self.comparison.against != RECORDED else ""
+# Called with the name of a bag and the fraction of all bags that is done.
+Progress = Callable[[str, float], None]
+# The report on a bag, or why the bag cannot be used.
+Result = BagReport | str
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Whether the verdict passes, None where no bag could be used; and why which bags were left out."""
+    """What came of replaying bags.
+
+    Attributes:
+        passed: whether the verdict is a pass; None: no bag could be used, and there is no report.
+        left_out: a line for each bag that could not be used: which and why.
+    """
 
     passed: bool | None
     left_out: list[str]
 
 
-def replay_bags(paths: Sequence[Path], options: Options, command: str) -> Outcome:
-    """Replay all bags that `paths` name and write one report; `command` is what the report says to reproduce it with.
+def replay_bags(paths: Sequence[Path], options: Options, command: str, progress: Progress) -> Outcome:
+    """Replay all bags that `paths` name and write one report, which gives `command` as the way to reproduce it.
 
     Raises:
-        BackendError, BagError, CheckpointError, OSError, ParameterError, ReplayError, RobotError, TokenizerError: with
-            what is wrong and the remedy.
+        BackendError, BagError, CheckpointError, OSError, ParameterError, ReplayError, RobotError, TokenizerError: what
+            is wrong, and the remedy.
     """
-    robot = _Robot(options)
+    parameters = parameters_from_yaml(options.robot, options.overrides)
+    settings = replay_settings(options.robot, parameters.joint_names)
     bags = list(dict.fromkeys(bag for path in paths for bag in find_bags(path)))
-    _check(options, robot.parameters, bags)
-    checkpoint = open_checkpoint(robot.parameters.checkpoint, robot.parameters.robot.normalization_key)
-    # Read whole for it, so once only.
+    _check(options, parameters, bags)
+    checkpoint = open_checkpoint(parameters.checkpoint, parameters.robot.normalization_key)
+    # Computed once: the digest reads every file of the checkpoint.
     digest = checkpoint.digest()
-    if options.live:
-        outcomes = dict(_live_reports(bags, robot, checkpoint, options.comparison.truth))
+    if options.mode == LIVE:
+        finished = _replay_live(bags, options, parameters, settings, checkpoint)
+    elif options.jobs > 1 and len(bags) > 1:
+        finished = _replay_in_processes(bags, options, settings, digest)
     else:
-        outcomes = dict(_reports(bags, options, digest))
-    reports = [outcome for bag in bags if isinstance(outcome := outcomes[bag], BagReport)]
-    left_out = [outcome for bag in bags if isinstance(outcome := outcomes[bag], str)]
+        finished = _replay_in_turn(bags, options, settings, digest, progress)
+    results: dict[Path, Result] = {}
+    for bag, result in finished:
+        results[bag] = result
+        progress(bag.name, len(results) / len(bags))
+    reports = [result for bag in bags if isinstance(result := results[bag], BagReport)]
+    left_out = [result for bag in bags if isinstance(result := results[bag], str)]
     if not reports:
         return Outcome(None, left_out)
-    made = reproduction(robot.parameters, command, digest, options.comparison.against)
-    return Outcome(write_report(reports, robot.settings.thresholds, made, options.out, left_out), left_out)
+    how = reproduction(parameters, command, digest, options.reference)
+    return Outcome(write_report(reports, settings.thresholds, how, options.out, left_out), left_out)
+
+
+def load_replay(options: Options, digest: str) -> Replay:
+    """Load what an open-loop replay needs; `digest` is the checkpoint's."""
+    parameters = parameters_from_yaml(options.robot, options.overrides)
+    policy = _load(parameters, parameters.backend)
+    return Replay(
+        parameters,
+        topics_of(parameters, options.namespace),
+        policy,
+        _describe_run(parameters, options, policy, digest),
+        options.ground_truth,
+        options.reference,
+        options.stride,
+        _load(parameters, options.reference_backend) if options.reference_backend else None,
+    )
+
+
+def bag_limits(bag: Path, topics: Topics, parameters: Parameters) -> Limits:
+    """Return the robot's limits; those that the parameters leave out are taken from the URDF in the bag."""
+
+    def urdf(missing: list[str]) -> str:
+        with open_bag(bag) as opened:
+            for message in opened.messages([topics.robot_description]):
+                return str(message.decode().data)
+        raise ParameterError(f"parameters {missing} are not set, and {bag} has no {topics.robot_description}")
+
+    return joint_limits(parameters, urdf)
 
 
 def _check(options: Options, parameters: Parameters, bags: list[Path]) -> None:
     names = [bag.name for bag in bags]
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise ReplayError(f"several bags are called {doubled}: replay them one by one, each with its own --out")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ReplayError(f"several bags are called {duplicates}: replay them one by one, each with its own --out")
     if options.jobs > 1 and "ttnn" in (parameters.backend, options.reference):
         raise ReplayError("--jobs with backend ttnn: a card serves one process at a time")
-    if options.live and (options.comparison.against or options.comparison.every > 1 or options.jobs > 1):
-        raise ReplayError("--live judges what the node answers: without --against, --every and --jobs")
+    if options.mode == LIVE and (options.reference or options.stride > 1 or options.jobs > 1):
+        raise ReplayError("--mode live judges what the node answers: give no --reference, --stride or --jobs")
 
 
-def _reports(bags: list[Path], options: Options, digest: str) -> Iterator[tuple[Path, BagReport | str]]:
-    """Yield the report of each bag, or why there is none."""
-    if options.jobs == 1 or len(bags) == 1:
-        replayer = _Replayer(options, digest)
-        for bag in bags:
-            with tqdm(desc=bag.name, total=1.0, bar_format=BAR, disable=None) as bar:
-                yield bag, replayer.report(bag, partial(_show, bar))
-        return
-    # For the processes, which do not have torch yet.
+def _replay_in_turn(
+    bags: list[Path], options: Options, settings: ReplaySettings, digest: str, progress: Progress
+) -> Iterator[tuple[Path, Result]]:
+    replay = load_replay(options, digest)
+    for index, bag in enumerate(bags):
+
+        def show(fraction: float, bag: Path = bag, index: int = index) -> None:
+            progress(bag.name, (index + fraction) / len(bags))
+
+        yield bag, _replay_open_loop(bag, replay, options.out, settings, show)
+
+
+def _replay_in_processes(
+    bags: list[Path], options: Options, settings: ReplaySettings, digest: str
+) -> Iterator[tuple[Path, Result]]:
+    # Inherited by the processes, which have yet to import torch.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_report_in_process, bag, options, digest): bag for bag in bags}
-        for future in tqdm(as_completed(futures), total=len(bags), unit="bag", disable=None):
+        futures = {pool.submit(_replay_in_process, bag, options, settings, digest): bag for bag in bags}
+        for future in as_completed(futures):
             yield futures[future], future.result()
 
 
-def _show(bar: tqdm[Any], fraction: float) -> None:
-    bar.update(fraction - bar.n)
+def _replay_in_process(bag: Path, options: Options, settings: ReplaySettings, digest: str) -> Result:
+    return _replay_open_loop(bag, _loaded_once(options, digest), options.out, settings, lambda fraction: None)
 
 
-_of_process: _Replayer | None = None
+# Each process replays several bags with the same policies.
+_loaded_once = cache(load_replay)
 
 
-def _report_in_process(bag: Path, options: Options, digest: str) -> BagReport | str:
-    global _of_process
-    if _of_process is None:
-        _of_process = _Replayer(options, digest)
-    return _of_process.report(bag, lambda fraction: None)
+def _replay_open_loop(
+    bag: Path, replay: Replay, out: Path, settings: ReplaySettings, progress: Callable[[float], None]
+) -> Result:
+    try:
+        limits = bag_limits(bag, replay.topics, replay.parameters)
+        episode = replay_bag(bag, replay, out / bag.name, progress)
+        pipeline = replay.policy.pipeline
+        return _report(episode, replay.parameters, limits, settings, pipeline, partial(scenes, bag, replay))
+    except BagError as error:
+        return str(error)
 
 
-class _Robot:
-    """What the replays of all bags have in common, whichever way they are replayed."""
-
-    def __init__(self, options: Options) -> None:
-        self.parameters = parameters_from_yaml(options.robot, options.overrides)
-        self.topics = topics_of(self.parameters, options.namespace)
-        self.settings = replay_settings(options.robot, self.parameters.joint_names)
-
-    def report(self, episode: Episode, limits: Limits, steps: ProcessingPipeline, seen: Scenes) -> BagReport:
-        normalize = partial(encode_actions, steps.transforms)
-        metrics = episode_metrics(episode, self.parameters, limits, self.settings.grippers, normalize)
-        return bag_report(episode, metrics, self.parameters, limits, normalize, self.settings.thresholds, seen)
-
-
-class _Replayer:
-    """Replays bags open loop: holds the policy, and the one that it is compared with."""
-
-    def __init__(self, options: Options, digest: str) -> None:
-        self._robot = robot = _Robot(options)
-        policy = _load(robot.parameters, robot.parameters.backend)
-        reference = _load(robot.parameters, options.reference) if options.reference else None
-        run = _run_of(robot.parameters, options.comparison, policy, digest)
-        self._replay = Replay(robot.parameters, robot.topics, options.comparison, policy, reference, run)
-        self._out = options.out
-
-    def report(self, bag: Path, progress: Callable[[float], None]) -> BagReport | str:
-        """Return the report of a bag, or why it cannot be used."""
-        robot = self._robot
-        try:
-            limits = bag_limits(bag, robot.topics, robot.parameters)
-            episode = replay_bag(bag, self._replay, self._out / bag.name, progress)
-            return robot.report(episode, limits, self._replay.policy.pipeline, partial(scenes, bag, self._replay))
-        except BagError as error:
-            return str(error)
-
-
-def _live_reports(
-    bags: list[Path], robot: _Robot, checkpoint: Checkpoint, truth: str
-) -> Iterator[tuple[Path, BagReport | str]]:
-    """Yield the report of each bag, played into the running node, or why there is none."""
+def _replay_live(
+    bags: list[Path], options: Options, parameters: Parameters, settings: ReplaySettings, checkpoint: Checkpoint
+) -> Iterator[tuple[Path, Result]]:
+    """Play each bag into the running node."""
     try:
         from pi0_ttnn_ros.replay.live import play_bag
     except ImportError as error:
-        raise ReplayError(f"--live needs ROS 2 ({error}): source it and this package") from error
-    steps = build_pipeline(checkpoint, robot.parameters.robot)
+        raise ReplayError(f"--mode live needs ROS 2 ({error}): source it and this package") from error
+    pipeline = build_pipeline(checkpoint, parameters.robot)
+    topics = topics_of(parameters, options.namespace)
     for bag in bags:
         try:
-            limits = bag_limits(bag, robot.topics, robot.parameters)
-            episode = play_bag(bag, robot.parameters, robot.topics, limits, truth)
-            yield bag, robot.report(episode, limits, steps, lambda stamps: {})
+            limits = bag_limits(bag, topics, parameters)
+            episode = play_bag(bag, parameters, topics, limits, options.ground_truth)
+            yield bag, _report(episode, parameters, limits, settings, pipeline, lambda stamps_ns: {})
         except BagError as error:
             yield bag, str(error)
+
+
+def _report(
+    episode: Episode,
+    parameters: Parameters,
+    limits: Limits,
+    settings: ReplaySettings,
+    pipeline: ProcessingPipeline,
+    episode_scenes: Scenes,
+) -> BagReport:
+    normalize = partial(encode_actions, pipeline.transforms)
+    metrics = episode_metrics(episode, parameters, limits, settings.grippers, normalize)
+    return bag_report(episode, metrics, parameters, limits, normalize, settings.thresholds, episode_scenes)
 
 
 def _load(parameters: Parameters, backend: str) -> Policy:
@@ -194,26 +209,14 @@ def _load(parameters: Parameters, backend: str) -> Policy:
     )
 
 
-def _run_of(parameters: Parameters, comparison: Comparison, policy: Policy, digest: str) -> dict[str, Any]:
-    """Return, as JSON, all that decides what is predicted, beside the bag."""
-    decisive = ("backend", "dtype", "precision", "num_steps", "seed", "instruction", "cameras", "camera_topics")
+def _describe_run(parameters: Parameters, options: Options, policy: Policy, digest: str) -> dict[str, Any]:
+    """Return, as JSON, all that decides what is predicted, except the bag."""
+    model = ("backend", "dtype", "precision", "num_steps", "seed", "instruction", "cameras", "camera_topics")
     inputs = ("joint_names", "joint_state_topic", "inference_rate", "sync_tolerance", "input_timeouts")
-    values = {name: getattr(parameters, name) for name in (*decisive, *inputs)}
+    values = {name: getattr(parameters, name) for name in (*model, *inputs)}
     return values | {
         "checkpoint": digest,
-        "transforms": [str(step) for step in policy.pipeline.transforms],
-        "every": comparison.every,
-        "against": comparison.against,
+        "transforms": [str(transform) for transform in policy.pipeline.transforms],
+        "stride": options.stride,
+        "reference": options.reference,
     }
-
-
-def bag_limits(bag: Path, topics: Topics, parameters: Parameters) -> Limits:
-    """Return the robot's limits; what the parameters leave out comes from the URDF that the bag has."""
-
-    def urdf(missing: list[str]) -> str:
-        with open_bag(bag) as opened:
-            for message in opened.messages([topics.robot_description]):
-                return str(message.decode().data)
-        raise ParameterError(f"parameters {missing} are not set, and {bag} has no {topics.robot_description}")
-
-    return joint_limits(parameters, urdf)

@@ -119,8 +119,8 @@ def test_it_has_each_topic_that_the_set_up_names_and_no_other(bag, parameters):
 
 def test_it_fits_the_set_up(bag, parameters):
     with open_bag(bag) as opened:
-        fit = check_bag(opened, parameters, NAMESPACE)
-    assert fit.fits, fit.findings
+        check = check_bag(opened, parameters, NAMESPACE)
+    assert check.is_usable, check.findings
 
 
 def test_its_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
@@ -131,7 +131,7 @@ def test_its_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
 def test_it_is_read_alike_however_it_is_stored(bag, converted, name):
     def contents(folder):
         with open_bag(folder) as opened:
-            return sorted((m.topic, m.time, bytes(m.raw)) for m in opened.messages(opened.topics)), opened.problems
+            return sorted((m.topic, m.time_ns, bytes(m.raw)) for m in opened.messages(opened.topics)), opened.problems
 
     stored, problems = contents(converted / name)
     assert stored == contents(bag)[0] and not problems

@@ -46,9 +46,9 @@ def changed(sample_bag, tmp_path):
 
 def findings(path: Path, parameters, namespace="") -> list[tuple[str, str, str]]:
     with open_bag(path) as bag:
-        fit = check_bag(bag, parameters, namespace)
-    assert fit.fits == all(finding.severity != ERROR for finding in fit.findings)
-    return [(finding.severity, finding.topic, f"{finding.text} -> {finding.remedy}") for finding in fit.findings]
+        check = check_bag(bag, parameters, namespace)
+    assert check.is_usable == all(finding.severity != ERROR for finding in check.findings)
+    return [(finding.severity, finding.topic, f"{finding.text} -> {finding.remedy}") for finding in check.findings]
 
 
 def restamped(raw: bytes, shift: int, scale: int = 1) -> bytes:
@@ -59,9 +59,9 @@ def restamped(raw: bytes, shift: int, scale: int = 1) -> bytes:
 
 def test_the_sample_bag_fits(sample_bag, parameters):
     with open_bag(sample_bag) as bag:
-        fit = check_bag(bag, parameters)
-    assert fit.fits and fit.findings == []
-    inputs = {entry.topic: entry for entry in fit.inputs}
+        check = check_bag(bag, parameters)
+    assert check.is_usable and check.findings == []
+    inputs = {entry.topic: entry for entry in check.inputs}
     joints, top = inputs["/joint_states"], inputs[TOP]
     assert (joints.count, joints.content) == (200, "14 joints") and joints.rate == pytest.approx(50.0, rel=0.01)
     assert top.content == "320x240 jpeg" and top.rate == pytest.approx(1e9 / 60e6, rel=0.02)
@@ -72,8 +72,8 @@ def test_the_sample_bag_fits(sample_bag, parameters):
         shortest, median, longest = entry.delay
         assert low * 1e-9 <= shortest < median < longest <= high * 1e-9
     # 4 s at 10 Hz, less the images' way at the beginning.
-    assert 38 <= fit.observations <= 40
-    assert fit.skew is not None and fit.skew[1] <= parameters.sync_tolerance
+    assert 38 <= check.observations <= 40
+    assert check.skew is not None and check.skew[1] <= parameters.sync_tolerance
 
 
 def test_missing_topics_and_what_to_write_instead(sample_bag, parameters):

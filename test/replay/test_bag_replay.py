@@ -15,7 +15,7 @@ from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
-from pi0_ttnn_ros.replay.open_loop import Comparison, Replay, replay_bag, scenes
+from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag, scenes
 from pi0_ttnn_ros.replay.predictions import ReplayError
 from support.written_bag import (
     DELAY,
@@ -55,7 +55,7 @@ def bag(tmp_path_factory):
 
 def replay_of(robot, policy, **changes) -> Replay:
     parameters = parameters_from_yaml(robot, {"checkpoint": str(policy.checkpoint.folder)} | changes)
-    return Replay(parameters, topics_of(parameters), Comparison(), policy, None, {"seed": 0})
+    return Replay(parameters, topics_of(parameters), policy, {"seed": 0})
 
 
 def replayed(bag, folder, replay):
@@ -73,34 +73,34 @@ def expected_stamps() -> list[int]:
 
 def test_the_policy_is_asked_where_the_node_would_ask_it(bag, robot, policy, tmp_path):
     episode = replayed(bag, tmp_path, replay_of(robot, policy))
-    assert [tick.stamp_ns for tick in episode.ticks] == expected_stamps()
+    assert [prediction.stamp_ns for prediction in episode.predictions] == expected_stamps()
     assert (episode.joint_states, episode.unusable) == (SECONDS * SECOND // JOINT_PERIOD, {})
 
 
 def test_a_prediction_is_the_policys_for_what_was_newest(bag, robot, policy, tmp_path):
-    for tick in replayed(bag, tmp_path, replay_of(robot, policy)).ticks:
+    for prediction in replayed(bag, tmp_path, replay_of(robot, policy)).predictions:
         # An image is received later than joint states of the same stamp.
-        newest = tick.stamp_ns - (tick.stamp_ns - START) % IMAGE_PERIOD
-        newest -= IMAGE_PERIOD if newest + DELAY > tick.stamp_ns and newest > START else 0
+        newest = prediction.stamp_ns - (prediction.stamp_ns - START) % IMAGE_PERIOD
+        newest -= IMAGE_PERIOD if newest + DELAY > prediction.stamp_ns and newest > START else 0
         images = {camera: image(newest, camera).data.reshape(48, 64, 3) for camera in CAMERAS}
-        state = motion((tick.stamp_ns - START) * 1e-9).astype(np.float32)
-        expected = policy.infer(Observation(images, state, "wave", tick.stamp_ns))
-        np.testing.assert_array_equal(tick.actions, expected.actions)
-        np.testing.assert_array_equal(tick.state, state)
+        state = motion((prediction.stamp_ns - START) * 1e-9).astype(np.float32)
+        expected = policy.infer(Observation(images, state, "wave", prediction.stamp_ns))
+        np.testing.assert_array_equal(prediction.actions, expected.actions)
+        np.testing.assert_array_equal(prediction.state, state)
 
 
 def test_the_recording_is_the_motion_or_the_command(bag, robot, policy, tmp_path):
     replay = replay_of(robot, policy)
     measured = replayed(bag, tmp_path / "measured", replay).recording
-    np.testing.assert_allclose(measured.positions, motion((measured.times - START) * 1e-9), atol=1e-6)
-    commands = dataclasses.replace(replay, comparison=Comparison(truth="commands"))
+    np.testing.assert_allclose(measured.positions, motion((measured.times_ns - START) * 1e-9), atol=1e-6)
+    commands = dataclasses.replace(replay, ground_truth="commands")
     commanded = replayed(bag, tmp_path / "commanded", commands).recording
-    np.testing.assert_allclose(commanded.positions, motion((commanded.times - START) * 1e-9 + LEAD), atol=1e-6)
+    np.testing.assert_allclose(commanded.positions, motion((commanded.times_ns - START) * 1e-9 + LEAD), atol=1e-6)
 
 
 def test_only_every_so_manieth_occasion_is_taken(bag, robot, policy, tmp_path):
-    replay = dataclasses.replace(replay_of(robot, policy), comparison=Comparison(every=2))
-    assert [tick.stamp_ns for tick in replayed(bag, tmp_path, replay).ticks] == expected_stamps()[::2]
+    replay = dataclasses.replace(replay_of(robot, policy), stride=2)
+    assert [prediction.stamp_ns for prediction in replayed(bag, tmp_path, replay).predictions] == expected_stamps()[::2]
 
 
 def test_a_camera_that_dies_leaves_joint_states_without_an_observation(robot, policy, tmp_path):
@@ -113,7 +113,7 @@ def test_a_camera_that_dies_leaves_joint_states_without_an_observation(robot, po
     # Before it is too old by itself it is further from the others than sync_tolerance.
     apart = "synchronisation: stamps further apart than sync_tolerance"
     assert episode.unusable == {f"{dead}: missing or too old": too_late, apart: episode.unusable[apart]}
-    assert max(tick.stamp_ns for tick in episode.ticks) <= last + 0.1 * SECOND
+    assert max(prediction.stamp_ns for prediction in episode.predictions) <= last + 0.1 * SECOND
 
 
 def test_images_that_were_lost_are_counted(robot, policy, tmp_path):
@@ -134,7 +134,7 @@ def test_an_image_that_cannot_be_read_is_a_reason(robot, policy, tmp_path):
         if message.topic == f"/{CAMERAS[0]}/image":
             message.content.encoding = "16UC1"
     episode = replayed(write_bag(tmp_path / "bag", contents), tmp_path / "out", replay_of(robot, policy))
-    assert episode.ticks == []
+    assert episode.predictions == []
     assert len(episode.unusable) == 1 and "encoding '16UC1'" in next(iter(episode.unusable))
 
 
@@ -150,7 +150,7 @@ def test_an_interrupted_replay_goes_on_where_it_was(bag, robot, policy, tmp_path
 
     with pytest.raises(Interrupted):
         replay_bag(bag, replay, tmp_path / "twice", interrupt)
-    file = tmp_path / "twice/ticks.bin"
+    file = tmp_path / "twice/predictions.bin"
     made = file.read_bytes()
     file.write_bytes(made[:-7])  # as a power cut leaves it
     resumed = replayed(bag, tmp_path / "twice", replay)
@@ -158,7 +158,7 @@ def test_an_interrupted_replay_goes_on_where_it_was(bag, robot, policy, tmp_path
     # The times that inferences took tell which were made anew.
     assert file.read_bytes()[: len(made) // 2] == made[: len(made) // 2]
     whole = replayed(bag, tmp_path / "once", replay)
-    for one, other in zip(resumed.ticks, whole.ticks, strict=True):
+    for one, other in zip(resumed.predictions, whole.predictions, strict=True):
         assert one.stamp_ns == other.stamp_ns
         np.testing.assert_array_equal(one.actions, other.actions)
 
@@ -170,7 +170,7 @@ def test_predictions_of_another_run_are_not_mixed_in(bag, robot, policy, tmp_pat
         replayed(bag, tmp_path, dataclasses.replace(replay, run={"seed": 1}))
 
 
-def test_what_the_policy_saw_at_a_tick_can_be_looked_at(bag, robot, policy):
+def test_what_the_policy_saw_at_a_prediction_can_be_looked_at(bag, robot, policy):
     stamp_ns = expected_stamps()[2]
     seen = scenes(bag, replay_of(robot, policy), [stamp_ns])
     assert seen.keys() == {stamp_ns} and seen[stamp_ns].images.keys() == set(CAMERAS)
@@ -196,4 +196,4 @@ def test_a_bag_without_an_instruction_needs_one(robot, policy, tmp_path):
     bag = write_bag(tmp_path / "bag", [m for m in messages(0.1) if m.topic != "/pi0_policy/instruction"])
     with pytest.raises(BagError, match="give one with --instruction"):
         replayed(bag, tmp_path / "out", replay_of(robot, policy))
-    assert replayed(bag, tmp_path / "out", replay_of(robot, policy, instruction="wave")).ticks
+    assert replayed(bag, tmp_path / "out", replay_of(robot, policy, instruction="wave")).predictions

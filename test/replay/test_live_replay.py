@@ -130,14 +130,14 @@ def played(tiny_checkpoint, robot, bag, tmp_path_factory):
 
 def test_the_node_answers_a_bag_in_the_bags_time(played):
     parameters, _, episode, _ = played
-    assert len(episode.ticks) >= 2
-    for tick in episode.ticks:
+    assert len(episode.predictions) >= 2
+    for prediction in episode.predictions:
         # To the joint states that the bag has, the first of which are shown until the node is active.
-        seconds = (tick.stamp_ns - START) * 1e-9
+        seconds = (prediction.stamp_ns - START) * 1e-9
         assert 0.0 <= seconds < SECONDS
-        np.testing.assert_allclose(tick.state, motion(seconds), atol=1e-5)
-        assert 0.0 <= tick.latency <= SECONDS + parameters.max_chunk_age
-    assert episode.recording.times[0] == START and episode.joint_states == SECONDS * 50
+        np.testing.assert_allclose(prediction.state, motion(seconds), atol=1e-5)
+        assert 0.0 <= prediction.latency <= SECONDS + parameters.max_chunk_age
+    assert episode.recording.times_ns[0] == START and episode.joint_states == SECONDS * 50
 
 
 def test_what_the_node_commanded_is_judged(played):
@@ -154,7 +154,7 @@ def test_a_recorded_bag_reproduces_the_nodes_chunks(played, tiny_checkpoint, tmp
 def test_nothing_is_played_without_a_node(robot, tiny_checkpoint, tmp_path):
     parameters, topics, limits = robot_of(robot, tiny_checkpoint, "/nobody", load_timeout=1.0, input_wait=0.0)
     bag = bag_in("/nobody", tmp_path / "bag", 0.1)
-    with pytest.raises(ReplayError, match="/nobody/pi0_policy/status was not heard after 1 s: launch it"):
+    with pytest.raises(ReplayError, match="/nobody/pi0_policy/status was not received after 1 s: launch it"):
         play_bag(bag, parameters, topics, limits, "joint_states")
 
 

@@ -42,7 +42,7 @@ def replay(tiny_checkpoint, lenient, tmp_path):
 def test_a_replay_passes_or_fails_by_the_thresholds_of_the_yaml(replay, bags, tmp_path):
     status, report = replay(bags / "one")
     assert (status, report["passed"]) == (0, True)
-    assert report["bags"][0]["summary"]["ticks"] == 5
+    assert report["bags"][0]["summary"]["predictions"] == 5
     strict = tmp_path / "strict.yaml"
     strict.write_text(PARAMETERS)
     status, report = replay(bags / "one", robot=strict)
@@ -52,8 +52,8 @@ def test_a_replay_passes_or_fails_by_the_thresholds_of_the_yaml(replay, bags, tm
 
 def test_a_folder_of_bags_is_the_same_in_one_process_or_in_several(replay, bags, tmp_path):
     status, one = replay(bags)
-    assert status == 0 and one["summary"]["ticks"] == 5 + 3
-    for file in (tmp_path / "out").glob("*/ticks.bin"):
+    assert status == 0 and one["summary"]["predictions"] == 5 + 3
+    for file in (tmp_path / "out").glob("*/predictions.bin"):
         file.unlink()
     status, several = replay(bags, "--jobs", 2)
     assert status == 0
@@ -73,7 +73,7 @@ def test_a_bag_that_cannot_be_used_does_not_pass_unseen(replay, bags, tmp_path, 
 
 
 def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
-    status, report = replay(bags / "one", "--against", "torch")
+    status, report = replay(bags / "one", "--reference", "torch")
     assert status == 0
     assert report["summary"]["reference"]["pcc_lowest"] == pytest.approx(1.0)
     assert report["summary"]["reference"]["difference"] == 0.0
@@ -86,7 +86,7 @@ def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
         (("BAG", "--robot", "toaster"), "toaster"),
         (("BAG", "--checkpoint", "nowhere"), "nowhere is no folder"),
         (("BAG", "OTHER", "--jobs", "2", "--checkpoint", "nowhere"), "nowhere is no folder"),
-        (("BAG", "--against", "recorded"), "has no chunks"),
+        (("BAG", "--reference", "recorded"), "has no chunks"),
         (("BAG", "--jobs", "2", "--backend", "ttnn"), "a card serves one process at a time"),
         (("BAG", "BAG/../one"), "several bags are called"),
     ],

@@ -25,8 +25,8 @@ from support.replay_cases import (
     STEP,
     episode,
     normalize,
+    prediction,
     recording,
-    tick,
     wave,
     wave_episode,
 )
@@ -69,7 +69,7 @@ def test_a_constant_offset_is_the_error_at_every_index_and_joint():
 def test_an_error_that_grows_is_seen_over_the_horizon():
     """The policy stands still while the joint moves at 1 rad/s: 0.02 rad more with each step."""
     ramp = recording(lambda times: np.stack([times, 0 * times, 0 * times], axis=-1), 2.0)
-    still = tick(10, lambda times: np.tile(ramp.positions[10], (10, 1)), ramp.positions[10])
+    still = prediction(10, lambda times: np.tile(ramp.positions[10], (10, 1)), ramp.positions[10])
     summary = summary_of(episode([still], ramp))
     np.testing.assert_allclose([step.mae for step in summary.horizon], 0.02 * np.arange(10) / 2, atol=1e-6)
     assert summary.hold_ratio == pytest.approx(1.0)
@@ -77,19 +77,19 @@ def test_an_error_that_grows_is_seen_over_the_horizon():
 
 
 def test_steps_beyond_the_recording_are_not_compared():
-    """50 steps of recording, ticks at 0 and at 45: of the second only the first six steps (45 to 50) are there."""
+    """50 recorded steps, predictions at 0 and at 45: of the second only the first six steps (45 to 50) are there."""
     recorded = recording(wave, 1.0)
-    summary = summary_of(episode([tick(step, wave, recorded.positions[0]) for step in (0, 45, 51)], recorded))
+    summary = summary_of(episode([prediction(step, wave, recorded.positions[0]) for step in (0, 45, 51)], recorded))
     assert [step.count for step in summary.horizon] == [2] * 6 + [1] * 4
-    assert (summary.ticks, summary.compared_ticks, summary.compared_steps) == (3, 2, 16)
+    assert (summary.predictions, summary.compared_predictions, summary.compared_steps) == (3, 2, 16)
 
 
 def test_steps_in_a_gap_of_the_recording_are_not_compared():
     """A joint state is missing for 0.3 s, longer than joint_state_timeout: its ends are known, the inside is not."""
     whole = recording(wave, 1.0)
     kept = np.r_[0:20, 34:51]
-    holey = Recording(whole.times[kept], whole.positions[kept])
-    summary = summary_of(episode([tick(step, wave, whole.positions[step]) for step in (15, 30)], holey))
+    holey = Recording(whole.times_ns[kept], whole.positions[kept])
+    summary = summary_of(episode([prediction(step, wave, whole.positions[step]) for step in (15, 30)], holey))
     # From 15: steps 15 to 19 are known, the first five. From 30: 34 to 39, the last six.
     assert [step.count for step in summary.horizon] == [1, 1, 1, 1, 2, 1, 1, 1, 1, 1]
     assert summary.mae == pytest.approx(0, abs=1e-12)
@@ -111,7 +111,7 @@ def test_the_jerk_of_a_sine():
 
     recorded = recording(sine(0.1), 2.0)
     # 13 steps have ten third differences: a period.
-    summary = summary_of(episode([tick(5, sine(0.3), recorded.positions[5], horizon=13)], recorded))
+    summary = summary_of(episode([prediction(5, sine(0.3), recorded.positions[5], horizon=13)], recorded))
     expected = (2 * np.sin(rate * 0.01) / 0.02) ** 3 * np.sqrt(0.5)
     assert summary.joints[0].jerk_recorded == pytest.approx(0.1 * expected)
     assert summary.joints[0].jerk_predicted == pytest.approx(0.3 * expected)
@@ -155,49 +155,49 @@ def with_steps(joint: int, values: list[float]):
 )
 def test_what_safety_would_have_refused_is_counted_by_kind_and_joint(predict, kinds):
     recorded = recording(still, 1.0)
-    quiet, loud = tick(0, still, np.zeros(3)), tick(10, predict, np.zeros(3))
+    quiet, loud = prediction(0, still, np.zeros(3)), prediction(10, predict, np.zeros(3))
     summary = summary_of(episode([quiet, loud], recorded))
-    found = {kind: violation for kind, violation in summary.violations.items() if violation.ticks}
+    found = {kind: violation for kind, violation in summary.violations.items() if violation.count}
     assert {kind: [JOINTS[joint]] for kind, joint in kinds.items()} == {kind: v.joints for kind, v in found.items()}
-    assert all(violation.ticks == 1 and violation.fraction == 0.5 for violation in found.values())
+    assert all(violation.count == 1 and violation.fraction == 0.5 for violation in found.values())
     assert summary.violating == (0.5 if kinds else 0.0)
     assert summary.recorded_violating == 0.0
 
 
 def test_the_jump_guard_measures_from_the_state():
     recorded = recording(still, 1.0)
-    far = tick(0, still, np.array([0.0, -2.1, 0.0]))
-    summary = summary_of(episode([far, tick(5, still, np.zeros(3))], recorded))
+    far = prediction(0, still, np.array([0.0, -2.1, 0.0]))
+    summary = summary_of(episode([far, prediction(5, still, np.zeros(3))], recorded))
     assert summary.violations["jump"].joints == ["elbow"] and summary.violations["jump"].fraction == 0.5
     assert summary.joints[1].jump_max == pytest.approx(2.1) and summary.joints[1].jump_mean == pytest.approx(1.05)
 
 
 def test_the_operators_motion_is_held_against_the_same_limits():
     wild = recording(lambda times: still(times) + 0.5 * np.sin(40 * times)[:, None], 1.0)
-    summary = summary_of(episode([tick(0, still, np.zeros(3))], wild))
+    summary = summary_of(episode([prediction(0, still, np.zeros(3))], wild))
     assert summary.violating == 0.0 and summary.recorded_violating == 1.0
-    assert summary.violations["velocity"].recorded_ticks == 1
+    assert summary.violations["velocity"].recorded_count == 1
 
 
 def test_a_chunk_that_is_not_finite_is_no_error_but_a_violation():
     case = wave_episode()
-    broken = replace(case.ticks[3], actions=np.full((10, 3), np.inf))
-    summary = summary_of(replace(case, ticks=[*case.ticks[:3], broken]))
-    assert summary.compared_ticks == 3 and summary.mae == pytest.approx(0, abs=1e-12)
-    assert summary.violations["not finite"].ticks == 1
-    json.dumps(asdict(metrics_of(replace(case, ticks=[broken]))), allow_nan=False)
+    broken = replace(case.predictions[3], actions=np.full((10, 3), np.inf))
+    summary = summary_of(replace(case, predictions=[*case.predictions[:3], broken]))
+    assert summary.compared_predictions == 3 and summary.mae == pytest.approx(0, abs=1e-12)
+    assert summary.violations["not finite"].count == 1
+    json.dumps(asdict(metrics_of(replace(case, predictions=[broken]))), allow_nan=False)
 
 
 def test_a_gripper_that_never_moves_agrees_mostly_but_misses_every_change():
     """Recorded open from 2 to 3 of 4 s; predicted as measured in the observation."""
     recorded = recording(wave, 4.0)
-    ticks = [
-        tick(step, lambda times, at=step: np.tile(recorded.positions[at], (10, 1)), recorded.positions[step])
+    predictions = [
+        prediction(step, lambda times, at=step: np.tile(recorded.positions[at], (10, 1)), recorded.positions[step])
         for step in range(0, 180, 5)
     ]
-    summary = summary_of(episode(ticks, recorded))
-    # Open from step 101 to 149. Of the ticks at 95 and 100, four and nine steps lie after the opening; of that at 145,
-    # five after the closing.
+    summary = summary_of(episode(predictions, recorded))
+    # Open from step 101 to 149. Of the predictions at 95 and 100, four and nine steps lie after the opening; of that at
+    # 145, five after the closing.
     changes = 4 + 9 + 5
     assert summary.gripper_change_agreement == 0.0
     assert summary.gripper_agreement == pytest.approx(1 - changes / 360)
@@ -206,8 +206,8 @@ def test_a_gripper_that_never_moves_agrees_mostly_but_misses_every_change():
 def test_a_gripper_that_was_hardly_moved_is_judged_by_its_limits():
     """A tremble about 0.2 of 0..1 is closed, whatever its own middle is."""
     recorded = recording(lambda times: at(0.0, 0.0, 0.2)(times) + 0.01 * np.sin(50 * times)[:, None], 1.0)
-    ajar = tick(0, at(0.0, 0.0, 0.4), recorded.positions[0])
-    wide = tick(0, at(0.0, 0.0, 0.6), recorded.positions[0])
+    ajar = prediction(0, at(0.0, 0.0, 0.4), recorded.positions[0])
+    wide = prediction(0, at(0.0, 0.0, 0.6), recorded.positions[0])
     assert summary_of(episode([ajar], recorded)).gripper_agreement == 1.0
     assert summary_of(episode([wide], recorded)).gripper_agreement == 0.0
 
@@ -215,44 +215,46 @@ def test_a_gripper_that_was_hardly_moved_is_judged_by_its_limits():
 def test_backends_that_agree_up_to_scale_correlate_fully():
     case = wave_episode()
     scaled = [
-        replace(each, reference=each.state + 1.1 * (each.actions - each.state)) for each in case.ticks if each.stamp_ns
+        replace(each, reference=each.state + 1.1 * (each.actions - each.state))
+        for each in case.predictions
+        if each.stamp_ns
     ]
-    reference = summary_of(replace(case, ticks=scaled)).reference
-    assert reference.ticks == len(scaled)
+    reference = summary_of(replace(case, predictions=scaled)).reference
+    assert reference.predictions == len(scaled)
     assert reference.pcc_lowest == pytest.approx(1.0) == pytest.approx(reference.pcc_mean)
-    away = max(np.abs(each.actions - each.state).max() for each in case.ticks)
+    away = max(np.abs(each.actions - each.state).max() for each in case.predictions)
     assert reference.difference == pytest.approx(0.1 * away, rel=1e-5)
-    opposite = [replace(each, reference=2 * each.state - each.actions) for each in case.ticks]
-    assert summary_of(replace(case, ticks=opposite)).reference.pcc_mean == pytest.approx(-1.0)
+    opposite = [replace(each, reference=2 * each.state - each.actions) for each in case.predictions]
+    assert summary_of(replace(case, predictions=opposite)).reference.pcc_mean == pytest.approx(-1.0)
 
 
 def test_a_correlation_that_is_not_defined_is_told():
     case = wave_episode()
-    first, second = case.ticks[:2]
-    ticks = [
+    first, second = case.predictions[:2]
+    predictions = [
         replace(first, reference=np.full((10, 3), np.nan)),
         replace(second, reference=second.actions),
-        case.ticks[2],  # has no reference
+        case.predictions[2],  # has no reference
     ]
-    reference = summary_of(replace(case, ticks=ticks)).reference
-    assert (reference.ticks, reference.undefined) == (2, 1)
+    reference = summary_of(replace(case, predictions=predictions)).reference
+    assert (reference.predictions, reference.undefined) == (2, 1)
     assert reference.pcc_lowest == pytest.approx(1.0) and reference.difference == 0.0
 
 
-def test_without_a_tick_nothing_is_claimed():
+def test_without_a_prediction_nothing_is_claimed():
     summary = summary_of(episode([], recording(wave, 1.0)))
-    assert summary.ticks == 0 and summary.unusable_fraction == 1.0
+    assert summary.predictions == 0 and summary.unusable_fraction == 1.0
     for value in (summary.mae, summary.latency, summary.jerk_ratio, summary.reference, summary.violating):
         assert value is None
     nothing = Recording(np.empty(0, np.int64), np.empty((0, 3)))
-    summary = summary_of(episode([tick(0, wave, np.zeros(3))], nothing))
-    assert summary.compared_ticks == 0 and summary.mae is None and summary.latency.p95 == 0.08
+    summary = summary_of(episode([prediction(0, wave, np.zeros(3))], nothing))
+    assert summary.compared_predictions == 0 and summary.mae is None and summary.latency.p95 == 0.08
 
 
 def test_latencies_frames_and_reasons():
     case = wave_episode()
-    slow = [replace(each, latency=float(index)) for index, each in enumerate(case.ticks)]
-    summary = summary_of(replace(case, ticks=slow))
+    slow = [replace(each, latency=float(index)) for index, each in enumerate(case.predictions)]
+    summary = summary_of(replace(case, predictions=slow))
     assert (summary.latency.p50, summary.latency.p95, summary.latency.max) == (20.0, 38.0, 40.0)
     assert summary.cameras["top"].dropped_fraction == pytest.approx(2 / 102)
     assert summary.unusable_fraction == pytest.approx(3 / 44)
@@ -274,19 +276,19 @@ def flat(value, path=()) -> dict:
     references=st.booleans(),
     spoiled=st.booleans(),
 )
-def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, references, spoiled):
+def test_merged_episodes_are_the_episode_of_all_their_predictions(seed, sizes, references, spoiled):
     random = np.random.default_rng(seed)
     recorded = recording(lambda times: random.uniform(-1, 1, (len(times), 3)), 1.0)
-    ticks = []
+    predictions = []
     for step in np.sort(random.integers(0, 60, sum(sizes))):
         chunk, state = random.uniform(-3, 3, (10, 3)), random.uniform(-1, 1, 3)
-        new = tick(int(step), lambda times, chunk=chunk: chunk, state)
+        new = prediction(int(step), lambda times, chunk=chunk: chunk, state)
         new = replace(new, latency=random.uniform(), reference=random.uniform(-3, 3, (10, 3)) if references else None)
         if spoiled and random.uniform() < 0.2:
             new.actions[random.integers(10), random.integers(3)] = np.nan
-        ticks.append(new)
+        predictions.append(new)
     joined = replace(
-        episode(ticks, recorded),
+        episode(predictions, recorded),
         joint_states=sum(sizes) + 5 * len(sizes),
         unusable={"a": len(sizes), "b": 2 * len(sizes)},
         frames={"top": Frames(10 * len(sizes), len(sizes), 0.5)},
@@ -297,7 +299,7 @@ def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, referen
         parts.append(
             replace(
                 joined,
-                ticks=ticks[first : first + size],
+                predictions=predictions[first : first + size],
                 joint_states=size + 5,
                 unusable={"a": 1, "b": 2},
                 frames={"top": Frames(10, 1, 0.5 / (index + 1))},
@@ -317,7 +319,7 @@ def test_merged_episodes_are_the_episode_of_all_their_ticks(seed, sizes, referen
     }
 
 
-def test_a_long_episode_has_the_metrics_of_its_ticks_whatever_the_batch(monkeypatch):
+def test_a_long_episode_has_the_metrics_of_its_predictions_whatever_the_batch(monkeypatch):
     case = wave_episode(lambda times: wave(times) + 0.1)
     whole = asdict(metrics_of(case))
     monkeypatch.setattr("pi0_ttnn_ros.replay.report.metrics.BATCH", 7)

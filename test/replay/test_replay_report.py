@@ -91,7 +91,7 @@ def off(times: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     case = perfect(off)
-    case = replace(case, ticks=[replace(each, reference=each.actions + 0.001) for each in case.ticks])
+    case = replace(case, predictions=[replace(each, reference=each.actions + 0.001) for each in case.predictions])
     return case, *write([report_on(case)], tmp_path_factory.mktemp("report"))
 
 
@@ -127,12 +127,12 @@ def test_the_json_says_what_was_measured_and_how_to_do_it_again(one):
     case, _, content, _ = one
     metrics = episode_metrics(case, PARAMETERS, LIMITS, GRIPPERS, normalize)
     summary = summarize(metrics)
-    assert content["format"] == 1
+    assert content["format"] == 2
     assert content["summary"] == content["bags"][0]["summary"] == json.loads(json.dumps(asdict(summary)))
     assert content["bags"][0]["sums"] == json.loads(json.dumps(asdict(metrics)))
     assert content["thresholds"] == asdict(Thresholds())
     run = content["reproduction"]
-    assert run["checkpoint_digest"] == "ab" * 32 and run["against"] == "ttnn" and run["parameters"]["seed"] == 0
+    assert run["checkpoint_digest"] == "ab" * 32 and run["reference"] == "ttnn" and run["parameters"]["seed"] == 0
     assert run["versions"]["numpy"] == np.__version__ and run["versions"]["pi0_ttnn_ros"] == "0.1.0"
     assert run["command"] in Page(one[3]).text
 
@@ -150,13 +150,15 @@ def test_every_name_in_the_json_is_documented():
             assert f"`{each.name}`" in documentation, (kind.__name__, each.name)
             waiting += [known[name] for name in re.findall(r"\w+", each.type) if name in known]
         waiting = [kind for kind in waiting if kind not in done]
-    assert {summary.Summary, schema.WorstTick, verdict.Check, Frames} <= done
+    assert {summary.Summary, schema.WorstPrediction, verdict.Check, Frames} <= done
 
 
 def test_the_worst_chunks_are_shown_with_what_the_cameras_saw(one):
     case, _, content, html = one
     bag = content["bags"][0]
-    errors = {each.stamp_ns: error for each, error in zip(case.ticks, bag["sums"]["tick_error"], strict=True)}
+    errors = {
+        each.stamp_ns: error for each, error in zip(case.predictions, bag["sums"]["prediction_error"], strict=True)
+    }
     stamps = [worst["stamp_ns"] for worst in bag["worst"]]
     assert errors[stamps[0]] == max(errors.values()) == pytest.approx(bag["worst"][0]["error"])
     assert min(abs(first - second) for first in stamps for second in stamps if first != second) >= 10**9
@@ -200,7 +202,7 @@ def test_several_bags_are_one_report(tmp_path):
     ]
     reports = [report_on(case) for case in cases]
     _, content, html = write(reports, tmp_path)
-    joined = replace(cases[0], ticks=[each for case in cases for each in case.ticks])
+    joined = replace(cases[0], predictions=[each for case in cases for each in case.predictions])
     expected = summarize(episode_metrics(joined, PARAMETERS, LIMITS, GRIPPERS, normalize))
     assert content["summary"]["mae"] == pytest.approx(expected.mae)
     assert content["summary"]["joint_states"] == sum(case.joint_states for case in cases)
@@ -219,19 +221,21 @@ def test_a_bag_of_which_nothing_was_compared_is_not_hidden_by_the_others(tmp_pat
     assert "Error over time" in html and content["bags"][1]["worst"] == []
 
 
-@pytest.mark.parametrize("kind", ["no tick", "no recording", "not finite", "one tick"])
+@pytest.mark.parametrize("kind", ["no prediction", "no recording", "not finite", "one prediction"])
 def test_a_poor_episode_has_a_page_too(kind, tmp_path):
     case = perfect()
     spoiled = {
-        "no tick": replace(case, ticks=[], frames={}, joint_states=0, unusable={}),
+        "no prediction": replace(case, predictions=[], frames={}, joint_states=0, unusable={}),
         "no recording": replace(
             case, recording=replay_episode.Recording(np.empty(0, np.int64), np.empty((0, 3))), frames={}
         ),
-        "not finite": replace(case, ticks=[replace(each, actions=each.actions * np.nan) for each in case.ticks]),
-        "one tick": replace(case, ticks=case.ticks[-1:]),
+        "not finite": replace(
+            case, predictions=[replace(each, actions=each.actions * np.nan) for each in case.predictions]
+        ),
+        "one prediction": replace(case, predictions=case.predictions[-1:]),
     }[kind]
     passed, _, html = write([report_on(spoiled)], tmp_path)
-    assert not passed or kind == "one tick"
+    assert not passed or kind == "one prediction"
     text = Page(html).text
     assert ("an action is not finite" in text) == (kind == "not finite")
     assert not re.search(r"\b(NaN|None|inf)\b", text)
@@ -256,7 +260,7 @@ def test_trajectories_are_the_recording_and_the_chunks():
     for each in drawn.chunks:
         np.testing.assert_allclose(each.positions, off(np.array(each.times)), atol=2e-4)
     holey = replay_episode.Recording(
-        np.delete(case.recording.times, slice(50, 100)), np.delete(case.recording.positions, slice(50, 100), 0)
+        np.delete(case.recording.times_ns, slice(50, 100)), np.delete(case.recording.positions, slice(50, 100), 0)
     )
     drawn = report_on(replace(case, recording=holey)).trajectories
     missing = [time for time, position in zip(drawn.times, drawn.recorded, strict=True) if position[0] is None]

@@ -15,7 +15,17 @@ from pi0_ttnn_ros.replay.report.metrics import episode_metrics
 from pi0_ttnn_ros.replay.report.summary import summarize
 from pi0_ttnn_ros.replay.report.thresholds import Thresholds, replay_settings
 from pi0_ttnn_ros.replay.report.verdict import judge
-from support.replay_cases import GRIPPERS, LIMITS, PARAMETERS, episode, normalize, recording, tick, wave, wave_episode
+from support.replay_cases import (
+    GRIPPERS,
+    LIMITS,
+    PARAMETERS,
+    episode,
+    normalize,
+    prediction,
+    recording,
+    wave,
+    wave_episode,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 YAML = (ROOT / "config/aloha.yaml").read_text()
@@ -27,7 +37,7 @@ def summary_of(case, grippers=GRIPPERS):
 
 
 def with_reference(case, difference=0.0):
-    return replace(case, ticks=[replace(each, reference=each.actions + difference) for each in case.ticks])
+    return replace(case, predictions=[replace(each, reference=each.actions + difference) for each in case.predictions])
 
 
 def failed(verdict):
@@ -58,8 +68,13 @@ STEEP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0])[:, None]  #
         (replace(GOOD, unusable={"no image yet": 20}), {"max_unusable"}),
         (replace(GOOD, commands=CommandStream(10, 0.1, {"max_velocity of elbow": 2})), {"commands"}),
         (replace(GOOD, commands=CommandStream(10, 0.1, {})), set()),
-        (replace(GOOD, ticks=[replace(each, latency=0.6) for each in GOOD.ticks]), {"max_latency_p95"}),
-        (replace(GOOD, ticks=[replace(GOOD.ticks[0], actions=np.full((10, 3), np.nan)), *GOOD.ticks]), {"finite"}),
+        (replace(GOOD, predictions=[replace(each, latency=0.6) for each in GOOD.predictions]), {"max_latency_p95"}),
+        (
+            replace(
+                GOOD, predictions=[replace(GOOD.predictions[0], actions=np.full((10, 3), np.nan)), *GOOD.predictions]
+            ),
+            {"finite"},
+        ),
     ],
 )
 def test_what_is_wrong_fails_by_its_name(spoiled, names):
@@ -73,9 +88,11 @@ def test_every_threshold_decides_by_its_own_value():
     shaken = wave_episode(lambda times: wave(times) + noise.normal(0, 0.3, (len(times), 3)))
     case = replace(
         with_reference(shaken),
-        ticks=[replace(each, reference=each.actions + noise.normal(0, 0.1, (10, 3))) for each in shaken.ticks],
+        predictions=[
+            replace(each, reference=each.actions + noise.normal(0, 0.1, (10, 3))) for each in shaken.predictions
+        ],
     )
-    case.ticks[3].state[0] = 3.0
+    case.predictions[3].state[0] = 3.0
     summary = summary_of(case)
     values = {check.name: check.value for check in judge(summary, Thresholds()).checks}
     for each in fields(Thresholds):
@@ -92,7 +109,7 @@ def test_sentences_say_what_was_measured_and_what_is_asked():
     assert re.search(
         r"error of the arm's joints: 0\.2 rad \(m\), at most 0\.15 rad \(m\) is allowed", sentences["max_mae"]
     )
-    assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_ticks"]
+    assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_predictions"]
 
 
 def test_what_cannot_be_measured_is_skipped_and_says_why():
@@ -111,9 +128,9 @@ def test_what_cannot_be_measured_is_skipped_and_says_why():
 
 def test_nothing_usable_is_no_pass():
     recorded = recording(wave, 1.0)
-    assert failed(judge(summary_of(episode([], recorded)), Thresholds())) == {"compared_ticks", "max_unusable"}
-    elsewhere = episode([tick(1000, wave, np.zeros(3))], recorded)
-    assert "compared_ticks" in failed(judge(summary_of(elsewhere), Thresholds()))
+    assert failed(judge(summary_of(episode([], recorded)), Thresholds())) == {"compared_predictions", "max_unusable"}
+    elsewhere = episode([prediction(1000, wave, np.zeros(3))], recorded)
+    assert "compared_predictions" in failed(judge(summary_of(elsewhere), Thresholds()))
 
 
 def settings_from(tmp_path, section: str):

@@ -41,21 +41,23 @@ def recording(motion: Callable[[np.ndarray], np.ndarray], seconds: float) -> Rec
     return Recording(START + times, motion(times * 1e-9))
 
 
-def tick(index: int, predict: Callable[[np.ndarray], np.ndarray], state: np.ndarray, horizon: int = 10) -> Prediction:
+def prediction(
+    index: int, predict: Callable[[np.ndarray], np.ndarray], state: np.ndarray, horizon: int = 10
+) -> Prediction:
     times = (index + np.arange(horizon)) * STEP * 1e-9
     return Prediction(START + index * STEP, state.astype(np.float32), predict(times), 0.05, 0.08)
 
 
-def episode(ticks: Sequence[Prediction], recorded: Recording) -> Episode:
+def episode(predictions: Sequence[Prediction], recorded: Recording) -> Episode:
     return Episode(
         bag=Path("bags/towel"),
-        start=int(recorded.times[0]) if len(recorded.times) else START,
-        end=int(recorded.times[-1]) if len(recorded.times) else START,
-        ticks=list(ticks),
+        start_ns=int(recorded.times_ns[0]) if len(recorded.times_ns) else START,
+        end_ns=int(recorded.times_ns[-1]) if len(recorded.times_ns) else START,
+        predictions=list(predictions),
         recording=recorded,
-        truth="joint_states",
+        ground_truth="joint_states",
         unusable={"no image of camera top yet": 3},
-        joint_states=len(ticks) + 3,
+        joint_states=len(predictions) + 3,
         frames={"top": Frames(100, 2, 0.1)},
         problems=[],
     )
@@ -64,5 +66,5 @@ def episode(ticks: Sequence[Prediction], recorded: Recording) -> Episode:
 def wave_episode(predict: Callable[[np.ndarray], np.ndarray] = wave, seconds: float = 4.0, every: int = 5) -> Episode:
     """The wave as recorded, and as `predict` predicts it, at every fifth step."""
     recorded = recording(wave, seconds)
-    steps = range(0, len(recorded.times), every)
-    return episode([tick(step, predict, recorded.positions[step]) for step in steps], recorded)
+    steps = range(0, len(recorded.times_ns), every)
+    return episode([prediction(step, predict, recorded.positions[step]) for step in steps], recorded)

@@ -9,7 +9,8 @@ import numpy as np
 from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import topics_of
-from pi0_ttnn_ros.replay.open_loop import RECORDED, Comparison, Replay, replay_bag
+from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag
+from pi0_ttnn_ros.replay.options import RECORDED
 
 
 def assert_reproduced(
@@ -17,9 +18,9 @@ def assert_reproduced(
 ) -> None:
     """Replay the bag on the torch backend into `folder`; it has `at_least` so many chunks, none is left out."""
     policy = load_policy(checkpoint, "torch", parameters.robot, num_steps=parameters.num_steps)
-    replay = Replay(parameters, topics_of(parameters, namespace), Comparison(against=RECORDED), policy, None, {})
+    replay = Replay(parameters, topics_of(parameters, namespace), policy, {}, reference=RECORDED)
     episode = replay_bag(bag, replay, folder, lambda fraction: None)
-    assert len(episode.ticks) >= at_least
-    for tick in episode.ticks:
-        np.testing.assert_allclose(tick.actions, tick.reference, rtol=0, atol=1e-6)
+    assert len(episode.predictions) >= at_least
+    for prediction in episode.predictions:
+        np.testing.assert_allclose(prediction.actions, prediction.reference, rtol=0, atol=1e-6)
     assert not [problem for problem in episode.problems if "chunks left out" in problem]

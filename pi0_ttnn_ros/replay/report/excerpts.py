@@ -1,4 +1,4 @@
-"""What a report shows of an episode: the worst ticks, the trajectories, thumbnails."""
+"""What a report shows of an episode: the worst predictions, the trajectories, thumbnails."""
 
 from __future__ import annotations
 
@@ -13,36 +13,34 @@ from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.replay.episode import Episode, Prediction, Scene
 from pi0_ttnn_ros.replay.report.comparison import Normalize, compare, recorded_at
-from pi0_ttnn_ros.replay.report.schema import DrawnChunk, JointError, Trajectories, WorstTick
+from pi0_ttnn_ros.replay.report.schema import DrawnChunk, JointError, Trajectories, WorstPrediction
 from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics
 
-WORST = 5  # ticks of a bag that are shown with their images
+WORST = 5  # predictions of a bag that are shown with their images
 WORST_APART = 1.0  # seconds between two of them
 THUMBNAIL, QUALITY = 256, 80  # pixels of width, JPEG
 RECORDED_POINTS, CHUNKS, CHUNK_POINTS = 600, 60, 13  # drawn at most, of one joint
 WINDOW = 60.0  # seconds of an episode that are drawn joint by joint
-# Stamps of ticks -> what was seen at them; those whose images cannot be read are left out.
+# Stamps of predictions -> what was seen at them; those whose images cannot be read are left out.
 Scenes = Callable[[Sequence[int]], Mapping[int, Scene]]
 
 
-def start_ns(episode: Episode) -> int:
-    stamps = [
-        int(times[0]) for times in (episode.recording.times, [tick.stamp_ns for tick in episode.ticks]) if len(times)
-    ]
-    return min(stamps, default=episode.start)
+def first_stamp_ns(episode: Episode) -> int:
+    """Return the earliest stamp of the recording and the predictions."""
+    return min(_at_the_ends(episode, 0), default=episode.start_ns)
 
 
-def worst_ticks(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
-    """Return the ticks with the largest errors, the largest first and some time apart; what is not finite is worst."""
+def worst_predictions(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
+    """Return the predictions with the largest errors, largest first and some time apart; not finite is the worst."""
     errors: dict[int, float] = {
-        index: error if error is not None and np.isfinite(tick.actions).all() else np.inf
-        for index, (tick, error) in enumerate(zip(episode.ticks, metrics.tick_error, strict=True))
-        if error is not None or not np.isfinite(tick.actions).all()
+        index: error if error is not None and np.isfinite(prediction.actions).all() else np.inf
+        for index, (prediction, error) in enumerate(zip(episode.predictions, metrics.prediction_error, strict=True))
+        if error is not None or not np.isfinite(prediction.actions).all()
     }
     chosen: list[int] = []
     for index in sorted(errors, key=lambda index: -errors[index]):
-        stamp_ns = episode.ticks[index].stamp_ns
-        if all(abs(stamp_ns - episode.ticks[other].stamp_ns) >= WORST_APART * 1e9 for other in chosen):
+        stamp_ns = episode.predictions[index].stamp_ns
+        if all(abs(stamp_ns - episode.predictions[other].stamp_ns) >= WORST_APART * 1e9 for other in chosen):
             chosen.append(index)
         if len(chosen) == WORST:
             break
@@ -50,30 +48,41 @@ def worst_ticks(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
 
 
 def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters, limits: Limits) -> Trajectories:
-    origin, recording = start_ns(episode), episode.recording
-    last = max([int(recording.times[-1])] if len(recording.times) else [origin], default=origin)
-    length = (max([last, *(tick.stamp_ns for tick in episode.ticks[-1:])]) - origin) * 1e-9
-    middle = (episode.ticks[worst[0]].stamp_ns - origin) * 1e-9 if worst else 0.0
+    origin_ns = first_stamp_ns(episode)
+    seconds = [(prediction.stamp_ns - origin_ns) * 1e-9 for prediction in episode.predictions]
+    length = (max(_at_the_ends(episode, -1), default=origin_ns) - origin_ns) * 1e-9
+    middle = seconds[worst[0]] if worst else 0.0
     start = min(max(middle - WINDOW / 2, 0.0), max(length - WINDOW, 0.0))
     end = min(start + WINDOW, length)
     times = np.linspace(start, end, RECORDED_POINTS)
-    recorded = recorded_at(recording, origin + np.round(times * 1e9).astype(np.int64), parameters.joint_state_timeout)
-    ticks = [tick for tick in episode.ticks if start <= (tick.stamp_ns - origin) * 1e-9 <= end]
-    every = -(-len(ticks) // CHUNKS) or 1
+    times_ns = origin_ns + np.round(times * 1e9).astype(np.int64)
+    recorded = recorded_at(episode.recording, times_ns, parameters.joint_state_timeout)
+    shown = [
+        _drawn(prediction, time, parameters.time_step)
+        for prediction, time in zip(episode.predictions, seconds, strict=True)
+        if start <= time <= end
+    ]
+    stride = -(-len(shown) // CHUNKS) or 1
     return Trajectories(
         start=start,
         end=end,
         times=times.round(3).tolist(),
         recorded=_rounded(recorded),
-        chunks=[_drawn(tick, (tick.stamp_ns - origin) * 1e-9, parameters.time_step) for tick in ticks[::every]],
+        chunks=shown[::stride],
         position_min=limits.position_min.tolist(),
         position_max=limits.position_max.tolist(),
     )
 
 
-def _drawn(tick: Prediction, start: float, time_step: float) -> DrawnChunk:
-    steps = np.unique(np.linspace(0, len(tick.actions) - 1, CHUNK_POINTS).round().astype(int))
-    return DrawnChunk((start + steps * time_step).round(3).tolist(), _rounded(tick.actions[steps]))
+def _at_the_ends(episode: Episode, index: int) -> list[int]:
+    """Return the stamp at `index` (0 or -1) of the recording and of the predictions, where they have any; ns."""
+    stamps_ns = [prediction.stamp_ns for prediction in episode.predictions]
+    return [int(times_ns[index]) for times_ns in (episode.recording.times_ns, stamps_ns) if len(times_ns)]
+
+
+def _drawn(prediction: Prediction, start: float, time_step: float) -> DrawnChunk:
+    steps = np.unique(np.linspace(0, len(prediction.actions) - 1, CHUNK_POINTS).round().astype(int))
+    return DrawnChunk((start + steps * time_step).round(3).tolist(), _rounded(prediction.actions[steps]))
 
 
 def _rounded(positions: np.ndarray) -> list[list[float | None]]:
@@ -82,24 +91,24 @@ def _rounded(positions: np.ndarray) -> list[list[float | None]]:
     return [[value if np.isfinite(value) else None for value in point] for point in finer]
 
 
-def worst_tick(
-    tick: Prediction, episode: Episode, parameters: Parameters, normalize: Normalize, scene: Scene | None
-) -> WorstTick:
-    compared = compare([tick], episode.recording, parameters, normalize)
+def worst_prediction(
+    prediction: Prediction, episode: Episode, parameters: Parameters, normalize: Normalize, scene: Scene | None
+) -> WorstPrediction:
+    compared = compare([prediction], episode.recording, parameters, normalize)
     steps = np.flatnonzero(compared.steps[0])
-    time = (tick.stamp_ns - start_ns(episode)) * 1e-9
+    time = (prediction.stamp_ns - first_stamp_ns(episode)) * 1e-9
     joints, predicted, recorded = [], np.empty(0), np.empty(0)
     if len(steps):
-        actions, truth = compared.actions[0, steps], compared.truth[0, steps]
-        errors = np.abs(actions - truth).mean(axis=0)
-        normalized = np.abs(compared.normalized_actions - compared.normalized_truth)[0, steps].mean(axis=0)
+        actions, ground_truth = compared.actions[0, steps], compared.ground_truth[0, steps]
+        errors = np.abs(actions - ground_truth).mean(axis=0)
+        normalized = np.abs(compared.normalized_actions - compared.normalized_ground_truth)[0, steps].mean(axis=0)
         order = np.argsort(-normalized)
-        predicted, recorded = actions[:, order[0]], truth[:, order[0]]
+        predicted, recorded = actions[:, order[0]], ground_truth[:, order[0]]
         joints = [
             JointError(parameters.joint_names[joint], float(errors[joint]), float(normalized[joint])) for joint in order
         ]
-    return WorstTick(
-        stamp_ns=tick.stamp_ns,
+    return WorstPrediction(
+        stamp_ns=prediction.stamp_ns,
         time=time,
         error=float(np.mean([joint.normalized_mae for joint in joints])) if joints else None,
         instruction=scene.instruction if scene else "",

@@ -1,7 +1,7 @@
 """How far a replayed policy is from the recording, how smooth, how fast, and what safety would have refused.
 
-All is kept as sums and counts, or as one value per tick: so episodes merge exactly. `replay_summary` makes of them what
-people read. Everything here can be written as JSON. Knows nothing of ROS.
+All is kept as sums and counts, or as one value per prediction: so episodes merge exactly. `summary` makes of them what
+people read. Everything here can be written as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pi0_ttnn_core.validation.comparison import pcc
 from pi0_ttnn_ros.execution.safety import Limits, broken_limits, jump_excess
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.replay.episode import Episode, Prediction, Recording
-from pi0_ttnn_ros.replay.report.comparison import Compared, Normalize, compare, normalized_actions_of
+from pi0_ttnn_ros.replay.report.comparison import Compared, Normalize, compare, normalize_actions
 from pi0_ttnn_ros.replay.report.sums import (
     JUMP,
     NOT_FINITE,
@@ -30,7 +30,7 @@ from pi0_ttnn_ros.replay.report.sums import (
     merged,
 )
 
-BATCH = 256  # ticks at a time: as arrays of all of an hour's they would take gigabytes
+BATCH = 256  # predictions at a time: as arrays of all of an hour's they would take gigabytes
 # The middle of a gripper's recorded range says what is open where it moved over this part of its limits at least.
 MOVED = 0.1
 
@@ -40,10 +40,10 @@ def episode_metrics(
 ) -> EpisodeMetrics:
     """Return the metrics of one episode; `grippers` are the joints that are opened and closed."""
     middles = gripper_middles(episode.recording, limits, grippers)
-    parts = [_no_ticks(parameters, grippers)]
-    for first in range(0, len(episode.ticks), BATCH):
-        ticks = episode.ticks[first : first + BATCH]
-        parts.append(_tick_metrics(ticks, episode.recording, parameters, limits, middles, normalize))
+    parts = [_empty_metrics(parameters, grippers)]
+    for first in range(0, len(episode.predictions), BATCH):
+        predictions = episode.predictions[first : first + BATCH]
+        parts.append(_batch_metrics(predictions, episode.recording, parameters, limits, middles, normalize))
     return replace(
         merged(parts),
         joint_states=episode.joint_states,
@@ -68,22 +68,22 @@ def gripper_middles(recording: Recording, limits: Limits, grippers: Sequence[str
     return middles
 
 
-def _no_ticks(parameters: Parameters, grippers: Sequence[str]) -> EpisodeMetrics:
+def _empty_metrics(parameters: Parameters, grippers: Sequence[str]) -> EpisodeMetrics:
     joints = len(parameters.joint_names)
     errors, zeros, none = Errors([], [], []), [0.0] * joints, [0] * len(grippers)
     violations = Violations(0, dict.fromkeys(VIOLATIONS, 0), {kind: [0] * joints for kind in VIOLATIONS})
     return EpisodeMetrics(
         joint_names=list(parameters.joint_names),
         time_step=parameters.time_step,
-        ticks=0,
-        compared_ticks=0,
+        predictions=0,
+        compared_predictions=0,
         joint_states=0,
         unusable={},
         error=errors,
         hold=errors,
         normalized=errors,
         normalized_hold=errors,
-        tick_error=[],
+        prediction_error=[],
         jumps=Jumps(0, zeros, zeros),
         jerks=Jerks(0, zeros, zeros),
         grippers=Grippers(list(grippers), none, none, none, none),
@@ -97,47 +97,49 @@ def _no_ticks(parameters: Parameters, grippers: Sequence[str]) -> EpisodeMetrics
     )
 
 
-def _tick_metrics(
-    ticks: Sequence[Prediction],
+def _batch_metrics(
+    predictions: Sequence[Prediction],
     recording: Recording,
     parameters: Parameters,
     limits: Limits,
     middles: dict[int, float],
     normalize: Normalize,
 ) -> EpisodeMetrics:
-    batch = compare(ticks, recording, parameters, normalize)
+    batch = compare(predictions, recording, parameters, normalize)
     finite = np.isfinite(batch.actions).all(axis=(1, 2))
-    error = batch.normalized_actions - batch.normalized_truth
+    error = batch.normalized_actions - batch.normalized_ground_truth
     return EpisodeMetrics(
         joint_names=list(parameters.joint_names),
         time_step=parameters.time_step,
-        ticks=len(ticks),
-        compared_ticks=int(batch.steps.any(axis=1).sum()),
+        predictions=len(predictions),
+        compared_predictions=int(batch.steps.any(axis=1).sum()),
         joint_states=0,
         unusable={},
-        error=_errors(batch.actions - batch.truth),
-        hold=_errors(batch.held - batch.truth),
+        error=_errors(batch.actions - batch.ground_truth),
+        hold=_errors(batch.held - batch.ground_truth),
         normalized=_errors(error),
-        normalized_hold=_errors(batch.normalized_held - batch.normalized_truth),
-        tick_error=[
-            float(np.abs(of_tick[steps]).mean()) if steps.any() else None
-            for of_tick, steps in zip(error, batch.steps, strict=True)
+        normalized_hold=_errors(batch.normalized_held - batch.normalized_ground_truth),
+        prediction_error=[
+            float(np.abs(of_prediction[steps]).mean()) if steps.any() else None
+            for of_prediction, steps in zip(error, batch.steps, strict=True)
         ],
         jumps=_jumps(batch.actions[finite, 0] - batch.state[finite]),
         jerks=_jerks(batch, parameters.time_step),
         grippers=_grippers(batch, limits, middles),
         violations=_violations(batch, parameters, limits),
-        recorded_violations=_counted(broken_limits(batch.truth, parameters.time_step, limits), len(ticks), limits),
-        latency=[float(tick.latency) for tick in ticks],
-        inference_time=[float(tick.inference_time) for tick in ticks],
+        recorded_violations=_counted(
+            broken_limits(batch.ground_truth, parameters.time_step, limits), len(predictions), limits
+        ),
+        latency=[float(prediction.latency) for prediction in predictions],
+        inference_time=[float(prediction.inference_time) for prediction in predictions],
         frames={},
-        agreement=_agreement(ticks, batch, normalize),
+        agreement=_agreement(predictions, batch, normalize),
         commands=None,
     )
 
 
 def _errors(difference: np.ndarray) -> Errors:
-    """Return the sums of differences [ticks, horizon, joints]; NaN where a step is not compared."""
+    """Return the sums of differences [predictions, horizon, joints]; NaN where a step is not compared."""
     return Errors(
         count=np.isfinite(difference).all(axis=-1).sum(axis=0).tolist(),
         absolute=np.nansum(np.abs(difference), axis=0).tolist(),
@@ -153,7 +155,9 @@ def _jumps(jump: np.ndarray) -> Jumps:
 def _jerks(batch: Compared, time_step: float) -> Jerks:
     """Third differences / time_step^3, of prediction and recording on the same steps."""
     with np.errstate(invalid="ignore"):
-        predicted, recorded = (np.diff(values, 3, axis=1) / time_step**3 for values in (batch.actions, batch.truth))
+        predicted, recorded = (
+            np.diff(values, 3, axis=1) / time_step**3 for values in (batch.actions, batch.ground_truth)
+        )
     compared = np.isfinite(recorded).all(axis=-1)
     return Jerks(
         count=int(compared.sum()),
@@ -166,7 +170,7 @@ def _grippers(batch: Compared, limits: Limits, middles: dict[int, float]) -> Gri
     joints, middle = list(middles), np.array(list(middles.values()))
     compared = batch.steps[..., None]
     measured = (batch.state[:, joints] > middle)[:, None]
-    predicted, recorded = (values[..., joints] > middle for values in (batch.actions, batch.truth))
+    predicted, recorded = (values[..., joints] > middle for values in (batch.actions, batch.ground_truth))
     agreeing = compared & (predicted == recorded)
     changed = compared & (recorded != measured)
     return Grippers(
@@ -187,24 +191,28 @@ def _violations(batch: Compared, parameters: Parameters, limits: Limits) -> Viol
     return _counted(broken, len(batch.state), limits)
 
 
-def _counted(broken: dict[str, np.ndarray], ticks: int, limits: Limits) -> Violations:
-    """Count what is broken, by kind: bool [ticks, joints]."""
-    none = np.zeros((ticks, len(limits.joint_names)), np.bool_)
-    every = {kind: broken.get(kind, none) for kind in VIOLATIONS}
+def _counted(broken: dict[str, np.ndarray], predictions: int, limits: Limits) -> Violations:
+    """Count what is broken, by kind: bool [predictions, joints]."""
+    none = np.zeros((predictions, len(limits.joint_names)), np.bool_)
+    all_kinds = {kind: broken.get(kind, none) for kind in VIOLATIONS}
     return Violations(
-        ticks=int(np.any([joints.any(axis=1) for joints in every.values()], axis=0).sum()),
-        kinds={kind: int(joints.any(axis=1).sum()) for kind, joints in every.items()},
-        joints={kind: joints.sum(axis=0).tolist() for kind, joints in every.items()},
+        count=int(np.any([joints.any(axis=1) for joints in all_kinds.values()], axis=0).sum()),
+        kinds={kind: int(joints.any(axis=1).sum()) for kind, joints in all_kinds.items()},
+        joints={kind: joints.sum(axis=0).tolist() for kind, joints in all_kinds.items()},
     )
 
 
-def _agreement(ticks: Sequence[Prediction], batch: Compared, normalize: Normalize) -> Agreement | None:
-    pairs = [(index, tick.reference) for index, tick in enumerate(ticks) if tick.reference is not None]
+def _agreement(predictions: Sequence[Prediction], batch: Compared, normalize: Normalize) -> Agreement | None:
+    pairs = [
+        (index, prediction.reference)
+        for index, prediction in enumerate(predictions)
+        if prediction.reference is not None
+    ]
     if not pairs:
         return None
     indices = [index for index, _ in pairs]
     references = np.stack([reference for _, reference in pairs]).astype(np.float64)
-    expected = normalized_actions_of(normalize, references, batch.state[indices])
+    expected = normalize_actions(normalize, references, batch.state[indices])
     correlations = [pcc(*pair) for pair in zip(expected, batch.normalized_actions[indices], strict=True)]
     with np.errstate(invalid="ignore"):
         difference = np.abs(batch.actions[indices] - references)

@@ -103,10 +103,10 @@ def trajectory_plots(bag: dict[str, Any], share: float) -> list[Plot]:
 
 
 def timeline(bag: dict[str, Any], worst: int) -> Plot | None:
-    """Return the error over the time of one bag, with its worst ticks; None where nothing was compared."""
+    """Return the error over the time of one bag, with its worst predictions; None where nothing was compared."""
     known = [
         (time, error)
-        for time, error in zip(bag["tick_times"], bag["sums"]["tick_error"], strict=True)
+        for time, error in zip(bag["prediction_times"], bag["sums"]["prediction_error"], strict=True)
         if error is not None
     ]
     if not known:
@@ -121,8 +121,8 @@ def timeline(bag: dict[str, Any], worst: int) -> Plot | None:
     if len(known) > len(groups):
         note += f"; mean, lowest and highest of {len(groups[0])} chunks each"
     marks = [
-        Mark(100 * x.place(tick["time"]), 100 * y.place(tick["error"] or 0.0), str(rank))
-        for rank, tick in enumerate(bag["worst"][:worst], 1)
+        Mark(100 * x.place(prediction["time"]), 100 * y.place(prediction["error"] or 0.0), str(rank))
+        for rank, prediction in enumerate(bag["worst"][:worst], 1)
     ]
     return Plot("Error over time", x, y, paths, note, marks=marks)
 
@@ -137,7 +137,7 @@ def _drawn_bag(bag: dict[str, Any], index: int, thresholds: dict[str, Any], shar
         "timeline": timeline(bag, worst),
         "trajectories": trajectory_plots(bag, share),
         "plots": result_plots(bag["summary"], [bag["sums"]], thresholds),
-        "worst": [(tick, _worst_plot(tick)) for tick in bag["worst"][:worst]],
+        "worst": [(prediction, _worst_plot(prediction)) for prediction in bag["worst"][:worst]],
     }
 
 
@@ -229,10 +229,12 @@ def _histogram(title: str, label: str, values: Sequence[float], most: float, lin
     )
 
 
-def _worst_plot(tick: dict[str, Any]) -> Plot | None:
-    if len(tick["times"]) < 2:
+def _worst_plot(prediction: dict[str, Any]) -> Plot | None:
+    if len(prediction["times"]) < 2:
         return None
-    x = axis("time, s", tick["times"][0], tick["times"][-1], 2)
-    y = _span(UNIT, [*tick["predicted"], *tick["recorded"]])
-    paths = [(kind, line(x, y, tick["times"], tick[kind])) for kind in ("recorded", "predicted")]
-    return Plot(tick["joints"][0]["name"], x, y, paths, legend=[("recorded", "recorded"), ("predicted", "predicted")])
+    x = axis("time, s", prediction["times"][0], prediction["times"][-1], 2)
+    y = _span(UNIT, [*prediction["predicted"], *prediction["recorded"]])
+    paths = [(kind, line(x, y, prediction["times"], prediction[kind])) for kind in ("recorded", "predicted")]
+    return Plot(
+        prediction["joints"][0]["name"], x, y, paths, legend=[("recorded", "recorded"), ("predicted", "predicted")]
+    )

@@ -18,13 +18,19 @@ from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.replay.episode import Episode
 from pi0_ttnn_ros.replay.report.comparison import Normalize
-from pi0_ttnn_ros.replay.report.excerpts import Scenes, start_ns, trajectories, worst_tick, worst_ticks
+from pi0_ttnn_ros.replay.report.excerpts import (
+    Scenes,
+    first_stamp_ns,
+    trajectories,
+    worst_prediction,
+    worst_predictions,
+)
 from pi0_ttnn_ros.replay.report.page import page
 from pi0_ttnn_ros.replay.report.schema import FORMAT, BagReport, Report, Reproduction
 from pi0_ttnn_ros.replay.report.summary import summarize
 from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merged
 from pi0_ttnn_ros.replay.report.thresholds import Thresholds
-from pi0_ttnn_ros.replay.report.verdict import Check, judge, verdict_of
+from pi0_ttnn_ros.replay.report.verdict import Check, combine_checks, judge
 from pi0_ttnn_ros.system.machine import cpu_name
 from pi0_ttnn_ros.system.package_files import package_version
 
@@ -40,30 +46,30 @@ def bag_report(
     thresholds: Thresholds,
     scenes: Scenes,
 ) -> BagReport:
-    """Return the report on one bag. `scenes` is called once, with the stamps of the worst ticks."""
+    """Return the report on one bag. `scenes` is called once, with the stamps of the worst predictions."""
     summary = summarize(metrics)
-    start = start_ns(episode)
-    worst = worst_ticks(episode, metrics)
-    seen = scenes([episode.ticks[index].stamp_ns for index in worst]) if worst else {}
+    start_ns = first_stamp_ns(episode)
+    worst = worst_predictions(episode, metrics)
+    seen = scenes([episode.predictions[index].stamp_ns for index in worst]) if worst else {}
     return BagReport(
         bag=str(episode.bag),
-        date=_utc(datetime.fromtimestamp(episode.start * 1e-9, timezone.utc)),
-        duration=(episode.end - episode.start) * 1e-9,
-        truth=episode.truth,
+        date=_utc(datetime.fromtimestamp(episode.start_ns * 1e-9, timezone.utc)),
+        duration=(episode.end_ns - episode.start_ns) * 1e-9,
+        ground_truth=episode.ground_truth,
         verdict=judge(summary, thresholds),
         summary=summary,
         sums=metrics,
-        tick_times=[round((tick.stamp_ns - start) * 1e-9, 3) for tick in episode.ticks],
+        prediction_times=[round((prediction.stamp_ns - start_ns) * 1e-9, 3) for prediction in episode.predictions],
         trajectories=trajectories(episode, worst, parameters, limits),
         worst=[
-            worst_tick(episode.ticks[index], episode, parameters, normalize, seen.get(episode.ticks[index].stamp_ns))
-            for index in worst
+            worst_prediction(each, episode, parameters, normalize, seen.get(each.stamp_ns))
+            for each in (episode.predictions[index] for index in worst)
         ],
         problems=list(episode.problems),
     )
 
 
-def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, against: str) -> Reproduction:
+def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, reference: str) -> Reproduction:
     """Return what is needed to do it again, from this process and machine."""
     values = {each.name: getattr(parameters, each.name) for each in fields(parameters) if each.name != "robot"}
     return Reproduction(
@@ -75,7 +81,7 @@ def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, a
         checkpoint=parameters.checkpoint,
         checkpoint_digest=checkpoint_digest,
         backend=parameters.backend,
-        against=against,
+        reference=reference,
         parameters=values,
     )
 
@@ -100,7 +106,7 @@ def write_report(
     summary = summarize(merged([report.sums for report in reports]))
     verdict = judge(summary, thresholds)
     if len(reports) + len(left_out) > 1:
-        verdict = verdict_of([_every_bag(reports, left_out), *verdict.checks])
+        verdict = combine_checks([_every_bag(reports, left_out), *verdict.checks])
     report = Report(FORMAT, verdict.passed, verdict, thresholds, summary, list(reports), list(left_out), reproduction)
     text = json.dumps(asdict(report), indent=1, allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,7 +117,9 @@ def write_report(
 
 def _every_bag(reports: Sequence[BagReport], left_out: Sequence[str]) -> Check:
     """One bag of which nothing could be compared must not hide among the others."""
-    silent = [f"Of {report.bag} nothing could be compared." for report in reports if not report.summary.compared_ticks]
+    silent = [
+        f"Of {report.bag} nothing could be compared." for report in reports if not report.summary.compared_predictions
+    ]
     missing = [*silent, *(f"Left out: {line}" for line in left_out)]
     number = len(reports) + len(left_out)
     sentence = " ".join(missing) or "Of every bag something was compared."

@@ -10,7 +10,7 @@ from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics
 from pi0_ttnn_ros.replay.report.thresholds import Thresholds
 from pi0_ttnn_ros.replay.report.verdict import Verdict
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class JointError:
-    """Mean absolute error of one joint in one tick, rad or m, and in the normalised space."""
+    """Mean absolute error of one joint in one prediction, rad or m, and in the normalised space."""
 
     name: str
     mae: float
@@ -50,8 +50,8 @@ class JointError:
 
 
 @dataclass(frozen=True)
-class WorstTick:
-    """A tick with a large error.
+class WorstPrediction:
+    """A prediction with a large error.
 
     stamp_ns: of its observation, nanoseconds; time: the same in seconds from the start
     error: mean absolute normalised error; None: its actions are not finite
@@ -78,10 +78,11 @@ class BagReport:
     bag: its path
     date: when it was recorded, UTC
     duration: seconds
-    truth: what the predictions are compared with: "joint_states" or "commands"
+    ground_truth: what the predictions are compared with: "joint_states" or "commands"
     verdict, summary: on this bag alone
     sums: what `summary` is made of; merges exactly
-    tick_times: of each tick, seconds from the start; sums.tick_error, .latency, .inference_time are in this order
+    prediction_times: of each prediction, seconds from the start; in this order are sums.prediction_error, .latency and
+        .inference_time
     trajectories, worst: to be drawn
     problems: what was left out of the bag, a line each
     """
@@ -89,13 +90,13 @@ class BagReport:
     bag: str
     date: str
     duration: float
-    truth: str
+    ground_truth: str
     verdict: Verdict
     summary: Summary
     sums: EpisodeMetrics
-    tick_times: list[float]
+    prediction_times: list[float]
     trajectories: Trajectories
-    worst: list[WorstTick]
+    worst: list[WorstPrediction]
     problems: list[str]
 
 
@@ -109,7 +110,7 @@ class Reproduction:
     versions: of Python, of this package and of those that decide the result; "" where one is not installed
     checkpoint, checkpoint_digest: folder, and SHA-256 of its files
     backend: what ran the model
-    against: what it was compared with: another backend, or recorded chunks; "" for neither
+    reference: what it was compared with: another backend, or recorded chunks; "" for neither
     parameters: of the node, by name
     """
 
@@ -120,7 +121,7 @@ class Reproduction:
     checkpoint: str
     checkpoint_digest: str
     backend: str
-    against: str
+    reference: str
     parameters: dict[str, Any]
 
 

@@ -26,7 +26,7 @@ class JointSummary:
     jump_mean, jump_max: absolute distance of the first action from the measured state, rad or m
     jerk_predicted, jerk_recorded: root mean square, rad/s^3 or m/s^3
     jerk_ratio: of these, predicted to recorded
-    violations: for each kind the ticks at which this joint broke that limit
+    violations: for each kind the predictions at which this joint broke that limit
     reference_difference: the largest absolute difference of the backends' actions, rad or m
     """
 
@@ -48,7 +48,7 @@ class JointSummary:
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """One step of the chunk: `time` seconds after the observation; over `count` ticks."""
+    """One step of the chunk: `time` seconds after the observation; over `count` predictions."""
 
     time: float
     count: int
@@ -59,17 +59,17 @@ class IndexSummary:
 
 @dataclass(frozen=True)
 class ViolationSummary:
-    """One kind of limit: at how many ticks the chunk broke it, by which joints; and how often the recorded motion."""
+    """One kind of limit: how many predicted chunks broke it, by which joints; and how often the recorded motion."""
 
-    ticks: int
+    count: int
     fraction: float | None
     joints: list[str]
-    recorded_ticks: int
+    recorded_count: int
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of one value per tick, seconds."""
+    """Of one value per prediction, seconds."""
 
     p50: float
     p95: float
@@ -90,7 +90,7 @@ class CameraSummary:
 class ReferenceSummary:
     """The backends side by side: see `Agreement`. `difference` is in rad or m."""
 
-    ticks: int
+    predictions: int
     undefined: int
     pcc_lowest: float | None
     pcc_mean: float | None
@@ -101,14 +101,14 @@ class ReferenceSummary:
 class Summary:
     """Of one episode, or of several merged.
 
-    ticks: inferences; of these, something of `compared_ticks` was compared with the recording
+    predictions: inferences; of these, something of `compared_predictions` was compared with the recording
     compared_steps: actions that were compared
     mae, rmse: of the arm's joints, rad or m
     normalized_mae, normalized_rmse: of all joints, in the checkpoint's normalised space
     hold_ratio: normalized_mae / what it would be if the policy stood still at the measured state; below 1 is better
         than doing nothing
     jerk_ratio: RMS jerk of the arm, predicted to recorded
-    violating: fraction of the ticks whose chunk breaks any limit; recorded_violating: whose recorded motion does
+    violating: fraction of the predictions whose chunk breaks any limit; recorded_violating: whose recorded motion does
     gripper_agreement: fraction of compared steps with the same gripper state, open or closed
     gripper_change_agreement: the same of the steps where the recorded gripper has changed since the observation
     unusable_fraction: joint states without a usable observation; `unusable`: how many, by reason
@@ -116,8 +116,8 @@ class Summary:
     dropped_frames: fraction of the frames that the worst camera dropped
     """
 
-    ticks: int
-    compared_ticks: int
+    predictions: int
+    compared_predictions: int
     compared_steps: int
     mae: float | None
     rmse: float | None
@@ -149,8 +149,8 @@ def summarize(metrics: EpisodeMetrics) -> Summary:
     grippers = metrics.grippers
     cameras = {camera: _camera(frames) for camera, frames in metrics.frames.items()}
     return Summary(
-        ticks=metrics.ticks,
-        compared_ticks=metrics.compared_ticks,
+        predictions=metrics.predictions,
+        compared_predictions=metrics.compared_predictions,
         compared_steps=sum(metrics.error.count),
         mae=_mae(metrics.error, arm),
         rmse=_rmse(metrics.error, arm),
@@ -158,8 +158,8 @@ def summarize(metrics: EpisodeMetrics) -> Summary:
         normalized_rmse=_rmse(metrics.normalized),
         hold_ratio=_ratio(_mae(metrics.normalized), _mae(metrics.normalized_hold)),
         jerk_ratio=_root_ratio(metrics.jerks.predicted, metrics.jerks.recorded, arm),
-        violating=_ratio(metrics.violations.ticks, metrics.ticks),
-        recorded_violating=_ratio(metrics.recorded_violations.ticks, metrics.compared_ticks),
+        violating=_ratio(metrics.violations.count, metrics.predictions),
+        recorded_violating=_ratio(metrics.recorded_violations.count, metrics.compared_predictions),
         gripper_agreement=_ratio(sum(grippers.agreeing), sum(grippers.count)),
         gripper_change_agreement=_ratio(sum(grippers.followed), sum(grippers.changes)),
         joint_states=metrics.joint_states,
@@ -192,7 +192,7 @@ def _joint(metrics: EpisodeMetrics, joint: int) -> JointSummary:
         jerk_predicted=_root(_ratio(jerks.predicted[joint], jerks.count)),
         jerk_recorded=_root(_ratio(jerks.recorded[joint], jerks.count)),
         jerk_ratio=_root_ratio(jerks.predicted, jerks.recorded, one),
-        violations={kind: ticks[joint] for kind, ticks in metrics.violations.joints.items()},
+        violations={kind: counts[joint] for kind, counts in metrics.violations.joints.items()},
         reference_difference=metrics.agreement.joints[joint] if metrics.agreement else None,
     )
 
@@ -213,10 +213,10 @@ def _horizon(metrics: EpisodeMetrics, arm: Sequence[int]) -> list[IndexSummary]:
 def _violation(metrics: EpisodeMetrics, kind: str) -> ViolationSummary:
     violations: Violations = metrics.violations
     return ViolationSummary(
-        ticks=violations.kinds[kind],
-        fraction=_ratio(violations.kinds[kind], metrics.ticks),
-        joints=[name for name, ticks in zip(metrics.joint_names, violations.joints[kind], strict=True) if ticks],
-        recorded_ticks=metrics.recorded_violations.kinds[kind],
+        count=violations.kinds[kind],
+        fraction=_ratio(violations.kinds[kind], metrics.predictions),
+        joints=[name for name, count in zip(metrics.joint_names, violations.joints[kind], strict=True) if count],
+        recorded_count=metrics.recorded_violations.kinds[kind],
     )
 
 
@@ -230,7 +230,7 @@ def _reference(metrics: EpisodeMetrics) -> ReferenceSummary | None:
     if agreement is None:
         return None
     return ReferenceSummary(
-        ticks=len(agreement.pcc) + agreement.undefined,
+        predictions=len(agreement.pcc) + agreement.undefined,
         undefined=agreement.undefined,
         pcc_lowest=min(agreement.pcc, default=None),
         pcc_mean=_ratio(sum(agreement.pcc), len(agreement.pcc)),

@@ -47,9 +47,9 @@ class Jerks:
 
 @dataclass(frozen=True)
 class Violations:
-    """At how many ticks a limit is broken: at all, by kind, and by kind and joint."""
+    """At how many predictions a limit is broken: at all, by kind, and by kind and joint."""
 
-    ticks: int
+    count: int
     kinds: dict[str, int]
     joints: dict[str, list[int]]
 
@@ -75,10 +75,10 @@ class Grippers:
 class Agreement:
     """Of the two backends.
 
-    pcc: Pearson's correlation of a tick's normalised actions, where it is defined
-    undefined: ticks without one: a value is not finite, or all are the same
-    difference: the largest absolute difference in the actions of a tick, rad or m
-    joints: [joints], the same of each joint over all ticks
+    pcc: Pearson's correlation of a prediction's normalised actions, where it is defined
+    undefined: predictions without one: a value is not finite, or all are the same
+    difference: the largest absolute difference in the actions of a prediction, rad or m
+    joints: [joints], the same of each joint over all predictions
     """
 
     pcc: list[float]
@@ -93,15 +93,15 @@ class EpisodeMetrics:
 
     joint_names: of all [joints]
     time_step: seconds between two actions of a chunk
-    ticks: inferences
-    compared_ticks: those of which at least one step was compared
+    predictions: inferences
+    compared_predictions: those of which at least one step was compared
     joint_states, unusable: see `Episode`
     error, hold: of the predictions, and of standing still at the measured state; rad or m
     normalized, normalized_hold: the same in the checkpoint's normalised space
-    tick_error: mean absolute normalised error of each tick; None: nothing was compared
+    prediction_error: mean absolute normalised error of each prediction; None: nothing was compared
     jumps, jerks, grippers: see there
     violations, recorded_violations: of the predicted chunks, and of the recorded motion in their place
-    latency, inference_time: of each tick, seconds
+    latency, inference_time: of each prediction, seconds
     frames: of each camera
     agreement: with the reference backend; None: there was none
     commands: what a running node commanded meanwhile; None: none was running
@@ -109,15 +109,15 @@ class EpisodeMetrics:
 
     joint_names: list[str]
     time_step: float
-    ticks: int
-    compared_ticks: int
+    predictions: int
+    compared_predictions: int
     joint_states: int
     unusable: dict[str, int]
     error: Errors
     hold: Errors
     normalized: Errors
     normalized_hold: Errors
-    tick_error: list[float | None]
+    prediction_error: list[float | None]
     jumps: Jumps
     jerks: Jerks
     grippers: Grippers
@@ -131,7 +131,7 @@ class EpisodeMetrics:
 
 
 def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
-    """Return the metrics of all ticks of `parts` together, as if they were of one episode.
+    """Return the metrics of all predictions of `parts` together, as if they were of one episode.
 
     Raises:
         ValueError: they are not of the same joints, grippers and time step.
@@ -149,15 +149,15 @@ def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
     return EpisodeMetrics(
         joint_names=first.joint_names,
         time_step=first.time_step,
-        ticks=sum(part.ticks for part in parts),
-        compared_ticks=sum(part.compared_ticks for part in parts),
+        predictions=sum(part.predictions for part in parts),
+        compared_predictions=sum(part.compared_predictions for part in parts),
         joint_states=sum(part.joint_states for part in parts),
         unusable=_added(part.unusable for part in parts),
         error=_merged_errors([part.error for part in parts]),
         hold=_merged_errors([part.hold for part in parts]),
         normalized=_merged_errors([part.normalized for part in parts]),
         normalized_hold=_merged_errors([part.normalized_hold for part in parts]),
-        tick_error=[error for part in parts for error in part.tick_error],
+        prediction_error=[error for part in parts for error in part.prediction_error],
         jumps=Jumps(
             count=sum(part.jumps.count for part in parts),
             absolute=_total([part.jumps.absolute for part in parts]),
@@ -195,7 +195,7 @@ def _merged_errors(parts: Sequence[Errors]) -> Errors:
 
 def _merged_violations(parts: Sequence[Violations]) -> Violations:
     return Violations(
-        ticks=sum(part.ticks for part in parts),
+        count=sum(part.count for part in parts),
         kinds=_added(part.kinds for part in parts),
         joints={kind: _total([part.joints[kind] for part in parts]) for kind in VIOLATIONS},
     )
@@ -220,14 +220,14 @@ def _merged_commands(parts: Sequence[CommandStream]) -> CommandStream:
 
 def _merged_frames(parts: Sequence[dict[str, Frames]]) -> dict[str, Frames]:
     cameras = dict.fromkeys(camera for part in parts for camera in part)
-    every = {camera: [part[camera] for part in parts if camera in part] for camera in cameras}
+    cameras_frames = {camera: [part[camera] for part in parts if camera in part] for camera in cameras}
     return {
         camera: Frames(
             count=sum(frames.count for frames in of_camera),
             dropped=sum(frames.dropped for frames in of_camera),
             longest_gap=max(frames.longest_gap for frames in of_camera),
         )
-        for camera, of_camera in every.items()
+        for camera, of_camera in cameras_frames.items()
     }
 
 

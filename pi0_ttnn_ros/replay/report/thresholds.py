@@ -23,7 +23,7 @@ def _threshold(default: float, value: str, unit: str, label: str, absent: str = 
 
 
 RADIANS = "rad (m)"
-PART = "part"  # from 0 to 1, of all
+FRACTION = "fraction"  # from 0 to 1
 STILL = "the recorded robot stood still"
 NO_REFERENCE = "there is no reference backend"
 
@@ -36,32 +36,38 @@ class Thresholds:
     max_normalized_mae: float = _threshold(0.5, "normalized_mae", "", "mean absolute error of all joints, normalised")
     max_hold_ratio: float = _threshold(1.0, "hold_ratio", "", "normalised error relative to standing still", STILL)
     max_jerk_ratio: float = _threshold(10.0, "jerk_ratio", "", "RMS jerk of the arm relative to the recording", STILL)
-    max_jump_violations: float = _threshold(0.0, "violations.jump.fraction", PART, "chunks that the jump guard refuses")
+    max_jump_violations: float = _threshold(
+        0.0, "violations.jump.fraction", FRACTION, "chunks that the jump guard refuses"
+    )
     max_position_violations: float = _threshold(
-        0.05, "violations.position.fraction", PART, "chunks that break a position limit"
+        0.05, "violations.position.fraction", FRACTION, "chunks that break a position limit"
     )
     max_velocity_violations: float = _threshold(
-        0.2, "violations.velocity.fraction", PART, "chunks that break a velocity limit"
+        0.2, "violations.velocity.fraction", FRACTION, "chunks that break a velocity limit"
     )
     max_acceleration_violations: float = _threshold(
-        1.0, "violations.acceleration.fraction", PART, "chunks that break an acceleration limit"
+        1.0, "violations.acceleration.fraction", FRACTION, "chunks that break an acceleration limit"
     )
     min_gripper_agreement: float = _threshold(
-        0.9, "gripper_agreement", PART, "steps with the gripper open or closed as recorded", "there is no gripper joint"
+        0.9,
+        "gripper_agreement",
+        FRACTION,
+        "steps with the gripper open or closed as recorded",
+        "there is no gripper joint",
     )
     min_gripper_change_agreement: float = _threshold(
         0.5,
         "gripper_change_agreement",
-        PART,
+        FRACTION,
         "the same of the steps by which the recorded gripper has opened or closed",
         "no gripper was opened or closed",
     )
     max_latency_p95: float = _threshold(0.5, "latency.p95", "s", "latency, 95th percentile")
     max_unusable: float = _threshold(
-        0.2, "unusable_fraction", PART, "joint states without a usable observation", "there are no joint states"
+        0.2, "unusable_fraction", FRACTION, "joint states without a usable observation", "there are no joint states"
     )
     max_dropped_frames: float = _threshold(
-        0.05, "dropped_frames", PART, "frames that the worst camera dropped", "there are no cameras"
+        0.05, "dropped_frames", FRACTION, "frames that the worst camera dropped", "there are no cameras"
     )
     min_pcc: float = _threshold(
         0.99, "reference.pcc_mean", "", "mean correlation of the chunks with the reference backend's", NO_REFERENCE
@@ -92,10 +98,10 @@ def replay_settings(file: Path, joint_names: Sequence[str]) -> ReplaySettings:
         OSError: it cannot be read.
     """
     prefix = SECTION + "."
-    every = yaml_parameters(file)
-    if SECTION in every:
-        raise ParameterError(f"{file}: {SECTION} is {every[SECTION]!r}, but must be a section of names and values")
-    given = {name.removeprefix(prefix): value for name, value in every.items() if name.startswith(prefix)}
+    values = yaml_parameters(file)
+    if SECTION in values:
+        raise ParameterError(f"{file}: {SECTION} is {values[SECTION]!r}, but must be a section of names and values")
+    given = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
     known = [each.name for each in fields(Thresholds)]
     for name, value in given.items():
         if name not in (*known, GRIPPER_JOINTS):

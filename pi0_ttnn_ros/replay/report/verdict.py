@@ -11,7 +11,7 @@ from typing import Any
 
 from pi0_ttnn_ros.replay.report.summary import Summary
 from pi0_ttnn_ros.replay.report.sums import NOT_FINITE
-from pi0_ttnn_ros.replay.report.thresholds import PART, Thresholds
+from pi0_ttnn_ros.replay.report.thresholds import FRACTION, Thresholds
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Check:
 
     name: that of the threshold, or of a condition that always holds
     passed: None: it was skipped, because there is nothing to measure
-    value, threshold: in `unit`: "rad (m)", "s", "part" (from 0 to 1) or none
+    value, threshold: in `unit`: "rad (m)", "s", "fraction" (from 0 to 1) or none
     sentence: the same in words
     """
 
@@ -43,29 +43,31 @@ class Verdict:
 def judge(summary: Summary, thresholds: Thresholds) -> Verdict:
     """Return the verdict: what always must hold, and each threshold."""
     always = [_anything(summary), _finite(summary), _commands(summary)]
-    return verdict_of([*always, *(_check(each, summary, thresholds) for each in fields(Thresholds))])
+    return combine_checks([*always, *(_check(each, summary, thresholds) for each in fields(Thresholds))])
 
 
-def verdict_of(checks: Sequence[Check]) -> Verdict:
+def combine_checks(checks: Sequence[Check]) -> Verdict:
     """Return the verdict of these checks."""
     return Verdict(all(check.passed is not False for check in checks), list(checks))
 
 
 def _anything(summary: Summary) -> Check:
     sentence = (
-        f"{summary.ticks:,} observations were inferred from, {summary.compared_ticks:,} of them could be compared with "
-        f"the recording."
+        f"{summary.predictions:,} observations were inferred from, {summary.compared_predictions:,} of them could be "
+        f"compared with the recording."
     )
-    return Check("compared_ticks", summary.compared_ticks > 0, summary.compared_ticks, 1, "", sentence)
+    return Check(
+        "compared_predictions", summary.compared_predictions > 0, summary.compared_predictions, 1, "", sentence
+    )
 
 
 def _finite(summary: Summary) -> Check:
-    ticks = summary.violations[NOT_FINITE].ticks
+    count = summary.violations[NOT_FINITE].count
     undefined = summary.reference.undefined if summary.reference else 0
-    sentence = "Every action is finite." if not ticks else f"{ticks:,} chunks have values that are not finite."
+    sentence = "Every action is finite." if not count else f"{count:,} chunks have values that are not finite."
     if undefined:
         sentence += f" {undefined} chunks have no correlation with the reference backend's: not finite, or constant."
-    return Check("finite", ticks + undefined == 0, ticks + undefined, 0, "", sentence)
+    return Check("finite", count + undefined == 0, count + undefined, 0, "", sentence)
 
 
 def _commands(summary: Summary) -> Check:
@@ -91,7 +93,7 @@ def _check(threshold: Field, summary: Summary, thresholds: Thresholds) -> Check:
 
 def in_words(value: float, unit: str) -> str:
     """Return a value with its unit, of the digits that count; parts as percentages."""
-    if unit == PART:
+    if unit == FRACTION:
         return f"{100 * value:.3g} %"
     if abs(value) >= 1000:
         return f"{value:,.0f} {unit}".strip()
