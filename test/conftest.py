@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A loaded machine may take any time for an example, and a run must not differ from the one before.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def ros() -> Iterator[None]:
+    """The default context of rclpy, for tests that are nodes themselves."""
+    rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)  # Ctrl-C is pytest's
+    yield
+    rclpy.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -71,8 +71,8 @@ def test_the_demo_moves_the_robot_and_shows_it(tmp_path):
 
 def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
     """The robot node is killed mid-run; the policy node goes on and names what is stale; a new robot is driven."""
-    statuses = listener.hear(PolicyStatus, "pi0_policy/status", LATCHED)
-    chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
+    statuses = listener.subscribe(PolicyStatus, "pi0_policy/status", LATCHED)
+    chunks = listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
     try:
         listener.spin_until(lambda: len(chunks) > 2, label="chunks")
@@ -99,7 +99,7 @@ def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
 
 
 def test_ctrl_c_ends_everything_within_five_seconds(tmp_path, listener):
-    chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
+    chunks = listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
     listener.spin_until(lambda: chunks, label="a chunk")
     os.killpg(demo.pid, signal.SIGINT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 xs_msgs = pytest.importorskip("interbotix_xs_msgs.msg", reason="interbotix_xs_msgs is not installed")
 
 from rclpy.qos import qos_profile_sensor_data
@@ -24,8 +24,7 @@ RIGHT = [0.2, -0.8, 1.0, 0.1, -0.2, 0.0, 1.62, OPEN, -OPEN]
 
 
 @pytest.fixture
-def arms(tmp_path):
-    rclpy.init()
+def arms(ros, tmp_path):
     process = Process("aloha.interbotix_bridge", tmp_path / "log", namespace=NAMESPACE)
     listener = Listener("arms", NAMESPACE)
     for side, positions in (("left", LEFT), ("right", RIGHT)):
@@ -40,15 +39,14 @@ def arms(tmp_path):
     yield listener
     assert process.stop() == 0
     listener.close()
-    rclpy.shutdown()
 
 
 def test_two_arms_are_one_robot(arms):
-    states = arms.hear(JointState, "joint_states", qos_profile_sensor_data)
+    states = arms.subscribe(JointState, "joint_states", qos_profile_sensor_data)
     groups = [
-        arms.hear(xs_msgs.JointGroupCommand, f"follower_{side}/commands/joint_group") for side in ("left", "right")
+        arms.subscribe(xs_msgs.JointGroupCommand, f"follower_{side}/commands/joint_group") for side in ("left", "right")
     ]
-    grippers = arms.hear(xs_msgs.JointSingleCommand, "follower_left/commands/joint_single")
+    grippers = arms.subscribe(xs_msgs.JointSingleCommand, "follower_left/commands/joint_single")
     trajectories = arms.node.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", 1)
     arms.spin_until(lambda: states and trajectories.get_subscription_count(), label="joint states")
     assert states[0].name == list(JOINT_NAMES)

@@ -7,7 +7,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 if importlib.util.find_spec("gym_aloha") is None:
     pytest.skip("gym-aloha is not installed", allow_module_level=True)
 
@@ -30,9 +30,9 @@ class Operator(Listener):
 
     def __init__(self) -> None:
         super().__init__("operator", NAMESPACE)
-        self.joint_states = self.hear(JointState, "joint_states", qos_profile_sensor_data)
+        self.joint_states = self.subscribe(JointState, "joint_states", qos_profile_sensor_data)
         self.images = {
-            name: self.hear(Image, f"camera_{name}/image_raw", qos_profile_sensor_data)
+            name: self.subscribe(Image, f"camera_{name}/image_raw", qos_profile_sensor_data)
             for name in ("top", "left_wrist", "right_wrist")
         }
         self._commands = self.node.create_publisher(JointTrajectory, "joint_trajectory_controller/joint_trajectory", 10)
@@ -48,15 +48,8 @@ class Operator(Listener):
         self._commands.publish(trajectory_message(0, names, times, points, np.zeros_like(points)))
 
 
-@pytest.fixture(scope="module")
-def context():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def process(context, tmp_path):
+def process(ros, tmp_path):
     process = Process("aloha.sim_robot", tmp_path / "log", namespace=NAMESPACE)
     yield process
     process.kill()

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from rclpy.action import ActionServer
 from rclpy.node import Node
@@ -38,12 +38,10 @@ MOTION = Plan(
 
 
 @pytest.fixture
-def listener():
-    rclpy.init()
+def listener(ros):
     listener = Listener("listener", "/test_controllers")
     yield listener
     listener.close()
-    rclpy.shutdown()
 
 
 @pytest.fixture
@@ -59,12 +57,12 @@ def controllers(node, types, topics, of_joint, stamped=True):
 
 @pytest.mark.parametrize("stamped", [True, False])
 def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
-    heard = listener.hear(JointTrajectory, "arm")
+    received = listener.subscribe(JointTrajectory, "arm")
     (controller,) = controllers(node, ["joint_trajectory"], ["arm"], [0, 0, 0], stamped)
     listener.spin_until(lambda: node.count_subscribers("/test_controllers/arm"), label="a subscription")
     controller.publish(MOTION)
-    listener.spin_until(lambda: heard, label="the trajectory")
-    message = heard[0]
+    listener.spin_until(lambda: received, label="the trajectory")
+    message = received[0]
     assert message.joint_names == JOINTS
     assert nanoseconds(message.header.stamp) == (STAMP if stamped else 0)
     # On arrival "now" is not a point that one can still go to. The rest is long enough for what arrives late.
@@ -76,7 +74,7 @@ def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
 
 
 def test_joints_are_split_between_controllers(listener, node):
-    arm, finger = listener.hear(JointTrajectory, "arm"), listener.hear(Float64MultiArray, "finger")
+    arm, finger = listener.subscribe(JointTrajectory, "arm"), listener.subscribe(Float64MultiArray, "finger")
     both = controllers(node, ["position", "joint_trajectory"], ["finger", "arm"], [1, 1, 0])
     for topic in ("finger", "arm"):
         listener.spin_until(lambda topic=topic: node.count_subscribers(f"/test_controllers/{topic}"), label=topic)

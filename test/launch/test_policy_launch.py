@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 launch_pytest = pytest.importorskip(
     "launch_pytest", reason="launch_pytest is not installed (it is not among the wheels)"
 )
@@ -39,20 +39,18 @@ def description(tiny_checkpoint):
 
 
 @pytest.fixture
-def listener():
-    rclpy.init()
+def listener(ros):
     listener = Listener("listener", NAMESPACE)
     yield listener
     listener.close()
-    rclpy.shutdown()
 
 
 @pytest.mark.launch(fixture=description)
 def test_the_node_becomes_active_and_acts_on_an_instruction(listener):
     from std_msgs.msg import String
 
-    statuses = listener.hear(PolicyStatus, "pi0_policy/status")
-    chunks = listener.hear(ActionChunk, "pi0_policy/action_chunk")
+    statuses = listener.subscribe(PolicyStatus, "pi0_policy/status")
+    chunks = listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
     listener.spin_until(lambda: statuses and statuses[-1].lifecycle_state == "active", label="the active node")
     publisher = listener.node.create_publisher(String, "pi0_policy/instruction", 1)
     listener.spin_until(publisher.get_subscription_count, label="a subscription")

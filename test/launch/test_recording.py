@@ -9,7 +9,7 @@ import subprocess
 import pytest
 import yaml
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 pytest.importorskip("rosbag2_py", reason="rosbag2 is not installed, it is not among the wheels")
 if shutil.which("ros2") is None:
     pytest.skip("ros2 is not installed, it is not among the wheels", allow_module_level=True)
@@ -20,7 +20,7 @@ from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import recorded_topics
 from pi0_ttnn_ros.replay.bag_check import check_bag
-from support.fake_robot import Robot, good_parameters
+from support.fake_robot import FakeRobot, good_parameters
 from support.processes import Process
 from support.reproduced_chunks import assert_reproduced
 
@@ -40,13 +40,12 @@ def parameters(robot_file):
 
 
 @pytest.fixture(scope="module")
-def bag(robot_file, parameters, tmp_path_factory):
+def bag(ros, robot_file, parameters, tmp_path_factory):
     """The bag of a node that publishes a few chunks while it is recorded."""
     folder = tmp_path_factory.mktemp("recording")
     arguments = {"params_file": robot_file, "out": folder / "bag", "namespace": NAMESPACE}
     words = [f"{name}:={value}" for name, value in arguments.items()]
-    rclpy.init()
-    robot = Robot(NAMESPACE)
+    robot = FakeRobot(NAMESPACE)
     node = Process("node.policy_node", folder / "node.log", "--params-file", str(robot_file), namespace=NAMESPACE)
     log = folder / "record.log"
     with log.open("wb") as output:
@@ -69,7 +68,6 @@ def bag(robot_file, parameters, tmp_path_factory):
         node.kill()
         recorder.kill()
         robot.close()
-        rclpy.shutdown()
     return folder / "bag"
 
 
@@ -103,7 +101,7 @@ def converted(bag, tmp_path_factory):
     return folder
 
 
-def subscribers(robot: Robot, topic: str) -> list[str]:
+def subscribers(robot: FakeRobot, topic: str) -> list[str]:
     return [entry.node_name for entry in robot.node.get_subscriptions_info_by_topic(topic)]
 
 

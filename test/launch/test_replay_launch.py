@@ -12,7 +12,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 if shutil.which("ros2") is None:
     pytest.skip("ros2 is not installed, it is not among the wheels", allow_module_level=True)
 
-from support.written_bag import LENIENT, PARAMETERS, messages, write_bag
+from support.bags import LENIENT, PARAMETERS, messages, write_bag
 
 
 @pytest.fixture(scope="module")

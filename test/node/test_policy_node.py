@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -25,12 +25,11 @@ from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_
 from support.fake_robot import (
     JOINTS,
     MAX_VELOCITY,
-    Robot,
+    FakeRobot,
     activate,
-    assert_no_old_chunks,
     assert_within_limits,
     bring_down,
-    deactivate,
+    bring_up,
     good_parameters,
     points_of,
     ros_arguments,
@@ -42,28 +41,10 @@ NOTHING = {"input_wait": 5.0}  # where nothing will come
 
 
 @pytest.fixture(scope="module")
-def context():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
-@pytest.fixture(scope="module")
-def process(context, tmp_path_factory):
-    process = Process("node.policy_node", tmp_path_factory.mktemp("log") / "policy_node.log", namespace=NAMESPACE)
-    yield process
-    process.kill()
-
-
-@pytest.fixture
-def robot(process):
-    robot = Robot(NAMESPACE)
-    robot.spin_until(lambda: robot.statuses, label="the node's first status")
-    yield robot
-    deactivate(robot)
-    assert_within_limits(robot.trajectories)
-    assert_no_old_chunks(robot)
-    robot.close()
+def node(ros, tmp_path_factory):
+    node = Process("node.policy_node", tmp_path_factory.mktemp("log") / "policy_node.log", namespace=NAMESPACE)
+    yield node
+    node.kill()
 
 
 def test_the_policy_commands_the_robot_within_its_limits(robot, tiny_checkpoint):
@@ -97,26 +78,26 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     assert status.checkpoint == str(tiny_checkpoint) and status.device.startswith("CPU")
     assert 0 < status.latency_p50 <= status.latency_p95 <= status.latency_max
     assert not status.stale_inputs and not status.last_error
-    # Diagnostics come on a topic of their own: the newest heard may be older than the status.
+    # Diagnostics come on a topic of their own: the newest message may be older than the status.
     stamp = status.header.stamp
     robot.spin_until(
-        lambda: any(heard.header.stamp == stamp for heard in robot.diagnostics),
+        lambda: any(message.header.stamp == stamp for message in robot.diagnostics),
         label="the diagnostics of that status",
     )
-    inference = next(heard for heard in robot.diagnostics if heard.header.stamp == stamp).status[0]
+    inference = next(message for message in robot.diagnostics if message.header.stamp == stamp).status[0]
     assert inference.name == "pi0_policy: inference" and inference.message.startswith("active")
 
 
-def test_commands_go_first_and_the_policy_last(robot, process, tiny_checkpoint):
+def test_commands_go_first_and_the_policy_last(robot, node, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
-    (policy,) = process.children()
+    (policy,) = node.children()
     assert os.sched_getscheduler(policy) == os.SCHED_OTHER and os.getpriority(os.PRIO_PROCESS, policy) >= 5
     with ThreadPoolExecutor() as threads:  # the test's own may not keep it
         permitted = threads.submit(lambda: use_realtime_priority(Priority.NODE) or has_realtime_priority()).result()
-    node = process.process.pid
-    priorities = [os.sched_getparam(int(task.name)).sched_priority for task in Path(f"/proc/{node}/task").iterdir()]
+    pid = node.process.pid
+    priorities = [os.sched_getparam(int(task.name)).sched_priority for task in Path(f"/proc/{pid}/task").iterdir()]
     expected = (Priority.NODE, Priority.COMMANDS) if permitted else (0, 0)
-    assert (os.sched_getparam(node).sched_priority, max(priorities)) == expected
+    assert (os.sched_getparam(pid).sched_priority, max(priorities)) == expected
 
 
 def sliding_chain() -> str:
@@ -131,8 +112,8 @@ def sliding_chain() -> str:
 
 
 def test_who_watches_sees_an_annotated_image_and_the_way_to_go(robot, tiny_checkpoint):
-    images = robot.hear(Image, "pi0_policy/image_annotated")
-    arrays = robot.hear(MarkerArray, "pi0_policy/predicted_trajectory")
+    images = robot.listener.subscribe(Image, "pi0_policy/image_annotated")
+    arrays = robot.listener.subscribe(MarkerArray, "pi0_policy/predicted_trajectory")
     activate(robot, tiny_checkpoint, introspection=True)
     robot.spin_until(lambda: images and len(robot.chunks) > 2, label="an image")
     assert images[-1].width == len(CAMERAS) * 320 and images[-1].encoding == "rgb8"
@@ -173,7 +154,7 @@ def test_deactivate_ends_with_a_hold(robot, tiny_checkpoint):
     assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
     robot.wait_for_hold()
     assert_within_limits(robot.trajectories)
-    assert robot.hears_nothing_for(statuses=2)
+    assert robot.receives_nothing_for(statuses=2)
 
 
 def test_stale_inputs_are_named_and_the_robot_holds_until_they_return(robot, tiny_checkpoint):
@@ -209,7 +190,7 @@ def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("durability", [DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL])
-def test_an_instruction_reaches_the_policy(robot, process, tiny_checkpoint, durability, capfd):
+def test_an_instruction_reaches_the_policy(robot, node, tiny_checkpoint, durability, capfd):
     bring_down(robot)
     publisher = robot.node.create_publisher(
         String, "pi0_policy/instruction", QoSProfile(depth=1, durability=durability)
@@ -224,7 +205,7 @@ def test_an_instruction_reaches_the_policy(robot, process, tiny_checkpoint, dura
     robot.wait_for_chunks(1)
     assert robot.chunks[-1].instruction == "open the drawer"
     # Who publishes without latching, as the robot does beside it, is not told of an incompatibility that is none.
-    assert "incompatible" not in process.log and (latched or "incompatible" not in capfd.readouterr().err)
+    assert "incompatible" not in node.log and (latched or "incompatible" not in capfd.readouterr().err)
     robot.node.destroy_publisher(publisher)
 
 
@@ -314,24 +295,22 @@ def test_the_policy_can_be_configured_again(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_with_a_hold(context, tiny_checkpoint, tmp_path, number):
+def test_a_signal_ends_the_node_with_a_hold(ros, tiny_checkpoint, tmp_path, number):
     arguments = ros_arguments(good_parameters(tiny_checkpoint))
-    process = Process("node.policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
-    robot = Robot(NAMESPACE + "_signal")
+    node = Process("node.policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
+    robot = FakeRobot(NAMESPACE + "_signal")
     try:
-        robot.spin_until(lambda: robot.statuses, label="the node's first status")
-        assert robot.change_state(Transition.TRANSITION_CONFIGURE), process.log
-        assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+        bring_up(robot)
         robot.wait_for_motion()
-        assert process.stop(number) == 0
+        assert node.stop(number) == 0
         robot.wait_for_hold()
-        assert "Traceback" not in process.log
+        assert "Traceback" not in node.log
     finally:
-        process.kill()
+        node.kill()
         robot.close()
 
 
-def test_a_parameter_of_the_wrong_type_is_one_clear_line(context, tmp_path):
-    process = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
-    assert process.process.wait(30) == 1
-    assert "time_step" in process.log and "Traceback" not in process.log
+def test_a_parameter_of_the_wrong_type_is_one_clear_line(tmp_path):
+    node = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
+    assert node.process.wait(30) == 1
+    assert "time_step" in node.log and "Traceback" not in node.log

@@ -17,7 +17,7 @@ from pi0_ttnn_ros.parameters.topics import topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
 from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag, scenes
 from pi0_ttnn_ros.replay.predictions import ReplayError
-from support.written_bag import (
+from support.bags import (
     DELAY,
     IMAGE_PERIOD,
     JOINT_PERIOD,

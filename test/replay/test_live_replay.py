@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from pi0_ttnn_ros.msg import ActionChunk
-from rclpy.context import Context
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -26,9 +25,9 @@ from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import topics_of
 from pi0_ttnn_ros.replay.live import play_bag
 from pi0_ttnn_ros.replay.predictions import ReplayError
+from support.bags import PARAMETERS, START, messages, motion, write_bag
 from support.processes import Listener, Process
 from support.reproduced_chunks import assert_reproduced
-from support.written_bag import PARAMETERS, START, messages, motion, write_bag
 
 NAMESPACE = "/live"
 SECONDS = 2.0
@@ -40,18 +39,16 @@ class Recorder(Listener):
     """Keeps what is published, as bytes, and writes it as a bag."""
 
     def __init__(self) -> None:
-        self._context = Context()
-        rclpy.init(context=self._context)
-        super().__init__("recorder", NAMESPACE, self._context)
+        super().__init__("recorder", NAMESPACE)
         self._recorded: list[tuple[str, str, bytes]] = []
         kinds = {f"{NAMESPACE}/{camera}/image": Image for camera in CAMERAS}
         kinds |= {f"{NAMESPACE}/joint_states": JointState, f"{NAMESPACE}/pi0_policy/action_chunk": ActionChunk}
         for topic, kind in kinds.items():
-            self._hear_raw(topic, kind)
+            self._subscribe_raw(topic, kind)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._record)
 
-    def _hear_raw(self, topic: str, kind: type) -> None:
+    def _subscribe_raw(self, topic: str, kind: type) -> None:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
         def keep(raw: bytes) -> None:
@@ -75,7 +72,6 @@ class Recorder(Listener):
         self._over.set()
         self._thread.join()
         self.close()
-        self._context.try_shutdown()
         with BagWriter(folder, {topic: (kind, qos(10)) for topic, kind, _ in self._recorded}) as bag:
             for number, (topic, _, raw) in enumerate(self._recorded):
                 bag.write(topic, START + number, raw)
@@ -110,7 +106,7 @@ def robot_of(robot, checkpoint, namespace=NAMESPACE, **changes):
 
 
 @pytest.fixture(scope="module")
-def played(tiny_checkpoint, robot, bag, tmp_path_factory):
+def played(ros, tiny_checkpoint, robot, bag, tmp_path_factory):
     """The parameters, what the live replay found, and the bag that was recorded meanwhile."""
     folder = tmp_path_factory.mktemp("live")
     settings = {"checkpoint": str(tiny_checkpoint), "instruction": "wave", "use_sim_time": "true"} | PATIENCE
@@ -158,15 +154,12 @@ def test_nothing_is_played_without_a_node(robot, tiny_checkpoint, tmp_path):
         play_bag(bag, parameters, topics, limits, "joint_states")
 
 
-def test_nothing_is_played_where_a_robot_would_move(bag, robot, tiny_checkpoint):
+def test_nothing_is_played_where_a_robot_would_move(ros, bag, robot, tiny_checkpoint):
     parameters, topics, limits = robot_of(robot, tiny_checkpoint, load_timeout=1.0, input_wait=0.0)
-    context = Context()
-    rclpy.init(context=context)
-    controller = Listener("controller", NAMESPACE, context)
-    controller.hear(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
+    controller = Listener("controller", NAMESPACE)
+    controller.subscribe(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
     try:
         with pytest.raises(ReplayError, match="a robot would move"):
             play_bag(bag, parameters, topics, limits, "joint_states")
     finally:
         controller.close()
-        context.try_shutdown()

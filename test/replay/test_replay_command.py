@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from pi0_ttnn_ros.cli.main import main
-from support.written_bag import LENIENT, PARAMETERS, messages, write_bag
+from support.bags import LENIENT, PARAMETERS, messages, write_bag
 
 
 @pytest.fixture(scope="module")

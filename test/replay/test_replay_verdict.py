@@ -170,7 +170,7 @@ def test_a_wrong_section_is_refused_by_name(tmp_path, section, culprit):
         settings_from(tmp_path, section)
 
 
-def test_the_node_takes_a_yaml_with_the_section(tmp_path):
+def test_the_node_takes_a_yaml_with_the_section(ros, tmp_path):
     """The node does not declare it: rclpy must take the file all the same, and the other parameters from it."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
@@ -179,13 +179,10 @@ def test_the_node_takes_a_yaml_with_the_section(tmp_path):
     file.write_text(
         YAML + "    checkpoint: anywhere\n    replay:\n      max_mae: 0.02\n      gripper_joints: [left_gripper]\n"
     )
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    node = rclpy.create_node("pi0_policy", context=context, cli_args=["--ros-args", "--params-file", str(file)])
+    node = rclpy.create_node("pi0_policy", cli_args=["--ros-args", "--params-file", str(file)])
     try:
         declare_parameters(node)
         assert read_parameters(node).joint_names == JOINT_NAMES
         assert not node.has_parameter("replay.max_mae")
     finally:
         node.destroy_node()
-        rclpy.shutdown(context=context)

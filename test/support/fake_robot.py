@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -39,7 +40,7 @@ MAX_CHUNK_AGE = 2.0
 PERIOD = 0.05  # seconds
 
 
-class Robot(Listener):
+class FakeRobot:
     """Publishes images and joint states at 20 Hz while `alive`, and keeps what the policy publishes.
 
     silent: names of the cameras, or "joint_states", that are not published
@@ -51,8 +52,9 @@ class Robot(Listener):
     """
 
     def __init__(self, namespace: str) -> None:
-        super().__init__("robot", namespace)
         self.namespace = namespace
+        self.listener = Listener("robot", namespace)
+        self.node = self.listener.node
         self.reset()
         self._periods = 0
         self.image_stamps: dict[str, list[int]] = {name: [] for name in CAMERAS}
@@ -66,10 +68,10 @@ class Robot(Listener):
         self._instruction = self.node.create_publisher(String, "pi0_policy/instruction", 10)
         self._clock = self.node.create_publisher(Clock, "/clock", 10)
         self._joint_states = self.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
-        self.trajectories = self.hear(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
-        self.chunks = self.hear(ActionChunk, "pi0_policy/action_chunk")
-        self.statuses = self.hear(PolicyStatus, "pi0_policy/status", LATCHED)
-        self.diagnostics = self.hear(DiagnosticArray, "/diagnostics")
+        self.trajectories = self.listener.subscribe(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
+        self.chunks = self.listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
+        self.statuses = self.listener.subscribe(PolicyStatus, "pi0_policy/status", LATCHED)
+        self.diagnostics = self.listener.subscribe(DiagnosticArray, "/diagnostics")
         self.node.create_timer(PERIOD, self._publish)
 
     def reset(self) -> None:
@@ -84,6 +86,14 @@ class Robot(Listener):
         self.sizes = dict.fromkeys(CAMERAS, (48, 64))
         self.clock: int | None = None
 
+    def close(self) -> None:
+        """Leave the graph."""
+        self.listener.close()
+
+    def spin_until(self, condition: Callable[[], object], label: str) -> None:
+        """Play the robot until `condition` holds; the test fails when it does not in time."""
+        self.listener.spin_until(condition, label=label)
+
     @property
     def status(self) -> PolicyStatus:
         return self.statuses[-1]
@@ -95,21 +105,21 @@ class Robot(Listener):
 
     def change_state(self, transition: int) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return self.call(ChangeState, "pi0_policy/change_state", request).success
+        return self.listener.call(ChangeState, "pi0_policy/change_state", request).success
 
     def set_parameters(self, **values):
         # An empty list does not say of what it is one; here it is always one of limits.
         types = {name: Parameter.Type.DOUBLE_ARRAY for name, value in values.items() if value == []}
         parameters = [Parameter(name, types.get(name), value).to_parameter_msg() for name, value in values.items()]
-        return self.call(
+        return self.listener.call(
             SetParameters, "pi0_policy/set_parameters", SetParameters.Request(parameters=parameters)
         ).results
 
     def trigger(self, name: str) -> None:
-        assert self.call(Trigger, f"pi0_policy/{name}", Trigger.Request()).success
+        assert self.listener.call(Trigger, f"pi0_policy/{name}", Trigger.Request()).success
 
     def enable(self, enabled: bool) -> None:
-        assert self.call(SetBool, "pi0_policy/enable", SetBool.Request(data=enabled)).success
+        assert self.listener.call(SetBool, "pi0_policy/enable", SetBool.Request(data=enabled)).success
 
     def wait_for_chunks(self, count: int = 1) -> None:
         wanted = len(self.chunks) + count
@@ -121,11 +131,11 @@ class Robot(Listener):
     def wait_for_hold(self) -> None:
         self.spin_until(lambda: is_hold(self.trajectories[-1]), label="a hold")
 
-    def wait_for_status(self, wanted, label: str) -> None:
+    def wait_for_status(self, wanted: Callable[[PolicyStatus], object], label: str) -> None:
         """Wait until a status, which may be the newest one already, is as `wanted`."""
         self.spin_until(lambda: wanted(self.status), label=f"{label}: {self.status}")
 
-    def hears_nothing_for(self, statuses: int) -> bool:
+    def receives_nothing_for(self, statuses: int) -> bool:
         """Whether no trajectory comes while so many statuses do."""
         before, count = len(self.trajectories), len(self.statuses)
         self.spin_until(lambda: len(self.statuses) >= count + statuses, label="statuses")
@@ -205,7 +215,7 @@ def ros_arguments(parameters: dict) -> list[str]:
 _configured: dict[str, dict] = {}
 
 
-def activate(robot: Robot, checkpoint, **changes) -> None:
+def activate(robot: FakeRobot, checkpoint, **changes) -> None:
     """Take the node to active with `good_parameters` but for `changes`, configured anew only where it has to be."""
     wanted = good_parameters(checkpoint) | changes
     fixed = {name: value for name, value in wanted.items() if name not in LIVE}
@@ -219,18 +229,41 @@ def activate(robot: Robot, checkpoint, **changes) -> None:
     assert robot.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def deactivate(robot: Robot) -> None:
+def bring_up(robot: FakeRobot) -> None:
+    """Wait for a node that has its parameters already, and take it to active."""
+    robot.spin_until(lambda: robot.statuses, "the node's first status")
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def deactivate(robot: FakeRobot) -> None:
     """Leave the node inactive or unconfigured, whatever state a test left it in, with nothing that fails."""
     robot.reset()
     robot.wait_for_status(lambda status: status.lifecycle_state, "a status")
     robot.change_state(Transition.TRANSITION_DEACTIVATE)
 
 
-def bring_down(robot: Robot) -> None:
+def bring_down(robot: FakeRobot) -> None:
     """Leave the node unconfigured, whatever state it is in."""
     _configured.pop(robot.namespace, None)
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
         robot.change_state(transition)  # one that the state does not allow is refused
+
+
+def assert_holds_and_resumes(
+    robot: FakeRobot, fail: Callable[[], object], mend: Callable[[], object], sign: Callable[[PolicyStatus], object]
+) -> None:
+    """Move, fail, hold with a status for which `sign` holds, mend, and move again without a restart."""
+    robot.wait_for_chunks(2)
+    robot.wait_for_motion()
+    fail()
+    robot.wait_for_status(sign, "a status that tells")
+    robot.wait_for_hold()
+    assert robot.status.lifecycle_state == "active"
+    mend()
+    robot.wait_for_chunks(2)
+    robot.wait_for_status(lambda status: not status.stale_inputs and not status.last_error, "a status without trouble")
+    robot.wait_for_motion()
 
 
 def points_of(trajectory: JointTrajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -267,7 +300,7 @@ def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
             np.testing.assert_allclose(after.points[0].velocities, commanded[1], atol=1e-6)
 
 
-def assert_no_old_chunks(robot: Robot) -> None:
+def assert_no_old_chunks(robot: FakeRobot) -> None:
     """Nothing moves longer after the newest observation than a chunk may be old, and the robot needs to stop."""
     stamps = sorted(nanoseconds(chunk.header.stamp) for chunk in robot.chunks)
     stop = FROZEN_NS + round((MAX_VELOCITY / MAX_ACCELERATION + (SMOOTHING_WINDOW + 1) * 0.02) * 1e9)

@@ -24,6 +24,7 @@ class Process:
 
     def __init__(self, module: str | Sequence[str], log: Path, *ros_arguments: str, namespace: str) -> None:
         """Take the module of this package, or a script with its arguments."""
+        self.namespace = namespace
         self.log_file = log
         program = ["-m", f"pi0_ttnn_ros.{module}"] if isinstance(module, str) else module
         command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *ros_arguments]
@@ -54,7 +55,7 @@ class Process:
 
 
 class Listener:
-    """The test's side: a node that keeps what it hears, and an executor to wait on."""
+    """The test's side: a node that keeps what it receives, and an executor to wait on."""
 
     def __init__(self, name: str, namespace: str, context: Context | None = None) -> None:
         self.node = Node(name, namespace=namespace, context=context)
@@ -62,11 +63,11 @@ class Listener:
         self._executor.add_node(self.node)
         self._clients: dict[str, Client] = {}
 
-    def hear(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
+    def subscribe(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
         """Return the list into which the messages of `topic` go."""
-        heard: list[Any] = []
-        self.node.create_subscription(message_type, topic, heard.append, qos)
-        return heard
+        received: list[Any] = []
+        self.node.create_subscription(message_type, topic, received.append, qos)
+        return received
 
     def spin_until(self, condition: Callable[[], object], timeout: float = START_TIMEOUT, label: str = "") -> None:
         """Spin until `condition` holds; the test fails when it does not in time."""

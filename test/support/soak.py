@@ -25,7 +25,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 from pi0_ttnn_ros.execution.chunk_executor import PLAN_AHEAD_NS
 from support.fake_robot import (
-    Robot,
+    FakeRobot,
     assert_no_old_chunks,
     assert_within_limits,
     good_parameters,
@@ -52,7 +52,7 @@ def main() -> None:
         make_checkpoint("tiny", checkpoint, seed=0)
         parameters = good_parameters(checkpoint) | {"inference_rate": arguments.inference_rate}
         node = Process("node.policy_node", Path(folder) / "log", *ros_arguments(parameters), namespace=NAMESPACE)
-        robot = Robot(NAMESPACE)
+        robot = FakeRobot(NAMESPACE)
         try:
             robot.spin_until(lambda: robot.statuses, label="the node's first status")
             for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
@@ -95,7 +95,7 @@ class Seen:
     chunks: int = 0
 
 
-def watch(robot: Robot, node: Process, seconds: float) -> Seen:
+def watch(robot: FakeRobot, node: Process, seconds: float) -> Seen:
     """Spin for `seconds` and check what comes."""
     seen = Seen()
 
@@ -106,7 +106,7 @@ def watch(robot: Robot, node: Process, seconds: float) -> Seen:
     robot.node.create_subscription(JointTrajectory, topic, on_command, 1000)  # type: ignore[arg-type]
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        robot.spin_for(BATCH)
+        robot.listener.spin_for(BATCH)
         assert_within_limits(robot.trajectories)
         assert_no_old_chunks(robot)
         seen.chunks += len(robot.chunks) - 1

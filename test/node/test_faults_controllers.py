@@ -1,0 +1,126 @@
+"""What the robot receives when its controllers fail, and when people stop it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from lifecycle_msgs.msg import Transition
+from pi0_ttnn_ros.msg import PolicyStatus
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from support.fake_controller import TrajectoryServer
+from support.fake_robot import JOINTS, MAX_VELOCITY, FakeRobot, activate, assert_within_limits, deactivate, is_hold
+
+
+def test_whoever_listens_to_the_trajectory_dies_and_another_one_comes(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_chunks(1)
+    listener = FakeRobot(robot.namespace)
+    listener.spin_until(lambda: len(listener.trajectories) > 2, label="trajectories")
+    listener.close()
+    robot.wait_for_chunks(2)
+    another = FakeRobot(robot.namespace)
+    another.spin_until(lambda: len(another.trajectories) > 2, label="trajectories for the new one")
+    assert_within_limits(another.trajectories)
+    another.close()
+
+
+def test_each_controller_is_told_its_own_joints(robot, tiny_checkpoint):
+    left = robot.listener.subscribe(JointTrajectory, "left/joint_trajectory")
+    gripper = robot.listener.subscribe(Float64MultiArray, "gripper/commands")
+    activate(
+        robot,
+        tiny_checkpoint,
+        controller_topics=["left/joint_trajectory", "gripper/commands"],
+        controller_types=["joint_trajectory", "position"],
+        controller_of_joint=[0] * 13 + [1],
+    )
+    robot.spin_until(lambda: len(left) > 20 and len(gripper) > 20, label="commands for both")
+    assert left[-1].joint_names == JOINTS[:13]
+    assert all(len(message.data) == 1 for message in gripper)
+    # The gripper rests above its limit and is led back, a step at a time.
+    steps = np.diff([message.data[0] for message in gripper])
+    assert np.abs(steps).max() <= MAX_VELOCITY * 0.04 and gripper[-1].data[0] < gripper[0].data[0]
+    assert not robot.trajectories
+    deactivate(robot)
+    robot.spin_until(lambda: is_hold(left[-1]), label="a hold")
+
+
+@pytest.mark.parametrize("failure", ["refused", "aborted", "gone"])
+def test_a_controller_with_an_action_fails_and_recovers(robot, tiny_checkpoint, failure):
+    """The robot holds while the status tells it, and goes on."""
+    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
+    robot.trajectories = server.goals
+    activate(
+        robot,
+        tiny_checkpoint,
+        controller_topics=["arm/follow_joint_trajectory"],
+        controller_types=["follow_joint_trajectory"],
+    )
+    robot.wait_for_chunks(2)
+    robot.wait_for_motion()
+    server.failure = failure
+    if failure == "gone":
+        server.close()
+    told = {"refused": "refused the goal", "aborted": "code -4", "gone": "there is no action server"}[failure]
+    robot.wait_for_status(
+        lambda status: told in status.last_error and status.activity == PolicyStatus.HOLDING, "the failure"
+    )
+    server.failure = ""
+    if failure == "gone":
+        server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
+    taken = len(server.goals)
+    robot.spin_until(lambda: len(server.goals) > taken + 3, label="more goals")
+    robot.wait_for_status(
+        lambda status: not status.last_error and status.activity == PolicyStatus.MOVING, "a status without it"
+    )
+    deactivate(robot)
+    server.close()
+
+
+def test_stop_holds_until_reset_through_everything(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_motion()
+    robot.trigger("stop")
+    robot.wait_for_hold()
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.STOPPED, "a status that says so")
+    robot.enable(True)
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    assert robot.receives_nothing_for(statuses=3)
+    robot.trigger("reset")
+    robot.wait_for_chunks(2)
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a status that says so")
+
+
+def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_it(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_motion()
+    robot.enable(False)
+    robot.wait_for_hold()
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.DISABLED, "a status that says so")
+    # Others move it meanwhile, and the node sees where.
+    robot.positions[0] = -0.4
+    assert robot.receives_nothing_for(statuses=2)
+    received = len(robot.trajectories)
+    robot.enable(True)
+    robot.spin_until(lambda: len(robot.trajectories) > received, label="a motion")
+    assert robot.trajectories[received].points[0].positions[0] == pytest.approx(-0.4, abs=1e-6)
+
+
+def test_a_dry_run_does_everything_but_command(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, dry_run=True)
+    robot.wait_for_chunks(3)
+    assert robot.status.dry_run and not robot.trajectories
+    (result,) = robot.set_parameters(dry_run=False)
+    assert result.successful
+    robot.spin_until(lambda: robot.trajectories, label="a command")
+    (result,) = robot.set_parameters(dry_run=True)
+    assert result.successful
+    robot.wait_for_hold()
+    assert robot.receives_nothing_for(statuses=2)

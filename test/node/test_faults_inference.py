@@ -1,0 +1,95 @@
+"""What the robot receives when inference fails, hangs or is late."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from support.fake_robot import activate, assert_holds_and_resumes, is_hold
+
+
+def test_the_device_raises_in_the_middle(robot, node, inject, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    restarts = node.log.count("event=restarted")
+    assert_holds_and_resumes(
+        robot,
+        lambda: inject(raises="DRAM is on fire"),
+        inject,
+        lambda status: "RuntimeError: DRAM is on fire" in status.last_error,
+    )
+    assert node.log.count("event=restarted") == restarts
+
+
+def test_the_model_says_nan(robot, inject, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    assert_holds_and_resumes(robot, lambda: inject(nan=True), inject, lambda status: "not finite" in status.last_error)
+
+
+def test_the_device_takes_its_process_down(robot, inject, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    before = robot.status.restarts
+    assert_holds_and_resumes(
+        robot, lambda: inject(exits=3), inject, lambda status: "exit status 3" in status.last_error
+    )
+    assert robot.status.restarts > before
+
+
+def test_the_process_that_infers_is_killed(robot, node, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    before = robot.status.restarts
+    assert_holds_and_resumes(
+        robot,
+        lambda: os.kill(node.policy_process, signal.SIGKILL),
+        lambda: None,
+        lambda status: "process died" in status.last_error,
+    )
+    assert robot.status.restarts > before
+
+
+def test_the_process_that_infers_hangs(robot, node, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, inference_timeout=2.0)
+    before = robot.status.restarts
+    assert_holds_and_resumes(
+        robot,
+        lambda: os.kill(node.policy_process, signal.SIGSTOP),
+        lambda: None,
+        lambda status: "the policy's process" in status.last_error,
+    )
+    assert robot.status.restarts > before
+
+
+def test_the_device_cannot_be_opened_again_for_a_while(robot, inject, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    assert_holds_and_resumes(
+        robot,
+        lambda: inject(exits=1, load_raises="the card is gone"),
+        inject,
+        lambda status: "the card is gone" in status.last_error,
+    )
+
+
+@pytest.mark.parametrize("strategy", ["synchronous", "asynchronous", "blended", "rtc"])
+def test_inference_takes_three_hundred_milliseconds(robot, inject, tiny_checkpoint, strategy):
+    """The stream goes on during inference: the robot is never told to stop, and chunks follow each other."""
+    inject(seconds=0.3)
+    activate(robot, tiny_checkpoint, strategy=strategy, execution_horizon=10)
+    robot.wait_for_chunks(5)
+    inject()
+    assert robot.status.strategy == strategy and not robot.status.last_error
+    if strategy == "synchronous":
+        assert any(is_hold(trajectory) for trajectory in robot.trajectories)
+
+
+def test_inference_takes_ten_times_as_long(robot, inject, tiny_checkpoint):
+    """Longer than a chunk is: what comes is too old, the robot rests, and goes on when inference is fast again."""
+    activate(robot, tiny_checkpoint)
+    assert_holds_and_resumes(
+        robot,
+        lambda: inject(seconds=3.0),
+        inject,
+        lambda status: "old when it was ready" in status.last_error,
+    )

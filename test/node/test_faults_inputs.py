@@ -1,0 +1,154 @@
+"""What the robot receives when sensors, operators or their messages fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from std_msgs.msg import Empty
+
+from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from support.fake_robot import JOINTS, activate, assert_holds_and_resumes
+
+
+def test_a_camera_dies_and_returns(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, image_timeout=1.5, joint_state_timeout=1.5)
+    assert_holds_and_resumes(
+        robot,
+        lambda: robot.silent.add("left_wrist_0_rgb"),
+        robot.silent.clear,
+        lambda status: status.stale_inputs == ["left_wrist_0_rgb"],
+    )
+
+
+def test_the_joint_states_die_and_return(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, image_timeout=1.5, joint_state_timeout=1.5)
+    assert_holds_and_resumes(
+        robot,
+        lambda: robot.silent.add("joint_states"),
+        robot.silent.clear,
+        lambda status: status.stale_inputs == ["joint_states"],
+    )
+
+
+def test_a_camera_repeats_one_image(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, image_timeout=1.5)
+    stamp_ns = robot.node.get_clock().now().to_msg()
+    assert_holds_and_resumes(
+        robot,
+        lambda: robot.frozen.update(base_0_rgb=stamp_ns),
+        robot.frozen.clear,
+        lambda status: status.stale_inputs == ["base_0_rgb"],
+    )
+
+
+def test_one_slow_camera_among_fast_ones_sets_the_pace(robot, tiny_checkpoint):
+    """Five images a second: with a tolerance of 30 ms there is an observation when one comes, and only then."""
+    robot.slow["right_wrist_0_rgb"] = 4
+    activate(robot, tiny_checkpoint, sync_tolerance=0.03)
+    robot.wait_for_chunks(5)
+    images = np.array(robot.image_stamps["right_wrist_0_rgb"])
+    for chunk in robot.chunks:
+        assert np.abs(images - nanoseconds(chunk.header.stamp)).min() <= 0.03e9
+
+
+def test_cameras_that_are_never_in_step_are_named(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, sync_tolerance=0.2, image_timeout=2.0)
+    robot.wait_for_motion()
+    # Each image has the stamp of 0.6 s before: fresh enough alone, but of another moment than the others.
+    while "synchronisation" not in robot.status.stale_inputs:
+        robot.frozen["base_0_rgb"] = (robot.node.get_clock().now() - rclpy.duration.Duration(seconds=0.6)).to_msg()
+        count = len(robot.statuses)
+        robot.spin_until(lambda count=count: len(robot.statuses) > count, label="a status")
+    assert robot.status.sync_skew > 0.2
+    robot.wait_for_hold()
+    robot.frozen.clear()
+    robot.wait_for_chunks(1)
+
+
+def test_images_of_ten_megabytes(robot, tiny_checkpoint):
+    robot.sizes["base_0_rgb"] = (1800, 1920)
+    robot.slow["base_0_rgb"] = 10
+    activate(robot, tiny_checkpoint, image_timeout=10.0, sync_tolerance=10.0)
+    robot.wait_for_chunks(2)
+
+
+def test_joint_states_lack_a_joint(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    assert_holds_and_resumes(
+        robot,
+        lambda: (robot.joint_names.pop(), robot.positions.pop()),
+        lambda: (robot.joint_names.append(JOINTS[-1]), robot.positions.append(REST_POSE[-1])),
+        lambda status: f"lack ['{JOINTS[-1]}']" in status.last_error,
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_joint_is_not_finite(robot, tiny_checkpoint, value):
+    activate(robot, tiny_checkpoint)
+
+    def put(position):
+        robot.positions[3] = position
+
+    assert_holds_and_resumes(
+        robot, lambda: put(value), lambda: put(0.0), lambda status: "not finite" in status.last_error
+    )
+
+
+def test_the_robot_is_somewhere_else(robot, tiny_checkpoint):
+    """Somebody holds the arm: it is not where it was commanded to be."""
+    activate(robot, tiny_checkpoint, max_jump_time=1.0)
+    robot.wait_for_motion()
+    robot.positions[0] = -1.9
+    robot.wait_for_status(lambda status: "max_jump_time" in status.last_error, "a refusal")
+    robot.wait_for_hold()
+    assert f"joint '{JOINTS[0]}'" in robot.status.last_error
+    robot.positions[0] = 0.0
+    robot.wait_for_chunks(1)
+
+
+def test_the_heartbeat_is_lost_and_returns(robot, tiny_checkpoint):
+    heartbeat = robot.node.create_publisher(Empty, "pi0_policy/heartbeat", 1)
+    timer = robot.node.create_timer(0.1, lambda: heartbeat.publish(Empty()))
+    activate(robot, tiny_checkpoint, heartbeat_timeout=1.0)
+    assert_holds_and_resumes(robot, timer.cancel, timer.reset, lambda status: status.stale_inputs == ["heartbeat"])
+    robot.node.destroy_timer(timer)
+
+
+def test_an_instruction_grows_old_and_is_given_again(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, instruction_timeout=3.0)
+    robot.instruct("wave")
+    assert_holds_and_resumes(
+        robot,
+        lambda: None,
+        lambda: robot.instruct("go on"),
+        lambda status: status.stale_inputs == ["instruction"],
+    )
+
+
+def test_instructions_change_in_the_middle_of_a_chunk_two_hundred_times_a_second(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_chunks(1)
+    numbers = iter(range(400))
+    timer = robot.node.create_timer(0.005, lambda: robot.instruct(f"number {next(numbers, 400)}"))
+    robot.spin_until(lambda: robot.chunks[-1].instruction == "number 400", label="the last instruction")
+    robot.node.destroy_timer(timer)
+    assert len({chunk.instruction for chunk in robot.chunks}) > 2
+    assert not robot.status.last_error
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 10**6, "fold\x00\x01\x1b[31m\n\tthe\u202e towel", "折叠毛巾 طي المنشفة 🧺", "'; rm -rf / #"],
+    ids=["1 MB", "control characters", "other scripts", "code"],
+)
+def test_strange_instructions_are_taken_as_they_are(robot, tiny_checkpoint, text):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_chunks(1)
+    robot.instruct(text)
+    text = text.partition("\x00")[0]  # a string ends there for DDS
+    robot.spin_until(lambda: robot.chunks[-1].instruction == text, label="a chunk of it")
+    robot.wait_for_status(lambda status: status.instruction == text[:200], "a status with it")

@@ -1,0 +1,105 @@
+"""What the robot receives when the node is restarted, stopped or killed, or its clock jumps."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from lifecycle_msgs.msg import Transition
+
+from pi0_ttnn_ros.observation.stamps import nanoseconds
+from support.fake_robot import MAX_VELOCITY, activate, assert_within_limits, bring_up, is_hold, points_of
+from support.processes import resident_memory
+
+
+def test_the_clock_jumps_back(start):
+    """A simulation is reset while the robot moves: it holds where it is, and goes on in the new time."""
+    node, robot = start("/test_faults_clock", use_sim_time=True)
+    robot.clock = 500 * 10**9
+    bring_up(robot)
+    robot.wait_for_chunks(3)
+    robot.clock = 100 * 10**9
+    robot.spin_until(lambda: nanoseconds(robot.chunks[-1].header.stamp) < 200e9, label="a chunk in the new time")
+    robot.wait_for_chunks(2)
+    old = [trajectory for trajectory in robot.trajectories if nanoseconds(trajectory.header.stamp) > 300e9]
+    new = [trajectory for trajectory in robot.trajectories if nanoseconds(trajectory.header.stamp) < 300e9]
+    assert_within_limits(old)
+    assert_within_limits(new)
+    # Where the robot was told to be goes on from one time to the other.
+    there, here = points_of(old[-1])[1], points_of(new[0])[1]
+    assert (here[0] > there.min(axis=0) - 0.1).all() and (here[0] < there.max(axis=0) + 0.1).all()
+    assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+    robot.wait_for_hold()
+    assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.wait_for_motion()
+    # While the simulated time stands still the robot cannot be seen to rest, but it is told to come to rest.
+    assert node.stop() == 0
+    assert not points_of(robot.trajectories[-1])[2][-1].any()
+
+
+def test_parameters_change_while_the_robot_moves(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_chunks(1)
+    (result,) = robot.set_parameters(max_velocity=[9.0] * 14)
+    assert not result.successful and "clean up the node first" in result.reason
+    (result,) = robot.set_parameters(speed_scaling=2.0)
+    assert not result.successful
+    (result,) = robot.set_parameters(speed_scaling=0.1)
+    assert result.successful
+    robot.wait_for_status(lambda status: status.speed_scaling == pytest.approx(0.1), "a status with it")
+    received = len(robot.trajectories)
+    robot.spin_until(lambda: len(robot.trajectories) > received + 30, label="slow trajectories")
+    _, _, velocities = points_of(robot.trajectories[-1])
+    assert np.abs(velocities).max() <= 0.1 * MAX_VELOCITY * 1.001
+
+
+def test_a_thousand_times_active_and_inactive(robot, tiny_checkpoint):
+    activate(robot, tiny_checkpoint, instruction="")
+    for _ in range(1000):
+        assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    assert not robot.trajectories
+    robot.instruct("wave")
+    robot.wait_for_chunks(2)
+    assert not robot.status.last_error
+
+
+@pytest.mark.slow
+def test_twenty_times_configured_and_cleaned_up_in_flat_memory(start):
+    node, robot = start("/test_faults_again")
+    robot.spin_until(lambda: robot.statuses, label="the node's first status")
+    sizes = []
+    for _ in range(20):
+        assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
+        assert robot.change_state(Transition.TRANSITION_CLEANUP)
+        sizes.append(resident_memory(node.process.pid))
+    assert np.polyfit(range(15), sizes[5:], 1)[0] < 0.2, sizes
+
+
+def test_sigterm_in_the_middle_of_an_inference_ends_with_a_hold(start):
+    node, robot = start("/test_faults_term")
+    bring_up(robot)
+    robot.wait_for_motion()
+    worker = node.policy_process
+    node.inject(seconds=60.0)
+    robot.spin_until(lambda: any(not is_hold(received) for received in robot.trajectories[-2:]), label="a motion")
+    assert node.stop(signal.SIGTERM, timeout=15.0) == 0
+    robot.wait_for_hold()
+    assert_within_limits(robot.trajectories)
+    assert not os.path.exists(f"/proc/{worker}")
+
+
+def test_the_node_itself_is_killed(start):
+    """Nothing can be published any more: the last plan that the controller has ends at rest."""
+    node, robot = start("/test_faults_kill")
+    bring_up(robot)
+    robot.wait_for_motion()
+    node.kill()
+    times, _, velocities = points_of(robot.trajectories[-1])
+    assert not velocities[times >= 10**9].any()
+    assert_within_limits(robot.trajectories)
