@@ -57,7 +57,8 @@ def pids_of(out: Path) -> dict[str, int]:
     return found
 
 
-def test_the_demo_moves_the_robot_and_shows_it(tmp_path):
+def test_demo_writes_video_and_plots(tmp_path):
+    """The demo moves the simulated robot, writes a video and pictures, and ends with one line of results."""
     demo = start_demo(tmp_path, "--seconds", "4")
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 0, output
@@ -69,7 +70,7 @@ def test_the_demo_moves_the_robot_and_shows_it(tmp_path):
     assert not pids_of(tmp_path)
 
 
-def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
+def test_policy_survives_robot_restart(tmp_path, listener):
     """The robot node is killed mid-run; the policy node goes on and names what is stale; a new robot is driven."""
     statuses = listener.subscribe(PolicyStatus, "pi0_policy/status", LATCHED)
     chunks = listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
@@ -98,7 +99,11 @@ def test_the_policy_survives_the_robots_death_and_resumes(tmp_path, listener):
     assert not pids_of(tmp_path)
 
 
-def test_ctrl_c_ends_everything_within_five_seconds(tmp_path, listener):
+def test_ctrl_c_ends_all_processes(tmp_path, listener):
+    """SIGINT to the demo's process group ends every process of it, without a traceback.
+
+    Regression: processes ended one after the other, which took longer than five seconds on busy cores.
+    """
     chunks = listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
     demo = start_demo(tmp_path, "--seconds", "100")
     listener.spin_until(lambda: chunks, label="a chunk")
@@ -110,7 +115,8 @@ def test_ctrl_c_ends_everything_within_five_seconds(tmp_path, listener):
         assert "Traceback" not in log.read_text()
 
 
-def test_a_bad_checkpoint_is_one_clear_end(tmp_path):
+def test_bad_checkpoint_ends_the_demo(tmp_path):
+    """The demo names the missing checkpoint and exits with status 1."""
     demo = start_demo(tmp_path, "--checkpoint", str(tmp_path / "nowhere"))
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 1

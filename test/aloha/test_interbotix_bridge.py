@@ -41,7 +41,8 @@ def arms(ros, tmp_path):
     listener.close()
 
 
-def test_two_arms_are_one_robot(arms):
+def test_bridge_joins_two_arms(arms):
+    """Two Interbotix arms appear as one robot: joint states are merged, a trajectory is split between them."""
     states = arms.subscribe(JointState, "joint_states", qos_profile_sensor_data)
     groups = [
         arms.subscribe(xs_msgs.JointGroupCommand, f"follower_{side}/commands/joint_group") for side in ("left", "right")

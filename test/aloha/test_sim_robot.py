@@ -62,7 +62,8 @@ def operator(process):
     operator.close()
 
 
-def test_it_shows_and_tells_where_it_is(operator):
+def test_publishes_images_and_joint_states(operator):
+    """The robot publishes its joint states in order of time, and an image of each camera."""
     operator.spin_until(lambda: len(operator.joint_states) > 100, label="joint states")
     assert list(operator.joint_states[-1].name) == list(JOINT_NAMES)
     np.testing.assert_allclose(operator.positions, START_POSE, atol=0.05)
@@ -75,7 +76,8 @@ def test_it_shows_and_tells_where_it_is(operator):
         assert pixels.std() > 10  # a picture, not one colour
 
 
-def test_it_goes_where_it_is_sent_and_stays_there(operator):
+def test_follows_a_trajectory(operator):
+    """The robot moves to the commanded positions, whatever the order of the joints, and stays there."""
     target = START_POSE + np.tile([0.2, 0.1, -0.1, 0.2, 0.1, 0.2, 0.4], 2)
     names = list(reversed(JOINT_NAMES))
     operator.command(target[::-1], names)
@@ -89,13 +91,15 @@ def test_it_goes_where_it_is_sent_and_stays_there(operator):
     ("names", "culprit"),
     [(["tail", *JOINT_NAMES[1:]], "unknown ['tail'], missing ['left_waist']"), (JOINT_NAMES[:13], "13 of 14")],
 )
-def test_it_refuses_what_a_controller_refuses(operator, process, names, culprit):
+def test_refuses_wrong_joint_names(operator, process, names, culprit):
+    """A trajectory with unknown or missing joints is refused as ros2_control's controller refuses it."""
     before = operator.positions
     operator.command(np.ones(len(names)), names)
     operator.spin_until(lambda: culprit in process.log, label=culprit)
     assert np.abs(operator.positions - before).max() < 0.05
 
 
-def test_it_ends_at_once_and_quietly(operator, process):
+def test_stops_without_traceback(operator, process):
+    """SIGINT ends the robot with exit status 0."""
     assert process.stop(timeout=5.0) == 0
     assert "Traceback" not in process.log

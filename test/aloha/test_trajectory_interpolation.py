@@ -25,7 +25,8 @@ def trajectory(times, positions, velocities=None, start=0) -> Waypoints:
     return Waypoints(start, times, positions, velocities)
 
 
-def test_positions_alone_are_followed_in_straight_lines():
+def test_positions_alone_are_interpolated_linearly():
+    """Without velocities the path between two points is a straight line."""
     follower = TrajectoryFollower(np.array([1.0]))
     follower.replace(trajectory([1, 3], [2, 6]), now_ns=0)
     assert follower.sample(SECOND // 2)[0] == pytest.approx(1.5)
@@ -34,7 +35,7 @@ def test_positions_alone_are_followed_in_straight_lines():
     assert follower.sample(99 * SECOND)[0] == pytest.approx(6.0)
 
 
-def test_positions_and_velocities_are_followed_on_the_cubic():
+def test_positions_and_velocities_give_a_cubic():
     """t^3 - 2 t^2 + t is the cubic with 0, 0 at its ends and velocities 1 and 0."""
     follower = TrajectoryFollower(np.array([0.0]))
     follower.replace(trajectory([1, 2], [5, 5], [1, 0]), now_ns=0)
@@ -44,7 +45,8 @@ def test_positions_and_velocities_are_followed_on_the_cubic():
         assert velocity == pytest.approx(3 * t**2 - 4 * t + 1, abs=1e-6)
 
 
-def test_a_new_trajectory_starts_at_the_desired_state_and_skips_what_is_past():
+def test_new_trajectory_starts_at_desired_state():
+    """A new trajectory is followed from the current desired state; its points in the past are skipped."""
     follower = TrajectoryFollower(np.array([0.0]))
     follower.replace(trajectory([2], [2]), now_ns=0)
     follower.replace(trajectory([1, 2, 3], [100, 50, 7], start=0), now_ns=round(1.5 * SECOND))
@@ -82,7 +84,8 @@ def test_replacing_never_jumps(first, second, when):
         (trajectory([1], [0], start=-5 * SECOND), "ended 4.000 s ago"),
     ],
 )
-def test_a_refused_trajectory_changes_nothing(refused, culprit):
+def test_refused_trajectory_changes_nothing(refused, culprit):
+    """After a trajectory that is refused the previous one is still followed."""
     follower = TrajectoryFollower(np.array([1.0]))
     with pytest.raises(TrajectoryError, match=culprit):
         follower.replace(refused, now_ns=0)

@@ -54,7 +54,8 @@ def test_reads_what_was_written(sample_bag, tmp_path, storage, compression):
         assert bag.topics["/joint_states"].count == sum(topic == "/joint_states" for _, topic, _ in expected)
 
 
-def test_decodes_lazily_what_the_node_can_use(sample_bag):
+def test_decoding_is_lazy(sample_bag):
+    """Messages that the node can use are decoded, when asked for."""
     with open_bag(sample_bag) as bag:
         messages = list(bag.messages(bag.topics))
         states = [m for m in messages if m.topic == sample.JOINT_STATES]
@@ -345,7 +346,8 @@ def test_image_encoding_that_is_not_known(tmp_path):
             image_from_message(found.decode())
 
 
-def test_what_is_no_bag(sample_bag, tmp_path):
+def test_not_a_bag(sample_bag, tmp_path):
+    """What is not a bag is refused with what was expected."""
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
     (tmp_path / "fake.mcap").write_text("hello")

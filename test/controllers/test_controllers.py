@@ -56,7 +56,11 @@ def controllers(node, types, topics, of_joint, stamped=True):
 
 
 @pytest.mark.parametrize("stamped", [True, False])
-def test_a_trajectory_has_the_joints_of_its_controller(listener, node, stamped):
+def test_trajectory_of_one_controller(listener, node, stamped):
+    """A JointTrajectory has the joints of its controller, stamps as configured, and a rest at its end.
+
+    Regression: a trajectory that arrived after its last point was refused by the controller.
+    """
     received = listener.subscribe(JointTrajectory, "arm")
     (controller,) = controllers(node, ["joint_trajectory"], ["arm"], [0, 0, 0], stamped)
     listener.spin_until(lambda: node.count_subscribers("/test_controllers/arm"), label="a subscription")
@@ -85,7 +89,7 @@ def test_joints_are_split_between_controllers(listener, node):
     assert list(finger[0].data) == [0.02]
 
 
-def test_few_goals_make_the_motion_of_all_plans(listener):
+def test_action_goals_reproduce_all_plans(listener):
     """Each goal arrives as late as it may, and what the controller does is what was planned last, at every moment."""
     pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     server = TrajectoryServer(listener.node, "arm")
@@ -126,7 +130,8 @@ def test_few_goals_make_the_motion_of_all_plans(listener):
 
 
 @pytest.mark.parametrize("failure", ["refused", "aborted"])
-def test_a_goal_that_fails_is_an_error_for_a_while_and_the_next_plan_is_sent(listener, failure):
+def test_failed_goal_is_reported_and_retried(listener, failure):
+    """A goal that fails is reported as an error for a while; the next plan after it is sent again."""
     pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
     assert "there is no action server" in controller.error
@@ -148,7 +153,8 @@ def test_a_goal_that_fails_is_an_error_for_a_while_and_the_next_plan_is_sent(lis
 
 
 @pytest.mark.parametrize("kind", ["GripperCommand", "ParallelGripperCommand"])
-def test_a_gripper_is_told_where_the_plan_ends(listener, kind):
+def test_gripper_action_receives_end_of_plan(listener, kind):
+    """A gripper action receives the position in which the plan ends, at a limited rate."""
     control_msgs = pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     action = getattr(control_msgs, kind)
     goals = []
@@ -181,7 +187,8 @@ def test_a_gripper_is_told_where_the_plan_ends(listener, kind):
 
 
 @pytest.mark.parametrize("kind", ["gripper_command", "parallel_gripper_command", "follow_joint_trajectory"])
-def test_without_control_msgs_an_action_is_refused_with_the_remedy(node, monkeypatch, kind):
+def test_action_without_control_msgs(node, monkeypatch, kind):
+    """Without control_msgs an action controller is refused; the error names the package to install."""
     monkeypatch.setitem(sys.modules, "control_msgs.action", None)
     with pytest.raises(ControllerError, match="install ros-"):
         controllers(node, [kind], ["gripper"], [0, 0, 0])

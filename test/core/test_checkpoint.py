@@ -37,7 +37,7 @@ def rewrite_json(file, change):
     file.write_text(json.dumps(content))
 
 
-def test_full_size_names_and_shapes_are_lerobots():
+def test_full_size_tensor_names_match_lerobot():
     """The list was taken from LeRobot's own pi0 policy; a line stands for all layers of its kind."""
     theirs = {}
     for line in (DATA / "lerobot_pi0_tensors.tsv").read_text().splitlines():
@@ -72,7 +72,8 @@ def test_shards_read_like_one_file(folder):
     assert all(torch.equal(sharded[name], whole[name]) for name in whole)
 
 
-def test_the_language_head_stands_in_for_a_missing_embedding(folder):
+def test_lm_head_replaces_missing_embedding(folder):
+    """The tied language head is read where a checkpoint leaves out the embedding."""
     expected = load_file(folder / "model.safetensors")[EMBEDDING]
     rewrite(folder, lambda tensors: tensors.pop(EMBEDDING))
     read = dict(open_checkpoint(folder).read_tensors())
@@ -115,14 +116,16 @@ def test_every_tensor_that_does_not_fit_is_listed(folder):
         ),
     ],
 )
-def test_settings_that_cannot_be_are_named(folder, file, change, culprit):
+def test_invalid_config_json(folder, file, change, culprit):
+    """Invalid values in config.json are refused by name."""
     rewrite_json(folder / file, change)
     with pytest.raises(CheckpointError) as error:
         open_checkpoint(folder)
     assert culprit in str(error.value)
 
 
-def test_without_architecture_the_sizes_are_pi0s(folder):
+def test_config_without_architecture(folder):
+    """A config.json without sizes is a full-size PI0."""
     rewrite_json(folder / "config.json", lambda content: content.pop("architecture"))
     with pytest.raises(
         CheckpointError, match=r"misshapen: .*patch_embedding.weight is .* expected \[1152, 3, 14, 14\]"
@@ -152,7 +155,8 @@ def test_a_shard_outside_of_the_folder_is_refused(folder):
 
 
 @pytest.mark.parametrize(("values", "culprit"), [(torch.zeros(3), "shape"), (torch.full((14,), torch.nan), "finite")])
-def test_statistics_that_cannot_be_are_named(folder, values, culprit):
+def test_invalid_statistics(folder, values, culprit):
+    """Invalid normalization statistics are refused by name."""
     file = next(folder.glob("policy_preprocessor*.safetensors"))
     statistics = load_file(file)
     statistics["observation.state.mean"] = values

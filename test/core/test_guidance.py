@@ -15,7 +15,7 @@ from pi0_ttnn_core.rtc import GuidanceTarget, soft_mask
 HORIZON, STEPS = 12, 10
 
 
-def test_the_soft_mask_is_the_published_one():
+def test_soft_mask_matches_paper():
     """Equation 5: 1 up to the delay d, c (e^c - 1) / (e - 1) with c = (H - s - i) / (H - s - d + 1), 0 from H - s."""
     weights = soft_mask(horizon=50, frozen=4, overlap=40)
     assert (weights[:4] == 1).all() and (weights[40:] == 0).all()
@@ -25,7 +25,7 @@ def test_the_soft_mask_is_the_published_one():
     assert (soft_mask(10, 10, 10) == 1).all() and (soft_mask(10, 0, 0) == 0).all()
 
 
-def test_the_guided_flow_is_the_published_one_where_it_has_a_closed_form():
+def test_guided_flow_matches_closed_form():
     """Actions and noise are standard normal: the velocity is x (2t - 1) / (t^2 + (1 - t)^2), its Jacobian diagonal."""
 
     def slope(t):
@@ -59,7 +59,8 @@ def observation(policy, stamp_ns: int) -> Observation:
     return Observation({policy.checkpoint.cameras[0]: image}, np.zeros(14, np.float32), "wave", stamp_ns)
 
 
-def test_a_chunk_agrees_with_the_target_where_it_is_frozen_and_is_free_where_it_has_none(policy):
+def test_guided_chunk_matches_frozen_target(policy):
+    """A guided chunk agrees with the target where it is frozen, less where it overlaps, least where it is free."""
     first, free = policy.infer(observation(policy, 1)), policy.infer(observation(policy, 2))
     weights = soft_mask(policy.action_horizon, 10, 30)
     bound = policy.infer(observation(policy, 2), GuidanceTarget(first.actions, weights))
@@ -68,7 +69,8 @@ def test_a_chunk_agrees_with_the_target_where_it_is_frozen_and_is_free_where_it_
     assert distance[:10].mean() < distance[10:30].mean() < distance[30:].mean()
 
 
-def test_a_target_without_weight_changes_nothing(policy):
+def test_target_with_zero_weight(policy):
+    """A guidance target whose mask is zero does not change the actions."""
     free = policy.infer(observation(policy, 2))
     target = GuidanceTarget(np.ones_like(free.actions), np.zeros(policy.action_horizon, np.float32))
     np.testing.assert_allclose(policy.infer(observation(policy, 2), target).actions, free.actions, atol=1e-6)

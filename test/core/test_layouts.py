@@ -74,7 +74,8 @@ def test_openpi_export_of_pi0(tiny_checkpoint, tmp_path):
     assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
 
 
-def test_openpi_export_of_pi05_is_known_by_its_tensors(tiny_pi05, tmp_path):
+def test_openpi_export_of_pi05(tiny_pi05, tmp_path):
+    """A PI0.5 export is recognized by its tensors."""
     folder = openpi_export(tiny_pi05, tmp_path / "openpi", TINY_PI05, {"droid": norm_stats(14)})
     checkpoint = open_checkpoint(folder)
     assert checkpoint.config.pi05 and checkpoint.config.max_prompt_tokens == 200
@@ -82,7 +83,8 @@ def test_openpi_export_of_pi05_is_known_by_its_tensors(tiny_pi05, tmp_path):
     assert_same_weights(weights_of(folder), weights_of(tiny_pi05))
 
 
-def test_the_horizon_of_an_openpi_export_is_its_configs(tiny_checkpoint, tmp_path):
+def test_openpi_action_horizon(tiny_checkpoint, tmp_path):
+    """The action horizon of an openpi export is read from its config."""
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {"trossen": norm_stats(14)})
     settings = json.loads((folder / "config.json").read_text())
     settings["architecture"]["horizon"] = settings["action_horizon"] = 16
@@ -90,14 +92,16 @@ def test_the_horizon_of_an_openpi_export_is_its_configs(tiny_checkpoint, tmp_pat
     assert load_policy(folder, "torch", Robot(CAMERAS, JOINTS)).action_horizon == 16
 
 
-def test_padded_statistics_leave_the_size_to_the_robot(tiny_checkpoint, tmp_path):
+def test_padded_statistics(tiny_checkpoint, tmp_path):
+    """With statistics padded to the model's width the robot decides the number of joints."""
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {"base": norm_stats(32)})
     assert open_checkpoint(folder).metadata.state_size is None
     policy = load_policy(folder, "torch", Robot(CAMERAS, JOINTS[:7]))
     assert (policy.state_size, policy.action_size) == (7, 7)
 
 
-def test_several_statistics_must_be_chosen_from(tiny_checkpoint, tmp_path):
+def test_several_statistics_need_a_choice(tiny_checkpoint, tmp_path):
+    """With several asset folders one has to be named."""
     statistics = {"trossen": norm_stats(14), "ur5": norm_stats(14, scale=2.0)}
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, statistics)
     with pytest.raises(CheckpointError, match=r"\['trossen', 'ur5'\]: choose one by normalization_key"):
@@ -107,14 +111,16 @@ def test_several_statistics_must_be_chosen_from(tiny_checkpoint, tmp_path):
     assert open_checkpoint(folder, "ur5").metadata.state_statistics.values["std"].tolist() == [1.0] * 14
 
 
-def test_an_openpi_export_without_assets_runs_bare_but_moves_no_robot(tiny_checkpoint, tmp_path):
+def test_openpi_export_without_statistics(tiny_checkpoint, tmp_path):
+    """An openpi export without assets loads bare, but refuses to drive a robot."""
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {})
     assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
     with pytest.raises(CheckpointError, match=r"norm_stats.json is missing: copy the assets"):
         load_policy(folder, "torch", Robot(CAMERAS, JOINTS))
 
 
-def test_openpi_statistics_that_cannot_be_are_named(tiny_checkpoint, tmp_path):
+def test_invalid_openpi_statistics(tiny_checkpoint, tmp_path):
+    """Invalid openpi statistics are refused by name."""
     bad = norm_stats(14)
     bad["actions"] = bad["actions"] | {"std": [1.0, float("nan")]}
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {"trossen": bad})
@@ -160,7 +166,8 @@ def test_older_lerobot_names_and_buffers(folder, tiny_checkpoint):
         np.testing.assert_array_equal(old.values["std"], new.values["std"])
 
 
-def test_dropped_heads_are_not_missed(folder, tiny_checkpoint):
+def test_missing_unused_heads(folder, tiny_checkpoint):
+    """A checkpoint without heads that inference does not use is complete."""
     tensors = load_file(folder / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n.removeprefix("model.") not in HEADS}, folder / "model.safetensors")
     assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
@@ -181,7 +188,8 @@ def test_half_precision_is_widened_exactly(folder, dtype):
     assert all(torch.equal(weights[name], stored[name].float()) for name in stored)
 
 
-def test_weights_of_another_kind_are_listed(folder):
+def test_tensors_of_wrong_dtype_are_listed(folder):
+    """Tensors of a wrong dtype are listed by name."""
     tensors = load_file(folder / "model.safetensors")
     tensors["model.state_proj.bias"] = tensors["model.state_proj.bias"].to(torch.int32)
     save_file(tensors, folder / "model.safetensors")
@@ -196,7 +204,8 @@ def test_a_pickle_is_refused(folder, name):
         open_checkpoint(folder)
 
 
-def test_a_pi05_under_the_name_of_pi0_is_refused_by_its_tensors(tiny_pi05, tmp_path):
+def test_pi05_tensors_declared_as_pi0(tiny_pi05, tmp_path):
+    """A config.json that says PI0 beside PI0.5's tensors is refused."""
     folder = Path(shutil.copytree(tiny_pi05, tmp_path / "wrong"))
     settings = json.loads((folder / "config.json").read_text()) | {"type": "pi0"}
     (folder / "config.json").write_text(json.dumps(settings))
@@ -204,7 +213,8 @@ def test_a_pi05_under_the_name_of_pi0_is_refused_by_its_tensors(tiny_pi05, tmp_p
         open_checkpoint(folder)
 
 
-def test_a_pipeline_step_that_is_not_known_is_refused(folder):
+def test_unknown_processor_step(folder):
+    """A processor step that is not supported is refused by name."""
     file = folder / "policy_preprocessor.json"
     content = json.loads(file.read_text())
     content["steps"].append({"registry_name": "image_crop_resize_processor"})
@@ -213,7 +223,8 @@ def test_a_pipeline_step_that_is_not_known_is_refused(folder):
         open_checkpoint(folder)
 
 
-def test_a_base_model_without_statistics_moves_no_robot(folder):
+def test_base_model_without_statistics(folder):
+    """A base model without statistics refuses to drive a robot."""
     for file in folder.glob("policy_*.safetensors"):
         save_file({"observation.other.mean": torch.zeros(1)}, file)
     assert open_checkpoint(folder).metadata.state_statistics.missing
@@ -221,7 +232,8 @@ def test_a_base_model_without_statistics_moves_no_robot(folder):
         load_policy(folder, "torch")
 
 
-def test_empty_cameras_of_training_are_not_the_robots(folder):
+def test_empty_training_cameras_are_ignored(folder):
+    """LeRobot's empty cameras are not asked of the robot."""
     file = folder / "config.json"
     content = json.loads(file.read_text())
     content["input_features"]["observation.images.empty_camera_0"] = {"type": "VISUAL", "shape": [3, 224, 224]}
@@ -231,7 +243,7 @@ def test_empty_cameras_of_training_are_not_the_robots(folder):
 
 @pytest.mark.parametrize("kind", ["mean_std", "quantiles"])
 @pytest.mark.parametrize("conventions", ["lerobot", "openpi"])
-def test_each_peers_normalisation_by_its_formula(tmp_path, kind, conventions):
+def test_normalization_conventions(tmp_path, kind, conventions):
     """The formulas are written down here from the peers' sources, in float64."""
     config = TINY_PI05 if kind == "quantiles" else TINY
     write_checkpoint(config, tmp_path, seed=0, dtype="float32")

@@ -29,7 +29,8 @@ def observation():
     return Observation(images, np.array(2 * REST_POSE, np.float32), "fold the towel", stamp_ns=10**18)
 
 
-def test_actions_are_the_models_in_the_robots_units(policy, observation):
+def test_actions_are_in_robot_units(policy, observation):
+    """The policy returns the model's actions, unnormalized and cut to the robot's joints."""
     inputs = policy.model_inputs(observation)
     tensors = {name: torch.from_numpy(array) for name, array in vars(inputs).items()}
     normalized = policy.backend.model.sample_actions(**tensors, num_steps=10)[0, :, :14].numpy()
@@ -39,7 +40,8 @@ def test_actions_are_the_models_in_the_robots_units(policy, observation):
     np.testing.assert_allclose(chunk.actions, normalized * (2 * SPREAD) + (2 * REST_POSE), atol=1e-5)
 
 
-def test_model_inputs_are_of_static_shape_and_in_the_models_units(policy, observation):
+def test_model_inputs_have_static_shapes(policy, observation):
+    """The model's inputs have the same shapes for each observation, in the model's units."""
     inputs = policy.model_inputs(observation)
     assert inputs.images.shape == (1, 3, 3, 224, 224)
     assert inputs.tokens.shape == inputs.token_mask.shape == (1, 48)
@@ -64,11 +66,13 @@ def test_a_missing_camera_is_masked(policy, observation):
         lambda o: replace(o, stamp_ns=o.stamp_ns + 1),
     ],
 )
-def test_every_part_of_an_observation_has_a_say(policy, observation, change):
+def test_every_input_changes_the_actions(policy, observation, change):
+    """A change of any part of an observation changes the actions."""
     assert np.abs(policy.infer(change(observation)).actions - policy.infer(observation).actions).max() > 1e-4
 
 
-def test_seed_and_stamp_decide_the_noise(tiny_checkpoint, policy, observation):
+def test_noise_depends_on_seed_and_stamp(tiny_checkpoint, policy, observation):
+    """The noise is a function of the seed and the observation's stamp."""
     same = load_policy(tiny_checkpoint, "torch", seed=0).infer(observation)
     np.testing.assert_array_equal(same.actions, policy.infer(observation).actions)
     other = load_policy(tiny_checkpoint, "torch", seed=1).infer(observation)

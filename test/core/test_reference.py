@@ -199,7 +199,8 @@ def test_batch_rows_do_not_mix(ours, inputs):
     assert difference(together[1:], alone) < 1e-5
 
 
-def test_who_attends_to_whom():
+def test_attention_masks():
+    """The attention mask of prefix and suffix, block by block."""
     pad_mask = torch.tensor([[True, True, False, True]])
     allowed = masks.suffix_attention(pad_mask, state_tokens=1, horizon=2)[0, 0] == 0.0
     assert allowed.int().tolist() == [

@@ -45,14 +45,16 @@ STEPS = {
 
 @pytest.mark.parametrize("name", STEPS)
 @given(actions=VECTOR, state=VECTOR)
-def test_actions_come_back_from_the_model_as_they_went_in(name, actions, state):
+def test_transforms_have_an_inverse(name, actions, state):
+    """Encoding actions and decoding them gives the same actions, for each transform."""
     step = STEPS[name]
     there = step.encode_actions(actions.copy(), state)
     np.testing.assert_allclose(step.decode_actions(there, state), actions, atol=2e-5)
 
 
 @given(actions=VECTOR, state=VECTOR)
-def test_all_steps_in_a_row_have_an_inverse(actions, state):
+def test_pipeline_has_an_inverse(actions, state):
+    """Encoding and decoding through the whole pipeline gives the same actions."""
     steps, model, before = list(STEPS.values()), actions, state
     for step in steps:
         model, before = step.encode_actions(model, before), step.encode_state(before)
@@ -61,14 +63,14 @@ def test_all_steps_in_a_row_have_an_inverse(actions, state):
 
 
 @given(st.floats(0.0, 1.0))
-def test_the_angle_of_alohas_gripper_opens_it_as_far(opening):
+def test_aloha_gripper_geometry(opening):
     """The crank's geometry from its drawing: the horn turns, the arm of fixed length moves the finger."""
     angle = Aloha().gripper_state(np.array(opening)) * (1.6296 - 0.5476) + 0.5476
     finger = 0.022 * math.sin(angle) + math.sqrt(0.036**2 - (0.022 * math.cos(angle)) ** 2)
     assert (finger - 0.01844) / (0.05800 - 0.01844) == pytest.approx(opening, abs=1e-6)
 
 
-def test_aloha_as_openpi_does_it():
+def test_aloha_transforms_match_openpi():
     """Numbers worked out by hand from openpi's policies/aloha_policy.py."""
     state = Aloha().encode_state(np.arange(14, dtype=np.float32) / 13)
     expected = np.arange(14) / 13 * np.array([1, -1, -1, 1, 1, 1, 1] * 2)
@@ -78,7 +80,8 @@ def test_aloha_as_openpi_does_it():
     assert not actions[:, MASK].any()
 
 
-def test_units_and_grippers_by_hand():
+def test_units_and_grippers():
+    """Degrees, signs and gripper ranges against numbers worked out by hand."""
     state = np.full(14, 0.022, np.float32)
     assert degrees(NAMES, ["left_0"]).encode_state(state)[[0, 1]] == pytest.approx([math.degrees(0.022), 0.022])
     assert joint_signs(NAMES, ["left_1"]).encode_state(state)[[0, 1]] == pytest.approx([0.022, -0.022])
@@ -86,7 +89,8 @@ def test_units_and_grippers_by_hand():
     assert STEPS["gripper_range"].encode_state(state)[[6, 5]] == pytest.approx([0.5, 0.022])
 
 
-def test_relative_actions_are_added_to_the_state_as_the_model_knows_it():
+def test_relative_actions_use_encoded_state():
+    """Relative actions are added to the state in the model's units, not in the robot's."""
     state = np.linspace(0.1, 1.4, 14).astype(np.float32)
     signs = joint_signs(NAMES, ["left_1"])
     actions = decode_actions([signs, RelativeActions(MASK)], np.zeros((3, 14), np.float32), state)
@@ -109,7 +113,8 @@ YAML = """
 """
 
 
-def test_a_yaml_selects_the_steps_and_they_print_themselves(tmp_path):
+def test_yaml_selects_transforms(tmp_path):
+    """A robot's YAML selects the transforms, and each describes itself."""
     (tmp_path / "robot.yaml").write_text(YAML)
     robot = robot_from_yaml(tmp_path / "robot.yaml")
     assert robot.joint_names == ("a", "b", "c") and robot.conventions == "openpi"
@@ -135,7 +140,8 @@ def test_a_yaml_selects_the_steps_and_they_print_themselves(tmp_path):
         ("ros__parameters", "parameters", "no ROS parameter file"),
     ],
 )
-def test_a_wrong_yaml_is_explained(tmp_path, old, new, culprit):
+def test_invalid_robot_yaml(tmp_path, old, new, culprit):
+    """An error in a robot's YAML is explained by name."""
     (tmp_path / "robot.yaml").write_text(YAML.replace(old, new, 1))
     with pytest.raises(RobotError, match=culprit):
         robot_from_yaml(tmp_path / "robot.yaml")
@@ -150,14 +156,16 @@ def test_a_wrong_yaml_is_explained(tmp_path, old, new, culprit):
         ({"normalization_key": "trossen"}, "LeRobot's have no keys"),
     ],
 )
-def test_a_robot_that_does_not_fit_is_found_before_the_weights_are_read(tiny_checkpoint, changes, culprit):
+def test_robot_mismatch_before_loading_weights(tiny_checkpoint, changes, culprit):
+    """A robot that does not match the checkpoint is refused before the weights are read."""
     robot = robot_from_parameters({"cameras": list(CAMERAS), "joint_names": NAMES} | changes)
     # A backend that does not exist would be refused when the weights are loaded: the robot comes first.
     with pytest.raises(ValueError, match=culprit):
         load_policy(tiny_checkpoint, "abacus", robot)
 
 
-def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint):
+def test_relative_actions_are_not_applied_twice(tiny_checkpoint):
+    """A robot that makes actions relative is incompatible with a checkpoint that does so already."""
     metadata = replace(open_checkpoint(tiny_checkpoint).metadata, relative_joints=(True,) * 14)
     robot = Robot(CAMERAS, tuple(NAMES), transforms=(RelativeActions(MASK),))
     assert incompatibilities(robot, metadata) == [
@@ -166,7 +174,8 @@ def test_actions_that_are_relative_already_are_not_made_so_twice(tiny_checkpoint
 
 
 @pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "config").glob("*.yaml")), ids=lambda f: f.name)
-def test_the_robots_that_we_ship_are_sound(file, tiny_checkpoint):
+def test_shipped_robots(file, tiny_checkpoint):
+    """Each robot in config/ fits a checkpoint with as many joints."""
     robot = robot_from_yaml(file)
     joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many
     metadata = replace(open_checkpoint(tiny_checkpoint).metadata, state_size=joints, action_size=joints)

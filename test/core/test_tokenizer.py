@@ -71,7 +71,8 @@ def test_pi05_prompt_holds_the_state(processor, conventions):
     assert prompt(tokenizer, " open_the\ndrawer ") == processor.encode(expected, add_bos=True)
 
 
-def test_bins_of_the_state():
+def test_state_discretization():
+    """PI0.5's 256 bins of the normalized state."""
     # 256 bins of 1/128 over [-1, 1); the edges belong to the bin above, below -1 is bin -1 as in the peers.
     values = np.array([-1.01, -1.0, -1.0 + 1 / 128, -1e-9, 0.0, 1.0 - 1e-9, 1.0, 7.0])
     assert discretize(values).tolist() == [-1, 0, 1, 127, 128, 255, 255, 255]
@@ -96,7 +97,8 @@ def test_a_json_tokenizer_ignores_its_own_limit(tmp_path):
     assert len(tokens) == 1 + len("fold the towel\n") and tokens[0] == 2
 
 
-def test_where_the_tokenizer_is_looked_for(processor, tmp_path):
+def test_tokenizer_search_order(processor, tmp_path):
+    """The places in which a tokenizer is looked for, and the error that lists them."""
     with pytest.raises(TokenizerError, match="Accept the licence of google/paligemma-3b-pt-224"):
         find_tokenizer(tmp_path, None)
     (tmp_path / "tokenizer").mkdir()

@@ -61,7 +61,8 @@ def test_normalization_has_an_inverse(values, std):
     np.testing.assert_allclose(normalization.unnormalize(normalization.normalize(x)), x, rtol=1e-4, atol=1e-4)
 
 
-def test_normalization_follows_its_formula():
+def test_normalization_formulas():
+    """Each kind of normalization against its formula."""
     normalization = MeanStd(np.array([1.0]), np.array([2.0]), 0.5, 0.0)
     assert normalization.normalize(np.array([6.0])) == pytest.approx(2.0)  # (6 - 1) / (2 + 0.5)
     assert normalization.unnormalize(np.array([2.0])) == pytest.approx(5.0)  # 2 * 2 + 1

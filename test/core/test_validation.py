@@ -21,7 +21,8 @@ def test_pcc_is_pearsons():
     assert pcc(np.array([1.0, 2.0, 3.0]), np.array([10.0, 11.0, 15.0])) == pytest.approx(5 / 28**0.5)
 
 
-def test_a_residual_does_not_hide_a_wrong_branch():
+def test_residual_does_not_hide_wrong_branch():
+    """A residual connection does not hide a wrong branch from the PCC."""
     random = torch.Generator().manual_seed(0)
     residual = 100.0 * torch.randn(64, 32, generator=random)
     branch, other = torch.randn(2, 64, 32, generator=random)

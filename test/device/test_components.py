@@ -62,13 +62,15 @@ def marked(run: str, *values: str):
 
 
 @pytest.mark.parametrize(("run", "name"), [marked(run, name) for run in RUNS for name in RUNS[run]])
-def test_component_is_the_references(run, name):
+def test_component_matches_reference(run, name):
+    """Each component on the device passes its threshold against the float32 reference."""
     (row,) = [row for row in report(run)["components"] if row["component"] == name]
     assert row["passed"], row
 
 
 @pytest.mark.parametrize("run", [marked(run) for run in RUNS])
-def test_report_names_the_device_and_the_exit_code_is_the_verdict(run):
+def test_report_and_exit_status(run):
+    """The report names the device; the exit status is the verdict."""
     assert WORMHOLE.name in report(run)["device"]
     assert validated(run).returncode == (0 if report(run)["passed"] else 1)
 

@@ -93,7 +93,8 @@ def answered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize("name", ANSWERED)
-def test_actions_are_the_references(answered, name):
+def test_actions_match_reference(answered, name):
+    """The actions of each request agree with the reference's."""
     actions, expected, noise = answered.device[name], answered.reference[name], answered.requests[name].arrays["noise"]
     assert actions.shape == expected.shape and np.isfinite(actions).all()
     for row in range(len(actions)):
@@ -103,15 +104,18 @@ def test_actions_are_the_references(answered, name):
         assert np.corrcoef(*moved)[0, 1] >= PCC
 
 
-def test_the_same_request_gets_the_same_bytes_after_others(answered):
+def test_requests_are_independent(answered):
+    """A request gives the same bytes after other requests."""
     assert answered.device[FIRST].tobytes() == answered.device[AGAIN].tobytes()
 
 
-def test_op_by_op_gives_the_bytes_of_the_trace(answered):
+def test_trace_equals_op_by_op(answered):
+    """The captured trace and ops dispatched one by one give the same bytes."""
     assert answered.op_by_op.tobytes() == answered.device[FIRST].tobytes()
 
 
-def test_more_tokens_than_the_device_is_set_up_for_are_refused(answered):
+def test_too_many_tokens_are_refused(answered):
+    """More prompt tokens than the device is set up for are refused."""
     tokens = answered.requests["too many tokens"].arrays["tokens"].shape[1]
     assert answered.device["too many tokens"] == f"{tokens} tokens, but the device is set up for {tokens - 1}"
 
@@ -121,12 +125,13 @@ def test_another_number_of_steps_is_refused(answered):
     assert refusal == f"loaded for {STEPS} Euler steps, asked for {STEPS - 1}"
 
 
-def test_an_inference_that_fails_on_the_device_is_told_and_the_next_one_runs(answered):
+def test_failed_inference_is_reported(answered):
     """The next one is the batch of two, whose actions are compared with the reference's."""
     assert answered.device["no room in L1"].startswith("the inference failed on the device: ")
 
 
-def test_a_target_is_refused_where_the_backend_was_loaded_for_none(answered):
+def test_target_without_guidance_is_refused(answered):
+    """A guidance target is refused by a backend that was loaded without guidance."""
     assert "loaded without guidance" in answered.device["target without guidance"]
 
 
@@ -145,7 +150,8 @@ def guided(answered, tmp_path_factory) -> Guided:
     return Guided(target, unbound, bound, expected)
 
 
-def test_guided_actions_are_the_references(answered, guided):
+def test_guided_actions_match_reference(answered, guided):
+    """The guided actions of each request agree with the reference's."""
     noise, free = answered.requests[BATCH].arrays["noise"], answered.device[BATCH]
     for row in range(len(noise)):
         # Neither the noise nor the actions without guidance explain them.
@@ -154,7 +160,9 @@ def test_guided_actions_are_the_references(answered, guided):
             assert np.corrcoef(*moved)[0, 1] >= GUIDED_PCC
 
 
-def test_frozen_actions_are_as_near_to_the_target_as_the_references(answered, guided):
+def test_frozen_actions_match_target(answered, guided):
+    """Frozen actions are as close to the target as the reference's are."""
+
     def distance(actions: np.ndarray) -> float:
         return np.abs(actions[:, :FROZEN, :VALUES] - guided.target.actions[:, :FROZEN]).mean()
 
@@ -162,6 +170,7 @@ def test_frozen_actions_are_as_near_to_the_target_as_the_references(answered, gu
     assert distance(guided.bound) < 0.25 * distance(answered.device[BATCH])
 
 
-def test_without_a_target_a_guided_backend_answers_as_any_other(answered, guided):
+def test_guided_backend_without_target(answered, guided):
+    """Without a target a guided backend gives the same actions as one without guidance."""
     # Each addition on the simulator rounds x to TF32, and there is one more.
     np.testing.assert_allclose(guided.unbound, answered.device[BATCH], rtol=2**-10, atol=1e-6)

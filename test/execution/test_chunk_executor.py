@@ -86,7 +86,8 @@ events = st.lists(
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(max_examples=30, deadline=None)
 @given(events)
-def test_whatever_the_latencies_the_motion_is_continuous_and_within_the_limits(strategy, happenings):
+def test_motion_is_continuous_for_any_latency(strategy, happenings):
+    """For any history of latencies the motion is continuous and within the limits."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
     controller = Controller()
     now_ns = arrival = 10**9
@@ -108,7 +109,7 @@ def test_whatever_the_latencies_the_motion_is_continuous_and_within_the_limits(s
 
 
 @pytest.mark.parametrize("strategy", ["asynchronous", "blended", "rtc"])
-def test_chunks_of_one_motion_are_followed_as_if_they_were_one(strategy):
+def test_chunks_of_one_motion_are_spliced(strategy):
     """Twenty chunks of the same motion, each 100 to 300 ms late: the command is that motion, in time."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy=strategy))
     random = np.random.default_rng(0)
@@ -125,7 +126,7 @@ def test_chunks_of_one_motion_are_followed_as_if_they_were_one(strategy):
         now_ns += PERIOD
 
 
-def test_the_entry_is_where_the_95th_percentile_of_the_latency_leads():
+def test_chunk_entry_at_p95_latency():
     """Chunks that come earlier than the slowest ones wait: until then the earlier chunk goes on."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.add(chunk(np.tile([0.1, 0.05], (50, 1)), 0), REST, now_ns=300_000_000)
@@ -145,7 +146,8 @@ def follow(executor: ChunkExecutor, start: int, end: int) -> np.ndarray:
     return np.array([executor.plan(now_ns).positions[0] for now_ns in range(start, end, PERIOD)])
 
 
-def test_synchronous_executes_whole_chunks_and_asks_for_the_next_one_at_rest():
+def test_synchronous_executes_whole_chunks():
+    """The synchronous strategy executes a chunk to its end and requests the next one at rest."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous"))
     assert executor.wants_chunk(0)
     executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
@@ -160,14 +162,16 @@ def test_synchronous_executes_whole_chunks_and_asks_for_the_next_one_at_rest():
     np.testing.assert_allclose(executor.plan(now_ns).positions[0], wave(0)[-1], atol=1e-6)
 
 
-def test_synchronous_executes_no_more_than_its_execution_horizon():
+def test_synchronous_execution_horizon():
+    """The synchronous strategy executes no more steps than `execution_horizon`."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="synchronous", execution_horizon=10))
     executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=0)
     positions = follow(executor, 0, 40 * PERIOD)
     np.testing.assert_allclose(positions[-1], wave(0)[9], atol=1e-6)
 
 
-def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
+def test_blended_is_weighted_mean():
+    """The blended strategy commands the weighted mean of all chunks that cover a moment."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="blended", ensemble_coefficient=1.0))
     for value in (0.1, 0.4):
         executor.add(chunk(np.tile([value, 0.05], (100, 1)), 0), REST, now_ns=0)
@@ -176,7 +180,8 @@ def test_blended_is_the_weighted_mean_of_the_chunks_that_cover_a_moment():
     np.testing.assert_allclose(positions[-1], [expected, 0.05], atol=1e-6)
 
 
-def test_rtc_freezes_what_is_executed_during_inference():
+def test_rtc_freezes_executed_steps():
+    """Real-time chunking freezes the steps that are executed during inference."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, strategy="rtc"))
     assert executor.guidance_target(0) is None
     executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=100_000_000)
@@ -189,7 +194,8 @@ def test_rtc_freezes_what_is_executed_during_inference():
     assert executor.guidance_target(2 * 10**9) is None
 
 
-def test_a_chunk_is_not_executed_beyond_its_age():
+def test_max_chunk_age():
+    """A chunk is not executed beyond `max_chunk_age`."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_chunk_age=0.4))
     executor.add(chunk(np.linspace(REST, REST + AWAY, 100), stamp_ns=0), REST, now_ns=0)
     follow(executor, 0, 400_000_000)
@@ -200,7 +206,8 @@ def test_a_chunk_is_not_executed_beyond_its_age():
         executor.add(chunk(wave(0), stamp_ns=0), REST, now_ns=500_000_000)
 
 
-def test_a_chunk_that_is_over_is_refused():
+def test_expired_chunk_is_refused():
+    """A chunk that has ended before it is ready is refused."""
     with pytest.raises(SafetyError, match="nothing of it is left"):
         ChunkExecutor(LIMITS, ASYNCHRONOUS).add(chunk(wave(0)), REST, now_ns=50 * PERIOD)
 
@@ -224,7 +231,11 @@ def test_a_first_action_far_from_the_robot_is_refused():
     executor.add(chunk(np.tile([0.39, 0.05], (50, 1))), REST, now_ns=0)
 
 
-def test_a_robot_that_was_moved_at_rest_is_taken_up_where_it_is_and_one_that_does_not_follow_stops():
+def test_moved_robot_and_tracking_error():
+    """A robot moved by others at rest is picked up where it is; one that does not follow is stopped.
+
+    Regression: after a rest the first command jumped back to the last one.
+    """
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
     executor.add(chunk(np.tile([0.39, 0.05], (10, 1))), REST, now_ns=0)
     executor.plan(0)
@@ -245,14 +256,16 @@ def test_a_robot_that_was_moved_at_rest_is_taken_up_where_it_is_and_one_that_doe
         ([[0.0, 0.0], [0.0, 0.0], [0.01, 0.0]], "acceleration 25.000 of joint 'arm' at action 0"),
     ],
 )
-def test_the_policy_reject_refuses_what_breaks_a_limit_and_names_it(actions, culprit):
+def test_limit_policy_reject(actions, culprit):
+    """With `limit_policy: reject` a chunk that exceeds a limit is refused, naming joint and limit."""
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, limit_policy="reject"))
     with pytest.raises(SafetyError, match=culprit):
         executor.add(chunk(actions), REST, now_ns=0)
     executor.add(chunk(wave(0)), REST, now_ns=0)
 
 
-def test_a_hold_stops_as_fast_as_the_limits_allow_and_stays():
+def test_hold_brakes_within_limits():
+    """A hold brakes as fast as the limits allow and stays at rest."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now_ns=0)
     follow(executor, 0, 500_000_000)
@@ -266,7 +279,8 @@ def test_a_hold_stops_as_fast_as_the_limits_allow_and_stays():
     assert resting.at_rest and np.ptp(resting.positions, axis=0).max() == 0
 
 
-def test_there_is_no_motion_before_the_first_chunk_or_after_a_reset():
+def test_no_motion_without_chunks():
+    """There is no plan before the first chunk and after a reset."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.hold()
     assert executor.plan(0) is None
@@ -275,7 +289,8 @@ def test_there_is_no_motion_before_the_first_chunk_or_after_a_reset():
     assert executor.plan(0) is None
 
 
-def test_when_the_clock_jumps_back_the_robot_stops_where_it_is_and_goes_on_with_new_chunks():
+def test_clock_jumps_back():
+    """When the clock jumps back the robot stops where it is, and resumes with new chunks."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     start = 100 * 10**9
     executor.add(chunk(np.linspace(REST, REST + AWAY, 50), start), REST, start)
@@ -291,7 +306,8 @@ def test_when_the_clock_jumps_back_the_robot_stops_where_it_is_and_goes_on_with_
     np.testing.assert_allclose(follow(executor, now_ns + PERIOD, now_ns + 10**9)[-1], [0.1, 0.05], atol=1e-6)
 
 
-def test_after_the_clock_jumped_ahead_the_robot_rests_where_its_last_plan_ended():
+def test_clock_jumps_ahead():
+    """After the clock jumped ahead the robot rests where its last plan ended."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now_ns=0)
     end = executor.plan(0).positions[-1]
@@ -311,7 +327,8 @@ def test_speed_scaling_slows_the_motion_and_its_velocity_limit():
     np.testing.assert_allclose(positions[40, 0], 0.4 * (40 * 0.02) / (19 * 0.08), atol=2e-3)
 
 
-def test_from_outside_of_the_limits_the_way_leads_back_inside():
+def test_start_outside_of_limits():
+    """From a position outside of the limits the motion leads back inside."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
     outside = np.array([1.5, -0.2])
     executor.add(chunk(np.tile([5.0, 5.0], (50, 1))), outside, now_ns=0)

@@ -22,7 +22,8 @@ accelerations = st.floats(0.1, 1000)
 
 
 @given(speeds, accelerations)
-def test_braking_covers_the_stop_distance_and_no_step_brakes_harder_than_allowed(speed, acceleration):
+def test_braking_within_stop_distance(speed, acceleration):
+    """Braking covers the stop distance, and no step brakes harder than allowed."""
     start = np.array([0.5]), np.array([speed])
     positions, velocities = brake(*start, np.array([acceleration]), PERIOD)
     end = positions[-1, 0] if len(positions) else 0.5
@@ -35,7 +36,8 @@ def test_braking_covers_the_stop_distance_and_no_step_brakes_harder_than_allowed
 
 
 @given(speeds, accelerations)
-def test_approach_speed_is_the_inverse_of_the_way_that_it_takes(speed, acceleration):
+def test_approach_speed_inverts_stop_distance(speed, acceleration):
+    """The approach speed is the inverse of the stop distance."""
     speed, acceleration = np.array([speed]), np.array([acceleration])
     way = speed * PERIOD / 2 + stop_distance(speed, acceleration, PERIOD)
     assert approach_speed(way, acceleration, PERIOD)[0] == pytest.approx(speed[0], rel=1e-6, abs=1e-9)
@@ -50,7 +52,8 @@ wild = st.floats(-1e6, 1e6)
     st.floats(0.01, 10),
     st.floats(0.01, 1000),
 )
-def test_no_aims_lead_out_of_the_limits(start, aims, max_velocity, max_acceleration):
+def test_no_targets_lead_out_of_limits(start, aims, max_velocity, max_acceleration):
+    """No sequence of targets leads out of the limits."""
     bounds = limits(velocity=max_velocity, acceleration=max_acceleration)
     position, velocity = np.array([start]), np.zeros(1)
     for aim, speed in aims:
@@ -69,7 +72,8 @@ def test_no_aims_lead_out_of_the_limits(start, aims, max_velocity, max_accelerat
 
 
 @given(st.floats(-1, 1), st.floats(-1, 1))
-def test_an_aim_at_rest_is_reached_in_the_least_time_and_not_overshot(start, aim):
+def test_target_at_rest_in_minimum_time(start, aim):
+    """A target at rest is reached in the least time, without overshoot."""
     bounds = limits()
     position, velocity = np.array([start]), np.zeros(1)
     way = abs(aim - start)
@@ -81,7 +85,8 @@ def test_an_aim_at_rest_is_reached_in_the_least_time_and_not_overshot(start, aim
     assert position[0] == pytest.approx(aim, abs=1e-9) and velocity[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_motion_within_the_limits_is_followed_exactly_after_the_start():
+def test_motion_within_limits_is_tracked_exactly():
+    """A motion within the limits is tracked exactly after the start."""
     bounds = limits()
     position, velocity = np.zeros(1), np.zeros(1)
     for step in range(1, 200):
@@ -93,7 +98,8 @@ def test_a_motion_within_the_limits_is_followed_exactly_after_the_start():
 
 
 @given(st.floats(1, 5), st.floats(-2, 2))
-def test_from_outside_the_way_leads_back_and_never_further_out_than_braking_needs(start, speed):
+def test_start_outside_returns_inside(start, speed):
+    """From outside the motion leads back, never further out than braking needs."""
     bounds = limits()
     position, velocity = np.array([start]), np.array([speed])
     furthest = start + stop_distance(np.array([max(speed, 0.0)]), np.array([10.0]), PERIOD)[0]
@@ -103,7 +109,8 @@ def test_from_outside_the_way_leads_back_and_never_further_out_than_braking_need
     assert position[0] == pytest.approx(1.0)
 
 
-def test_a_lowered_velocity_limit_is_reached_no_faster_than_the_brakes_allow():
+def test_lowered_velocity_limit():
+    """A lowered velocity limit is reached no faster than the acceleration limit allows."""
     position, velocity = np.zeros(1), np.array([2.0])
     slow = limits(velocity=0.5)
     for _ in range(8):

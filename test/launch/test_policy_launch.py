@@ -46,7 +46,8 @@ def listener(ros):
 
 
 @pytest.mark.launch(fixture=description)
-def test_the_node_becomes_active_and_acts_on_an_instruction(listener):
+def test_policy_launch_reaches_active(listener):
+    """policy.launch.py activates the node, which drives the simulated robot after an instruction."""
     from std_msgs.msg import String
 
     statuses = listener.subscribe(PolicyStatus, "pi0_policy/status")

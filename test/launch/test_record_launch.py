@@ -53,7 +53,8 @@ def recorded_arguments(tmp_path, monkeypatch):
         ("sample", [*SAMPLE_CAMERAS, "joint_states", "joint_trajectory_controller/joint_trajectory"]),
     ],
 )
-def test_records_what_the_set_up_names(recorded_arguments, robot, expected):
+def test_recorded_topics(recorded_arguments, robot, expected):
+    """record.launch.py records the topics that the robot's parameters name."""
     topics = [f"/{topic}" for topic in (*expected, *(f"pi0_policy/{name}" for name in NODE))]
     command = ["bag", "record", "--storage", "mcap", "--output", "my_bag", "--topics", *topics]
     assert recorded_arguments(robot=robot, out="my_bag") == command
@@ -81,7 +82,8 @@ def test_params_file_and_namespace(recorded_arguments, tmp_path):
 
 
 @pytest.mark.parametrize("robot", ["franka", "so101", "ur5e_robotiq", "demo"])
-def test_every_set_up_can_be_recorded(recorded_arguments, robot):
+def test_every_robot_can_be_recorded(recorded_arguments, robot):
+    """record.launch.py takes each robot in config/."""
     import yaml
 
     (node,) = yaml.safe_load((Path(__file__).parents[2] / "config" / f"{robot}.yaml").read_text()).values()

@@ -105,7 +105,8 @@ def subscribers(robot: FakeRobot, topic: str) -> list[str]:
     return [entry.node_name for entry in robot.node.get_subscriptions_info_by_topic(topic)]
 
 
-def test_it_has_each_topic_that_the_set_up_names_and_no_other(bag, parameters):
+def test_bag_has_the_recorded_topics(bag, parameters):
+    """The bag has each topic that the parameters name and no other."""
     metadata = yaml.safe_load((bag / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
     assert metadata["storage_identifier"] == "mcap"
     counts = {
@@ -115,18 +116,22 @@ def test_it_has_each_topic_that_the_set_up_names_and_no_other(bag, parameters):
     assert all(counts.values()), counts
 
 
-def test_it_fits_the_set_up(bag, parameters):
+def test_bag_passes_bag_info(bag, parameters):
+    """bag-info finds nothing wrong with the bag."""
     with open_bag(bag) as opened:
         check = check_bag(opened, parameters, NAMESPACE)
     assert check.is_usable, check.findings
 
 
-def test_its_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
+def test_chunks_are_reproduced(bag, parameters, tiny_checkpoint, tmp_path):
+    """Replay gives the recorded chunks again."""
     assert_reproduced(bag, parameters, NAMESPACE, tiny_checkpoint, tmp_path, at_least=3)
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_it_is_read_alike_however_it_is_stored(bag, converted, name):
+def test_every_storage_reads_alike(bag, converted, name):
+    """The bag as `ros2 bag convert` stores it, each way, has the same messages."""
+
     def contents(folder):
         with open_bag(folder) as opened:
             return sorted((m.topic, m.time_ns, bytes(m.raw)) for m in opened.messages(opened.topics)), opened.problems

@@ -34,14 +34,16 @@ def launch(tmp_path_factory, tiny_checkpoint):
     return run
 
 
-def test_the_verdict_is_the_exit_status_of_the_launch(launch):
+def test_replay_launch_exit_status(launch):
+    """The exit status of the launch is the verdict on the replay."""
     status, report, said = launch(PARAMETERS + LENIENT, "passes")
     assert (status, report["passed"]) == (0, True), said
     status, report, said = launch(PARAMETERS, "fails")
     assert (status, report["passed"]) == (1, False), said
 
 
-def test_live_mode_starts_the_node_and_judges_what_it_commands(launch):
+def test_replay_launch_live(launch):
+    """`mode:=live` starts the node, plays the bag to it and judges its commands."""
     patient = (
         "    image_timeout: 10.0\n    joint_state_timeout: 10.0\n    max_jump_time: 5.0\n    sync_tolerance: 1.0\n"
     )

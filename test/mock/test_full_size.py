@@ -31,12 +31,14 @@ def graph(request, captures) -> dict:
     return {"config": CONFIGS[config], "cores": CORES[grid], "page": (folder / "page.md").read_text(), **printed}
 
 
-def test_nothing_leaves_the_device_and_nothing_comes_in(graph):
+def test_no_transfers_during_inference(graph):
+    """Nothing is uploaded or read back between the inputs and the result."""
     assert graph["transfers_inside"] == 0
     assert all(stage["transfers_inside"] == 0 for stage in graph["stages"].values())
 
 
-def test_it_fits_into_dram(graph):
+def test_fits_into_dram(graph):
+    """Weights and buffers fit into the card's DRAM."""
     # PI0.5's adaptive norms are computed once, at load.
     shapes = expected_shapes(graph["config"]).items()
     stored = {name: prod(shape) for name, shape in shapes if ".dense." not in name}
@@ -46,37 +48,44 @@ def test_it_fits_into_dram(graph):
     assert graph["weights_bytes"] < graph["dram_bytes"] <= MAX_DRAM
 
 
-def test_it_fits_into_l1(graph):
+def test_fits_into_l1(graph):
+    """The largest L1 allocation fits into the L1 of a core."""
     assert 0 < graph["l1_bytes"] <= graph["l1_limit_bytes"] < 1.5 * 2**20
 
 
-def test_every_stage_computes_what_the_model_takes(graph):
+def test_stage_flops(graph):
+    """Each stage computes as many operations as the model's arithmetic asks for."""
     for stage, expected in flops(graph["config"]).items():
         # More by the padding to whole tiles: 72 to 96 in the vision heads, 51 to 64 rows in the suffix.
         assert 0.98 * expected <= graph["stages"][stage]["flops"] <= 1.35 * expected, stage
 
 
-def test_the_stages_are_the_whole(graph):
+def test_stages_sum_to_total(graph):
+    """The stages' sums are those of the whole inference."""
     for label in ("device_ops", "flops", "bytes", "roofline_ms"):
         assert sum(stage[label] for stage in graph["stages"].values()) == pytest.approx(graph[label])
 
 
-def test_no_stage_beats_the_card(graph):
+def test_no_stage_exceeds_the_roofline(graph):
+    """No stage is modelled faster than the card's peak."""
     for stage in graph["stages"].values():
         assert stage["roofline_ms"] >= 0.999e3 * max(stage["flops"] / 262e12, stage["bytes"] / 288e9)
 
 
-def test_the_page_tells_the_same_and_that_it_is_a_model(graph):
+def test_page_matches_json(graph):
+    """The page has the JSON's numbers and says that they are modelled."""
     assert "model, not a measurement" in graph["page"]
     for name, stage in [*graph["stages"].items(), ("total", graph)]:
         assert f"| {name} | {stage['device_ops']} | 0 | {stage['flops'] / 1e12:.3f} |" in graph["page"]
 
 
-def test_few_enough_device_ops(graph):
+def test_number_of_device_ops(graph):
+    """One inference has no more device ops than the limit."""
     assert graph["device_ops"] <= MAX_DEVICE_OPS
 
 
-def test_short_enough_by_the_model(graph):
+def test_modelled_latency(graph):
+    """The modelled latency of one inference is below the limit."""
     assert graph["roofline_ms"] <= MAX_ROOFLINE_MS * CORES["8x8"] / graph["cores"]
 
 

@@ -26,7 +26,8 @@ def measured(tmp_path_factory) -> dict[str, dict]:
     return json.loads((folder / "out.json").read_text())
 
 
-def test_a_linear_layer_reads_and_writes_each_tensor_once(measured):
+def test_linear_reads_and_writes_once(measured):
+    """A linear layer reads and writes each tensor once."""
     linear = measured["linear"]
     assert linear["ops"] == ["MatmulDeviceOperation"] and linear["transfers"] == 0
     assert linear["flops"] == 2 * 64 * 1024 * 2048
@@ -44,7 +45,8 @@ def test_programs_are_counted_not_calls(measured):
     assert measured["linear with activation"]["ops"] == ["MatmulDeviceOperation", "UnaryDeviceOperation"]
 
 
-def test_a_large_product_takes_as_long_as_its_cores_compute(measured):
+def test_large_matmul_is_compute_bound(measured):
+    """The time of a large product is that of its cores' arithmetic."""
     large = measured["compute-bound linear"]
     assert large["flops"] == 2 * 832 * 2048 * 16384
     assert large["cores"] == [64]
@@ -59,7 +61,8 @@ def test_cores_without_work_do_not_count(measured):
     assert measured["attention"]["flops"] == 4 * 8 * 64 * 896 * 256
 
 
-def test_ops_on_a_part_of_a_tensor_cost_the_part(measured):
+def test_slice_costs_its_part(measured):
+    """An op on a part of a tensor costs the part."""
     part = 64 * 256 * BFLOAT16
     assert measured["embedding"]["bytes"] == 64 * 4 + 2 * part
     assert measured["fill_cache"]["bytes"] == 2 * part
@@ -69,7 +72,7 @@ def test_a_tensor_that_is_written_in_place_is_read_and_written(measured):
     assert measured["in place"]["bytes"] == 2 * ROWS
 
 
-def test_a_kernel_of_our_own_is_one_op_and_one_product(measured):
+def test_custom_kernel_is_one_op(measured):
     """Eight heads of 64 rows, joined and projected, added to rows; the result stays in L1."""
     own = measured["our own kernel"]
     assert own["ops"] == ["GenericOpDeviceOperation"] and own["cores"] == [32]
@@ -77,14 +80,16 @@ def test_a_kernel_of_our_own_is_one_op_and_one_product(measured):
     assert own["bytes"] == 2 * ROWS + int(2048 * 1024 * BFLOAT8_B) + ROWS
 
 
-def test_of_a_weight_that_is_turned_round_only_what_is_read_counts(measured):
+def test_transposed_weight_counts_once(measured):
+    """Of a transposed weight only what is read counts."""
     own = measured["our own kernel, turned round"]
     assert own["ops"] == ["GenericOpDeviceOperation"] and own["cores"] == [32]
     assert own["flops"] == 2 * 64 * 2048 * 1024
     assert own["bytes"] == PRODUCT + int(2048 * 1024 * BFLOAT8_B)
 
 
-def test_products_with_a_factor_turned_round(measured):
+def test_transposed_matmul(measured):
+    """Products with a transposed factor."""
     first, second = measured["first factor turned round"], measured["second factor turned round"]
     assert first["ops"] == second["ops"] == ["MatmulDeviceOperation"]
     assert first["flops"] == 2 * 64 * 512 * 256

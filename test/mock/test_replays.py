@@ -22,12 +22,14 @@ def replayed(tmp_path_factory) -> dict:
     return json.loads((folder / "out.json").read_text())
 
 
-def test_a_thousand_inferences_take_no_more_memory_than_one(replayed):
+def test_memory_stays_flat(replayed):
+    """A thousand inferences take no more memory than one."""
     before, after = replayed["before"], replayed["after"]
     assert after["DRAM"] == before["DRAM"] > 0 and after["L1"] == before["L1"]
     assert after["host"] < before["host"] + 20 * 2**20
 
 
-def test_the_forward_pass_calls_no_torch(replayed):
+def test_forward_calls_no_torch(replayed):
+    """The forward pass calls no torch function."""
     assert replayed["torch_calls_seen"] > 0
     assert replayed["torch_calls"] == []

@@ -12,7 +12,8 @@ import pytest
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 
 
-def test_every_case_of_the_cache(tmp_path):
+def test_weight_cache(tmp_path):
+    """All cases of `weight_cache_cases`, in a process that may open the mock."""
     cases = Path(__file__).parent / "weight_cache_cases.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -11,7 +11,8 @@ FILES |= {"power1_input": "31000000\n", "in0_input": "740\n", "in0_label": "vcor
 
 
 @pytest.mark.parametrize("folder", ["device/hwmon/hwmon3", "hwmon/hwmon3"])
-def test_every_sensor_has_its_label_and_its_unit(tmp_path, folder):
+def test_device_sensors(tmp_path, folder):
+    """Each hwmon sensor is read with its label and unit."""
     for card in ("tenstorrent!0", "tenstorrent!1"):
         monitor = tmp_path / card / folder
         monitor.mkdir(parents=True)
@@ -27,7 +28,8 @@ def test_every_sensor_has_its_label_and_its_unit(tmp_path, folder):
     }
 
 
-def test_without_a_card_or_without_sensors_there_is_nothing(tmp_path):
+def test_device_sensors_without_card(tmp_path):
+    """Without a card or without sensors there are no values."""
     assert card_readings(tmp_path / "tenstorrent") == {}
     (tmp_path / "tenstorrent!0" / "device").mkdir(parents=True)
     assert card_readings(tmp_path) == {}

@@ -16,7 +16,8 @@ from support.fake_controller import TrajectoryServer
 from support.fake_robot import JOINTS, MAX_VELOCITY, FakeRobot, activate, assert_within_limits, deactivate, is_hold
 
 
-def test_whoever_listens_to_the_trajectory_dies_and_another_one_comes(robot, tiny_checkpoint):
+def test_trajectory_subscriber_is_replaced(robot, tiny_checkpoint):
+    """A subscriber of the trajectory goes and another one comes."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
     listener = FakeRobot(robot.namespace)
@@ -29,7 +30,8 @@ def test_whoever_listens_to_the_trajectory_dies_and_another_one_comes(robot, tin
     another.close()
 
 
-def test_each_controller_is_told_its_own_joints(robot, tiny_checkpoint):
+def test_each_controller_receives_its_joints(robot, tiny_checkpoint):
+    """Each controller receives its own joints only."""
     left = robot.listener.subscribe(JointTrajectory, "left/joint_trajectory")
     gripper = robot.listener.subscribe(Float64MultiArray, "gripper/commands")
     activate(
@@ -51,7 +53,7 @@ def test_each_controller_is_told_its_own_joints(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("failure", ["refused", "aborted", "gone"])
-def test_a_controller_with_an_action_fails_and_recovers(robot, tiny_checkpoint, failure):
+def test_action_controller_fails_and_recovers(robot, tiny_checkpoint, failure):
     """The robot holds while the status tells it, and goes on."""
     pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
     server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
@@ -83,7 +85,8 @@ def test_a_controller_with_an_action_fails_and_recovers(robot, tiny_checkpoint, 
     server.close()
 
 
-def test_stop_holds_until_reset_through_everything(robot, tiny_checkpoint):
+def test_stop_holds_until_reset(robot, tiny_checkpoint):
+    """~/stop holds the robot until ~/reset, through enabling and lifecycle transitions."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_motion()
     robot.trigger("stop")
@@ -98,7 +101,8 @@ def test_stop_holds_until_reset_through_everything(robot, tiny_checkpoint):
     robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a status that says so")
 
 
-def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_it(robot, tiny_checkpoint):
+def test_disable_and_enable(robot, tiny_checkpoint):
+    """While disabled nothing is commanded; enabled again the motion starts where others left the robot."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_motion()
     robot.enable(False)
@@ -113,7 +117,8 @@ def test_disabled_it_leaves_the_robot_to_others_and_goes_on_from_where_they_put_
     assert robot.trajectories[received].points[0].positions[0] == pytest.approx(-0.4, abs=1e-6)
 
 
-def test_a_dry_run_does_everything_but_command(robot, tiny_checkpoint):
+def test_dry_run(robot, tiny_checkpoint):
+    """A dry run infers and publishes everything but commands, and can be switched while active."""
     activate(robot, tiny_checkpoint, dry_run=True)
     robot.wait_for_chunks(3)
     assert robot.status.dry_run and not robot.trajectories

@@ -12,7 +12,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from support.fake_robot import activate, assert_holds_and_resumes, is_hold
 
 
-def test_the_device_raises_in_the_middle(robot, node, inject, tiny_checkpoint):
+def test_backend_raises(robot, node, inject, tiny_checkpoint):
+    """An exception of the backend holds the robot without a restart of the policy process."""
     activate(robot, tiny_checkpoint)
     restarts = node.log.count("event=restarted")
     assert_holds_and_resumes(
@@ -24,12 +25,14 @@ def test_the_device_raises_in_the_middle(robot, node, inject, tiny_checkpoint):
     assert node.log.count("event=restarted") == restarts
 
 
-def test_the_model_says_nan(robot, inject, tiny_checkpoint):
+def test_actions_are_nan(robot, inject, tiny_checkpoint):
+    """A chunk with NaN is refused."""
     activate(robot, tiny_checkpoint)
     assert_holds_and_resumes(robot, lambda: inject(nan=True), inject, lambda status: "not finite" in status.last_error)
 
 
-def test_the_device_takes_its_process_down(robot, inject, tiny_checkpoint):
+def test_policy_process_exits(robot, inject, tiny_checkpoint):
+    """The policy process exits: it is restarted."""
     activate(robot, tiny_checkpoint)
     before = robot.status.restarts
     assert_holds_and_resumes(
@@ -38,7 +41,8 @@ def test_the_device_takes_its_process_down(robot, inject, tiny_checkpoint):
     assert robot.status.restarts > before
 
 
-def test_the_process_that_infers_is_killed(robot, node, tiny_checkpoint):
+def test_policy_process_is_killed(robot, node, tiny_checkpoint):
+    """The policy process is killed: it is restarted."""
     activate(robot, tiny_checkpoint)
     before = robot.status.restarts
     assert_holds_and_resumes(
@@ -50,7 +54,8 @@ def test_the_process_that_infers_is_killed(robot, node, tiny_checkpoint):
     assert robot.status.restarts > before
 
 
-def test_the_process_that_infers_hangs(robot, node, tiny_checkpoint):
+def test_policy_process_hangs(robot, node, tiny_checkpoint):
+    """The policy process hangs: it is restarted after `inference_timeout`."""
     activate(robot, tiny_checkpoint, inference_timeout=2.0)
     before = robot.status.restarts
     assert_holds_and_resumes(
@@ -62,7 +67,8 @@ def test_the_process_that_infers_hangs(robot, node, tiny_checkpoint):
     assert robot.status.restarts > before
 
 
-def test_the_device_cannot_be_opened_again_for_a_while(robot, inject, tiny_checkpoint):
+def test_restart_fails_for_a_while(robot, inject, tiny_checkpoint):
+    """The device cannot be opened for a while: restarts are retried."""
     activate(robot, tiny_checkpoint)
     assert_holds_and_resumes(
         robot,
@@ -73,7 +79,7 @@ def test_the_device_cannot_be_opened_again_for_a_while(robot, inject, tiny_check
 
 
 @pytest.mark.parametrize("strategy", ["synchronous", "asynchronous", "blended", "rtc"])
-def test_inference_takes_three_hundred_milliseconds(robot, inject, tiny_checkpoint, strategy):
+def test_slow_inference(robot, inject, tiny_checkpoint, strategy):
     """The stream goes on during inference: the robot is never told to stop, and chunks follow each other."""
     inject(seconds=0.3)
     activate(robot, tiny_checkpoint, strategy=strategy, execution_horizon=10)
@@ -84,7 +90,7 @@ def test_inference_takes_three_hundred_milliseconds(robot, inject, tiny_checkpoi
         assert any(is_hold(trajectory) for trajectory in robot.trajectories)
 
 
-def test_inference_takes_ten_times_as_long(robot, inject, tiny_checkpoint):
+def test_inference_slower_than_a_chunk(robot, inject, tiny_checkpoint):
     """Longer than a chunk is: what comes is too old, the robot rests, and goes on when inference is fast again."""
     activate(robot, tiny_checkpoint)
     assert_holds_and_resumes(

@@ -14,7 +14,8 @@ from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_robot import JOINTS, activate, assert_holds_and_resumes
 
 
-def test_a_camera_dies_and_returns(robot, tiny_checkpoint):
+def test_camera_stops_and_returns(robot, tiny_checkpoint):
+    """A camera stops and returns."""
     activate(robot, tiny_checkpoint, image_timeout=1.5, joint_state_timeout=1.5)
     assert_holds_and_resumes(
         robot,
@@ -24,7 +25,8 @@ def test_a_camera_dies_and_returns(robot, tiny_checkpoint):
     )
 
 
-def test_the_joint_states_die_and_return(robot, tiny_checkpoint):
+def test_joint_states_stop_and_return(robot, tiny_checkpoint):
+    """The joint states stop and return."""
     activate(robot, tiny_checkpoint, image_timeout=1.5, joint_state_timeout=1.5)
     assert_holds_and_resumes(
         robot,
@@ -34,7 +36,8 @@ def test_the_joint_states_die_and_return(robot, tiny_checkpoint):
     )
 
 
-def test_a_camera_repeats_one_image(robot, tiny_checkpoint):
+def test_camera_repeats_an_image(robot, tiny_checkpoint):
+    """A camera that repeats one image, with its stamp, is stale."""
     activate(robot, tiny_checkpoint, image_timeout=1.5)
     stamp_ns = robot.node.get_clock().now().to_msg()
     assert_holds_and_resumes(
@@ -45,7 +48,7 @@ def test_a_camera_repeats_one_image(robot, tiny_checkpoint):
     )
 
 
-def test_one_slow_camera_among_fast_ones_sets_the_pace(robot, tiny_checkpoint):
+def test_slow_camera_sets_the_pace(robot, tiny_checkpoint):
     """Five images a second: with a tolerance of 30 ms there is an observation when one comes, and only then."""
     robot.slow["right_wrist_0_rgb"] = 4
     activate(robot, tiny_checkpoint, sync_tolerance=0.03)
@@ -55,7 +58,8 @@ def test_one_slow_camera_among_fast_ones_sets_the_pace(robot, tiny_checkpoint):
         assert np.abs(images - nanoseconds(chunk.header.stamp)).min() <= 0.03e9
 
 
-def test_cameras_that_are_never_in_step_are_named(robot, tiny_checkpoint):
+def test_unsynchronized_cameras(robot, tiny_checkpoint):
+    """Cameras whose stamps are too far apart are reported as `synchronisation`."""
     activate(robot, tiny_checkpoint, sync_tolerance=0.2, image_timeout=2.0)
     robot.wait_for_motion()
     # Each image has the stamp of 0.6 s before: fresh enough alone, but of another moment than the others.
@@ -87,7 +91,8 @@ def test_joint_states_lack_a_joint(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_joint_is_not_finite(robot, tiny_checkpoint, value):
+def test_joint_position_not_finite(robot, tiny_checkpoint, value):
+    """A joint position that is not finite is refused."""
     activate(robot, tiny_checkpoint)
 
     def put(position):
@@ -98,7 +103,7 @@ def test_a_joint_is_not_finite(robot, tiny_checkpoint, value):
     )
 
 
-def test_the_robot_is_somewhere_else(robot, tiny_checkpoint):
+def test_robot_is_held_by_others(robot, tiny_checkpoint):
     """Somebody holds the arm: it is not where it was commanded to be."""
     activate(robot, tiny_checkpoint, max_jump_time=1.0)
     robot.wait_for_motion()
@@ -110,7 +115,8 @@ def test_the_robot_is_somewhere_else(robot, tiny_checkpoint):
     robot.wait_for_chunks(1)
 
 
-def test_the_heartbeat_is_lost_and_returns(robot, tiny_checkpoint):
+def test_heartbeat_stops_and_returns(robot, tiny_checkpoint):
+    """The heartbeat stops and returns."""
     heartbeat = robot.node.create_publisher(Empty, "pi0_policy/heartbeat", 1)
     timer = robot.node.create_timer(0.1, lambda: heartbeat.publish(Empty()))
     activate(robot, tiny_checkpoint, heartbeat_timeout=1.0)
@@ -118,7 +124,8 @@ def test_the_heartbeat_is_lost_and_returns(robot, tiny_checkpoint):
     robot.node.destroy_timer(timer)
 
 
-def test_an_instruction_grows_old_and_is_given_again(robot, tiny_checkpoint):
+def test_instruction_timeout(robot, tiny_checkpoint):
+    """The robot holds after `instruction_timeout`, until the next instruction."""
     activate(robot, tiny_checkpoint, instruction_timeout=3.0)
     robot.instruct("wave")
     assert_holds_and_resumes(
@@ -129,7 +136,8 @@ def test_an_instruction_grows_old_and_is_given_again(robot, tiny_checkpoint):
     )
 
 
-def test_instructions_change_in_the_middle_of_a_chunk_two_hundred_times_a_second(robot, tiny_checkpoint):
+def test_instructions_at_200_hz(robot, tiny_checkpoint):
+    """Instructions change within a chunk, 200 times a second."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
     numbers = iter(range(400))
@@ -145,7 +153,8 @@ def test_instructions_change_in_the_middle_of_a_chunk_two_hundred_times_a_second
     ["x" * 10**6, "fold\x00\x01\x1b[31m\n\tthe\u202e towel", "折叠毛巾 طي المنشفة 🧺", "'; rm -rf / #"],
     ids=["1 MB", "control characters", "other scripts", "code"],
 )
-def test_strange_instructions_are_taken_as_they_are(robot, tiny_checkpoint, text):
+def test_unusual_instructions(robot, tiny_checkpoint, text):
+    """Long instructions, control characters, other scripts and code reach the policy unchanged."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
     robot.instruct(text)

@@ -58,7 +58,8 @@ def test_parameters_change_while_the_robot_moves(robot, tiny_checkpoint):
     assert np.abs(velocities).max() <= 0.1 * MAX_VELOCITY * 1.001
 
 
-def test_a_thousand_times_active_and_inactive(robot, tiny_checkpoint):
+def test_a_thousand_activations(robot, tiny_checkpoint):
+    """The node is deactivated and activated a thousand times."""
     activate(robot, tiny_checkpoint, instruction="")
     for _ in range(1000):
         assert robot.change_state(Transition.TRANSITION_DEACTIVATE)
@@ -70,7 +71,11 @@ def test_a_thousand_times_active_and_inactive(robot, tiny_checkpoint):
 
 
 @pytest.mark.slow
-def test_twenty_times_configured_and_cleaned_up_in_flat_memory(start):
+def test_memory_over_twenty_configures(start):
+    """Configuring and cleaning up twenty times takes no more memory.
+
+    Regression: frozen garbage of each session was never freed.
+    """
     node, robot = start("/test_faults_again")
     robot.spin_until(lambda: robot.statuses, label="the node's first status")
     sizes = []
@@ -81,7 +86,8 @@ def test_twenty_times_configured_and_cleaned_up_in_flat_memory(start):
     assert np.polyfit(range(15), sizes[5:], 1)[0] < 0.2, sizes
 
 
-def test_sigterm_in_the_middle_of_an_inference_ends_with_a_hold(start):
+def test_sigterm_during_inference(start):
+    """SIGTERM in the middle of an inference ends node and policy process, with a hold."""
     node, robot = start("/test_faults_term")
     bring_up(robot)
     robot.wait_for_motion()
@@ -94,7 +100,7 @@ def test_sigterm_in_the_middle_of_an_inference_ends_with_a_hold(start):
     assert not os.path.exists(f"/proc/{worker}")
 
 
-def test_the_node_itself_is_killed(start):
+def test_node_is_killed(start):
     """Nothing can be published any more: the last plan that the controller has ends at rest."""
     node, robot = start("/test_faults_kill")
     bring_up(robot)

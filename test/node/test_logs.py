@@ -3,7 +3,8 @@
 from pi0_ttnn_ros.node.logs import log_line
 
 
-def test_fields_follow_the_text_and_are_quoted_where_a_program_would_stumble():
+def test_log_line_fields():
+    """Fields follow the text, quoted where they are not plain words."""
     line = log_line(
         "the robot holds", event="stale_input", input="/cam_high/image", age=0.51234, reason='it is "old"\n'
     )

@@ -47,7 +47,8 @@ def node(ros, tmp_path_factory):
     node.kill()
 
 
-def test_the_policy_commands_the_robot_within_its_limits(robot, tiny_checkpoint):
+def test_commands_are_within_limits(robot, tiny_checkpoint):
+    """The commands are within the limits, and lead a joint from outside back inside."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(3)
     assert len(robot.trajectories) >= 3
@@ -57,7 +58,8 @@ def test_the_policy_commands_the_robot_within_its_limits(robot, tiny_checkpoint)
     robot.spin_until(lambda: robot.trajectories[-1].points[0].positions[6] < 0.45 + 1e-9, label="a gripper inside")
 
 
-def test_a_chunk_says_what_it_was_inferred_from(robot, tiny_checkpoint):
+def test_action_chunk_message(robot, tiny_checkpoint):
+    """A published chunk has instruction, backend, shape and the stamp of its observation."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(3)
     chunk = robot.chunks[-1]
@@ -69,7 +71,8 @@ def test_a_chunk_says_what_it_was_inferred_from(robot, tiny_checkpoint):
     assert stamps == sorted(set(stamps))
 
 
-def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
+def test_status_and_diagnostics(robot, tiny_checkpoint):
+    """Status and diagnostics of an active node."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(3)
     robot.spin_until(lambda: robot.status.inference_rate > 0, label="a status with a rate")
@@ -88,7 +91,8 @@ def test_status_and_diagnostics_tell_the_state(robot, tiny_checkpoint):
     assert inference.name == "pi0_policy: inference" and inference.message.startswith("active")
 
 
-def test_commands_go_first_and_the_policy_last(robot, node, tiny_checkpoint):
+def test_thread_priorities(robot, node, tiny_checkpoint):
+    """Node and command loop have real-time priority where permitted; the policy process yields to everything."""
     activate(robot, tiny_checkpoint)
     (policy,) = node.children()
     assert os.sched_getscheduler(policy) == os.SCHED_OTHER and os.getpriority(os.PRIO_PROCESS, policy) >= 5
@@ -111,7 +115,8 @@ def sliding_chain() -> str:
     return f"<robot name='chain'>{''.join([f'<link name={link!r}/>' for link in links] + joints)}</robot>"
 
 
-def test_who_watches_sees_an_annotated_image_and_the_way_to_go(robot, tiny_checkpoint):
+def test_visualization_topics(robot, tiny_checkpoint):
+    """Subscribers receive an annotated image, and with a URDF the predicted path."""
     images = robot.listener.subscribe(Image, "pi0_policy/image_annotated")
     arrays = robot.listener.subscribe(MarkerArray, "pi0_policy/predicted_trajectory")
     activate(robot, tiny_checkpoint, introspection=True)
@@ -129,7 +134,8 @@ def test_who_watches_sees_an_annotated_image_and_the_way_to_go(robot, tiny_check
     robot.node.destroy_publisher(description)
 
 
-def test_limits_that_the_parameters_leave_out_are_the_urdfs(robot, tiny_checkpoint):
+def test_limits_from_urdf(robot, tiny_checkpoint):
+    """Limits that the parameters leave out come from the URDF."""
     description = robot.node.create_publisher(String, "robot_description", LATCHED)
     description.publish(String(data=sliding_chain()))
     activate(robot, tiny_checkpoint, position_min=[], position_max=[], max_velocity=[])
@@ -140,7 +146,8 @@ def test_limits_that_the_parameters_leave_out_are_the_urdfs(robot, tiny_checkpoi
     robot.node.destroy_publisher(description)
 
 
-def test_configure_says_that_nobody_describes_the_robot(robot, tiny_checkpoint):
+def test_configure_without_robot_description(robot, tiny_checkpoint):
+    """Configure names the topic on which no URDF arrived."""
     bring_down(robot)
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"position_max": [], "input_wait": 1.0})
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
@@ -157,7 +164,8 @@ def test_deactivate_ends_with_a_hold(robot, tiny_checkpoint):
     assert robot.receives_nothing_for(statuses=2)
 
 
-def test_stale_inputs_are_named_and_the_robot_holds_until_they_return(robot, tiny_checkpoint):
+def test_stale_inputs(robot, tiny_checkpoint):
+    """Stale inputs are named, and the robot holds until they return."""
     activate(robot, tiny_checkpoint, image_timeout=1.0, joint_state_timeout=1.0)
     robot.wait_for_motion()
     robot.alive = False
@@ -170,7 +178,8 @@ def test_stale_inputs_are_named_and_the_robot_holds_until_they_return(robot, tin
     robot.spin_until(lambda: not robot.status.stale_inputs, label="a status without them")
 
 
-def test_joint_states_with_nan_are_refused_until_they_are_right(robot, tiny_checkpoint):
+def test_joint_states_with_nan(robot, tiny_checkpoint):
+    """Joint states with NaN are refused, and the robot holds until they are finite."""
     activate(robot, tiny_checkpoint)
     robot.wait_for_motion()
     robot.positions[3] = float("nan")
@@ -181,7 +190,8 @@ def test_joint_states_with_nan_are_refused_until_they_are_right(robot, tiny_chec
     robot.spin_until(lambda: not robot.status.last_error, label="a status without error")
 
 
-def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
+def test_permuted_and_extra_joints(robot, tiny_checkpoint):
+    """Joint states in another order and with more joints are matched by name."""
     robot.joint_names = ["extra", *reversed(JOINTS)]
     robot.positions = [9.0, *reversed(robot.positions)]
     activate(robot, tiny_checkpoint)
@@ -190,7 +200,11 @@ def test_permuted_and_extra_joints_are_sorted_out(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("durability", [DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL])
-def test_an_instruction_reaches_the_policy(robot, node, tiny_checkpoint, durability, capfd):
+def test_instruction_topic(robot, node, tiny_checkpoint, durability, capfd):
+    """An instruction reaches the policy, latched or not.
+
+    Regression: a publisher without latching caused a warning of incompatible QoS.
+    """
     bring_down(robot)
     publisher = robot.node.create_publisher(
         String, "pi0_policy/instruction", QoSProfile(depth=1, durability=durability)
@@ -209,7 +223,8 @@ def test_an_instruction_reaches_the_policy(robot, node, tiny_checkpoint, durabil
     robot.node.destroy_publisher(publisher)
 
 
-def test_without_an_instruction_the_robot_does_not_move(robot, tiny_checkpoint):
+def test_no_motion_without_instruction(robot, tiny_checkpoint):
+    """Without an instruction the robot does not move, and the status says why."""
     bring_down(robot)
     activate(robot, tiny_checkpoint, instruction="")
     statuses = len(robot.statuses)
@@ -218,13 +233,15 @@ def test_without_an_instruction_the_robot_does_not_move(robot, tiny_checkpoint):
     assert not robot.trajectories
 
 
-def test_compressed_images_are_taken(robot, tiny_checkpoint):
+def test_compressed_images(robot, tiny_checkpoint):
+    """A topic of compressed images is accepted."""
     topics = [f"{name}/image" for name in CAMERAS]
     activate(robot, tiny_checkpoint, camera_topics=["base_0_rgb/image/compressed", *topics[1:]])
     robot.wait_for_chunks(1)
 
 
-def test_one_camera_of_three_is_enough(robot, tiny_checkpoint):
+def test_one_of_three_cameras(robot, tiny_checkpoint):
+    """One of three cameras is enough."""
     activate(robot, tiny_checkpoint, cameras=["base_0_rgb"], camera_topics=["base_0_rgb/image"])
     robot.wait_for_chunks(1)
 
@@ -247,7 +264,8 @@ def test_one_camera_of_three_is_enough(robot, tiny_checkpoint):
         (NOTHING | {"joint_state_topic": "nothing"}, f"joint states: nobody publishes {NAMESPACE}/nothing"),
     ],
 )
-def test_configure_refuses_and_names_the_culprit(robot, tiny_checkpoint, changes, culprit):
+def test_configure_refuses_invalid_parameters(robot, tiny_checkpoint, changes, culprit):
+    """Configure refuses, and the status names the reason."""
     bring_down(robot)
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_state_topic": "joint_states"} | changes)
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
@@ -256,7 +274,8 @@ def test_configure_refuses_and_names_the_culprit(robot, tiny_checkpoint, changes
     robot.set_parameters(joint_state_topic="joint_states")
 
 
-def test_configure_refuses_joints_that_the_checkpoint_has_not(robot, tiny_checkpoint):
+def test_configure_refuses_joint_count(robot, tiny_checkpoint):
+    """Configure refuses a number of joints that differs from the checkpoint's."""
     limits = dict.fromkeys(("position_max", "max_velocity", "max_acceleration"), [1.0] * 13)
     limits |= {"position_min": [0.0] * 13, "controller_of_joint": [0] * 13}
     robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_names": JOINTS[:13]} | limits)
@@ -264,7 +283,8 @@ def test_configure_refuses_joints_that_the_checkpoint_has_not(robot, tiny_checkp
     robot.spin_until(lambda: "state has 14 values" in robot.status.last_error, label="the error")
 
 
-def test_configure_refuses_an_image_encoding_that_it_cannot_read(robot, tiny_checkpoint):
+def test_configure_refuses_image_encoding(robot, tiny_checkpoint):
+    """Configure refuses an image encoding that cannot be decoded."""
     bring_down(robot)
     robot.encoding = "16UC1"
     robot.set_parameters(**good_parameters(tiny_checkpoint))
@@ -272,7 +292,8 @@ def test_configure_refuses_an_image_encoding_that_it_cannot_read(robot, tiny_che
     robot.spin_until(lambda: "'16UC1'" in robot.status.last_error, label="the error")
 
 
-def test_parameters_are_refused_while_the_node_is_configured(robot, tiny_checkpoint):
+def test_parameters_are_fixed_while_configured(robot, tiny_checkpoint):
+    """Parameters are refused while the node is configured, and values out of range always."""
     activate(robot, tiny_checkpoint)
     (result,) = robot.set_parameters(time_step=0.05)
     assert not result.successful and "clean up the node first" in result.reason
@@ -280,14 +301,16 @@ def test_parameters_are_refused_while_the_node_is_configured(robot, tiny_checkpo
     assert not result.successful
 
 
-def test_a_transition_that_the_state_does_not_allow_is_refused(robot, tiny_checkpoint):
+def test_invalid_transitions_are_refused(robot, tiny_checkpoint):
+    """A transition that the state does not allow is refused and changes nothing."""
     activate(robot, tiny_checkpoint)
     for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP):
         assert not robot.change_state(transition)
     robot.wait_for_chunks(1)
 
 
-def test_the_policy_can_be_configured_again(robot, tiny_checkpoint):
+def test_reconfigure(robot, tiny_checkpoint):
+    """The policy can be cleaned up and configured again."""
     for _ in range(2):
         activate(robot, tiny_checkpoint)
         robot.wait_for_chunks(1)
@@ -295,7 +318,8 @@ def test_the_policy_can_be_configured_again(robot, tiny_checkpoint):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_with_a_hold(ros, tiny_checkpoint, tmp_path, number):
+def test_signal_ends_with_a_hold(ros, tiny_checkpoint, tmp_path, number):
+    """SIGINT and SIGTERM end the node with exit status 0, after a hold."""
     arguments = ros_arguments(good_parameters(tiny_checkpoint))
     node = Process("node.policy_node", tmp_path / "log", *arguments, namespace=NAMESPACE + "_signal")
     robot = FakeRobot(NAMESPACE + "_signal")
@@ -310,7 +334,8 @@ def test_a_signal_ends_the_node_with_a_hold(ros, tiny_checkpoint, tmp_path, numb
         robot.close()
 
 
-def test_a_parameter_of_the_wrong_type_is_one_clear_line(tmp_path):
+def test_parameter_of_wrong_type(tmp_path):
+    """A parameter of the wrong type ends the node with one line that names it."""
     node = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
     assert node.process.wait(30) == 1
     assert "time_step" in node.log and "Traceback" not in node.log

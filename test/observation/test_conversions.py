@@ -34,7 +34,8 @@ def image_message(pixels: np.ndarray, encoding: str, padding: int = 0) -> Image:
 
 @pytest.mark.parametrize("padding", [0, 5])
 @pytest.mark.parametrize("encoding", PIXELS)
-def test_every_encoding_gives_rgb(encoding, padding):
+def test_image_encodings(encoding, padding):
+    """Every supported encoding is decoded to RGB."""
     np.testing.assert_array_equal(image_from_message(image_message(PIXELS[encoding], encoding, padding)), RGB)
 
 
@@ -64,7 +65,8 @@ def test_an_image_that_cannot_be_read_is_refused(message, culprit):
         image_from_message(message)
 
 
-def test_joint_states_come_in_the_order_asked_for():
+def test_joint_states_in_requested_order():
+    """Positions are returned in the order of the requested joints."""
     message = JointState(name=["c", "a", "b"], position=[3.0, 1.0, 2.0])
     assert positions_from_message(message, ["a", "b", "c"]).tolist() == [1.0, 2.0, 3.0]
     with pytest.raises(ConversionError, match=r"lack \['d'\]"):

@@ -19,7 +19,8 @@ def filled(instruction="wave", sync_tolerance=1.0) -> ObservationBuffer:
     return buffer
 
 
-def test_a_snapshot_holds_the_newest_of_every_input():
+def test_snapshot_has_newest_inputs():
+    """A snapshot has the newest message of each input."""
     buffer = filled()
     buffer.put("base", NOW - 1, "newer image")
     snapshot = buffer.snapshot(NOW)
@@ -44,13 +45,15 @@ def test_a_stamp_from_the_future_is_stale_too():
     assert "its stamp is 1.00 s in the future" in buffer.stale_inputs(NOW)["base"]
 
 
-def test_a_foreign_clock_is_told_from_a_delay():
+def test_clock_mismatch():
+    """A stamp of another clock is distinguished from a delay."""
     buffer = filled()
     buffer.put("base", 0, "image of a bag")
     assert "use_sim_time" in buffer.stale_inputs(NOW)["base"]
 
 
-def test_what_never_came_is_named():
+def test_missing_inputs_are_named():
+    """Inputs of which nothing was received are named."""
     buffer = ObservationBuffer({"base": 0.5, JOINT_STATES: 0.2}, "  ", sync_tolerance=0.1, now_ns=NOW)
     assert buffer.stale_inputs(NOW) == {
         "base": "nothing received",
@@ -59,7 +62,8 @@ def test_what_never_came_is_named():
     }
 
 
-def test_stamps_that_are_too_far_apart_make_no_snapshot_and_are_named_when_it_lasts():
+def test_sync_tolerance():
+    """Stamps that are too far apart give no snapshot, and are reported when it lasts."""
     buffer = filled(sync_tolerance=0.1)
     buffer.put("base", NOW - int(0.15 * SECOND), "image")
     assert buffer.snapshot(NOW) is None and not buffer.stale_inputs(NOW)
@@ -73,7 +77,8 @@ def test_stamps_that_are_too_far_apart_make_no_snapshot_and_are_named_when_it_la
     assert buffer.snapshot(later) is not None and not any(buffer.states(later).values())
 
 
-def test_instruction_and_heartbeat_have_timeouts_where_they_are_given():
+def test_instruction_and_heartbeat_timeouts():
+    """Instruction and heartbeat have timeouts where they are configured."""
     timeouts = {JOINT_STATES: 10.0, INSTRUCTION: 2.0, HEARTBEAT: 0.5}
     buffer = ObservationBuffer(timeouts, "wave", sync_tolerance=0.1, now_ns=NOW)
     buffer.put(JOINT_STATES, NOW, "joints")
@@ -84,7 +89,8 @@ def test_instruction_and_heartbeat_have_timeouts_where_they_are_given():
     assert set(buffer.stale_inputs(NOW + 3 * SECOND)) == {HEARTBEAT, INSTRUCTION}
 
 
-def test_after_the_clock_jumped_back_only_new_messages_count():
+def test_clock_reset_drops_old_messages():
+    """After the clock jumped back only new messages count."""
     buffer = filled()
     earlier = NOW - 30 * SECOND
     assert set(buffer.stale_inputs(earlier)) == {"base", JOINT_STATES}
@@ -93,7 +99,8 @@ def test_after_the_clock_jumped_back_only_new_messages_count():
     assert buffer.snapshot(earlier).stamp_ns == earlier
 
 
-def test_whoever_waits_is_woken_by_an_input():
+def test_input_wakes_waiting_thread():
+    """A thread that waits is woken by an input."""
     buffer = filled()
     threading.Timer(0.05, lambda: buffer.put("base", NOW, "image")).start()
     buffer.wait(timeout=30)  # returns at once after the input, or the test's own time runs out

@@ -44,7 +44,8 @@ def infer(folder, tmp_path, arrays, *options):
     return run, out
 
 
-def test_infer_writes_the_models_actions(tiny_checkpoint, tmp_path, arrays):
+def test_infer_writes_actions(tiny_checkpoint, tmp_path, arrays):
+    """`infer` writes the model's actions."""
     run, out = infer(tiny_checkpoint, tmp_path, arrays, "--backend", "torch", "--num-steps", "4")
     assert run.returncode == 0, run.stderr
     actions = np.load(out)
@@ -96,14 +97,16 @@ def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
     assert run.returncode == 2 and "in.npz is no .npz file" in run.stderr
 
 
-def test_bench_model_tells_time_and_memory():
+def test_bench_model():
+    """`bench model` prints time and memory."""
     run = pi0_ttnn("bench", "model", "--config", "tiny", "--repeats", "1")
     assert run.returncode == 0, run.stderr
     for line in (r"loading: peak memory [\d.]+ GiB, [\d.]+ x the weights", r"torch backend on CPU .*: [\d.]+ s .* GiB"):
         assert re.search(line, run.stdout), run.stdout
 
 
-def test_inspect_says_what_is_done_with_an_observation(tiny_checkpoint):
+def test_inspect_describes_the_pipeline(tiny_checkpoint):
+    """`inspect` describes what is done with an observation."""
     run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", ROOT / "config" / "aloha.yaml")
     assert run.returncode == 0, run.stderr
     for part in ("PI0, lerobot layout", "in F32", "cameras: base_0_rgb,", "state: 14 values", "horizon 50"):
@@ -114,7 +117,8 @@ def test_inspect_says_what_is_done_with_an_observation(tiny_checkpoint):
     assert "can run on this robot" in run.stdout
 
 
-def test_inspect_finds_a_robot_that_does_not_fit(tiny_checkpoint, tmp_path):
+def test_inspect_refuses_mismatched_robot(tiny_checkpoint, tmp_path):
+    """`inspect` refuses a robot that does not match the checkpoint."""
     yaml = (ROOT / "config" / "aloha.yaml").read_text().replace("      - left_waist\n", "")
     (tmp_path / "robot.yaml").write_text(yaml.replace("base_0_rgb", "head"))
     run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", tmp_path / "robot.yaml")

@@ -28,7 +28,8 @@ def python(code: str, cwd: Path, **environment: str) -> str:
     return result.stdout.strip()
 
 
-def test_the_manifest_is_valid_and_names_only_what_rosdep_can_install():
+def test_package_xml_dependencies():
+    """package.xml is valid, and rosdep can install each dependency."""
     catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg is not installed")
     package = catkin_pkg.parse_package(str(ROOT / "package.xml"), warnings=(warnings := []))
     assert not warnings
@@ -38,7 +39,8 @@ def test_the_manifest_is_valid_and_names_only_what_rosdep_can_install():
     assert not {name for name in names if name.endswith("-pip") or name in ("torch", "ttnn")}
 
 
-def test_the_manifest_names_every_ros_package_that_is_imported():
+def test_package_xml_names_imported_ros_packages():
+    """package.xml names each ROS package that is imported."""
     manifest = (ROOT / "package.xml").read_text()
     ros = re.compile(r"\w+_(?:msgs|interfaces)|rclpy|launch|launch_ros|ament_index_python")
     for file in [*(ROOT / "pi0_ttnn_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]:
@@ -68,7 +70,8 @@ def test_messages_import_with_the_source_first_on_the_path(tmp_path):
     assert Path(python(code, tmp_path, PYTHONPATH=path)).parent.parent == ROOT
 
 
-def test_the_install_space_stands_alone(tmp_path):
+def test_install_space_is_complete(tmp_path):
+    """The installed package works without the source tree."""
     pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from ament_index_python.packages import get_package_prefix
 
@@ -94,7 +97,8 @@ def test_the_install_space_stands_alone(tmp_path):
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_robot_set_up_is_right_in_itself(file):
+def test_shipped_robot_parameters(file):
+    """The parameters of each robot in config/ are valid."""
     parameters = parameters_from_yaml(file, {"checkpoint": "anywhere"})
     limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
     assert {name for name in yaml_parameters(file) if not name.startswith(f"{SECTION}.")} <= {

@@ -26,7 +26,8 @@ URDF = robot(
 )
 
 
-def test_a_urdf_gives_what_it_has(capfd):
+def test_limits_of_a_urdf(capfd):
+    """A URDF gives the limits that it has."""
     assert urdf_limits(URDF) == {
         "shoulder": {"position_min": -1.5, "position_max": 2.0, "max_velocity": 3.1},
         "wrist": {"position_min": -CONTINUOUS, "position_max": CONTINUOUS, "max_velocity": 6.2},

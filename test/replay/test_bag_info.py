@@ -191,7 +191,9 @@ def test_raw_images(sample_bag, parameters, tmp_path, encoding):
         assert (severity, topic) == (ERROR, "/raw") and "image encoding 'bayer_rggb8' is not one of" in text
 
 
-def test_images_that_are_none(parameters, changed):
+def test_undecodable_images(parameters, changed):
+    """Images that cannot be decoded are reported."""
+
     def change(time, topic, raw):
         return time, topic, raw.replace(b"\xff\xd8\xff\xe0", bytes(4)) if topic == TOP else raw
 
@@ -200,7 +202,8 @@ def test_images_that_are_none(parameters, changed):
     assert "is damaged or no image" in found[0][2]
 
 
-def test_what_the_reader_left_out_is_said(sample_bag, parameters, changed):
+def test_reader_problems_are_reported(sample_bag, parameters, changed):
+    """What the reader left out is reported."""
     path = changed(lambda *entry: entry)
     (path / "metadata.yaml").unlink()
     ((severity, _, text),) = findings(path, parameters)
@@ -243,7 +246,8 @@ def test_the_command_without_ros(sample_bag):
     assert subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout.endswith(b"fits\n")
 
 
-def test_pi0_ttnn_hands_over(sample_bag):
+def test_installed_command(sample_bag):
+    """`pi0-ttnn bag-info`, as a process."""
     command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "bag-info", str(sample_bag), "--robot", "demo"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "does not fit" in done.stdout

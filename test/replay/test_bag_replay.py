@@ -71,13 +71,15 @@ def expected_stamps() -> list[int]:
     return stamps
 
 
-def test_the_policy_is_asked_where_the_node_would_ask_it(bag, robot, policy, tmp_path):
+def test_inference_points(bag, robot, policy, tmp_path):
+    """The policy infers at the joint states at which the node would."""
     episode = replayed(bag, tmp_path, replay_of(robot, policy))
     assert [prediction.stamp_ns for prediction in episode.predictions] == expected_stamps()
     assert (episode.joint_states, episode.unusable) == (SECONDS * SECOND // JOINT_PERIOD, {})
 
 
-def test_a_prediction_is_the_policys_for_what_was_newest(bag, robot, policy, tmp_path):
+def test_prediction_uses_newest_inputs(bag, robot, policy, tmp_path):
+    """A prediction is the policy's for the newest inputs at that moment."""
     for prediction in replayed(bag, tmp_path, replay_of(robot, policy)).predictions:
         # An image is received later than joint states of the same stamp.
         newest = prediction.stamp_ns - (prediction.stamp_ns - START) % IMAGE_PERIOD
@@ -89,7 +91,8 @@ def test_a_prediction_is_the_policys_for_what_was_newest(bag, robot, policy, tmp
         np.testing.assert_array_equal(prediction.state, state)
 
 
-def test_the_recording_is_the_motion_or_the_command(bag, robot, policy, tmp_path):
+def test_ground_truth_topics(bag, robot, policy, tmp_path):
+    """The ground truth is the measured or the commanded motion."""
     replay = replay_of(robot, policy)
     measured = replayed(bag, tmp_path / "measured", replay).recording
     np.testing.assert_allclose(measured.positions, motion((measured.times_ns - START) * 1e-9), atol=1e-6)
@@ -98,12 +101,14 @@ def test_the_recording_is_the_motion_or_the_command(bag, robot, policy, tmp_path
     np.testing.assert_allclose(commanded.positions, motion((commanded.times_ns - START) * 1e-9 + LEAD), atol=1e-6)
 
 
-def test_only_every_so_manieth_occasion_is_taken(bag, robot, policy, tmp_path):
+def test_stride(bag, robot, policy, tmp_path):
+    """`stride` takes each n-th inference point."""
     replay = dataclasses.replace(replay_of(robot, policy), stride=2)
     assert [prediction.stamp_ns for prediction in replayed(bag, tmp_path, replay).predictions] == expected_stamps()[::2]
 
 
-def test_a_camera_that_dies_leaves_joint_states_without_an_observation(robot, policy, tmp_path):
+def test_camera_that_stops(robot, policy, tmp_path):
+    """After a camera stops, joint states have no observation, and the reason is counted."""
     dead, missed = CAMERAS[1], START + int(0.4 * SECOND)
     contents = [m for m in messages(1.6) if m.topic != f"/{dead}/image" or m.time < missed]
     episode = replayed(write_bag(tmp_path / "bag", contents), tmp_path / "out", replay_of(robot, policy))
@@ -138,7 +143,8 @@ def test_an_image_that_cannot_be_read_is_a_reason(robot, policy, tmp_path):
     assert len(episode.unusable) == 1 and "encoding '16UC1'" in next(iter(episode.unusable))
 
 
-def test_an_interrupted_replay_goes_on_where_it_was(bag, robot, policy, tmp_path):
+def test_interrupted_replay_resumes(bag, robot, policy, tmp_path):
+    """An interrupted replay resumes where it stopped."""
     replay = replay_of(robot, policy)
 
     class Interrupted(Exception):
@@ -170,7 +176,8 @@ def test_predictions_of_another_run_are_not_mixed_in(bag, robot, policy, tmp_pat
         replayed(bag, tmp_path, dataclasses.replace(replay, run={"seed": 1}))
 
 
-def test_what_the_policy_saw_at_a_prediction_can_be_looked_at(bag, robot, policy):
+def test_observed_images_of_a_prediction(bag, robot, policy):
+    """The images that the policy received at a prediction can be read again."""
     stamp_ns = expected_stamps()[2]
     seen = scenes(bag, replay_of(robot, policy), [stamp_ns])
     assert seen.keys() == {stamp_ns} and seen[stamp_ns].images.keys() == set(CAMERAS)

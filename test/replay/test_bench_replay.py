@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("rosbags", reason="rosbags is not installed")
 
 
-def test_the_sides_decode_what_they_should():
+def test_bench_replay_decoding():
+    """Replay decodes the images that it needs, rosbags and OpenCV all of them."""
     command = [
         sys.executable,
         "-m",

@@ -124,7 +124,8 @@ def played(ros, tiny_checkpoint, robot, bag, tmp_path_factory):
         node.kill()
 
 
-def test_the_node_answers_a_bag_in_the_bags_time(played):
+def test_node_answers_in_bag_time(played):
+    """The node answers a bag in the bag's time."""
     parameters, _, episode, _ = played
     assert len(episode.predictions) >= 2
     for prediction in episode.predictions:
@@ -136,7 +137,8 @@ def test_the_node_answers_a_bag_in_the_bags_time(played):
     assert episode.recording.times_ns[0] == START and episode.joint_states == SECONDS * 50
 
 
-def test_what_the_node_commanded_is_judged(played):
+def test_node_commands_are_checked(played):
+    """The node's commands are checked against the limits."""
     _, _, episode, _ = played
     assert episode.commands.count > 10
     assert episode.commands.violations == {}
@@ -154,7 +156,8 @@ def test_nothing_is_played_without_a_node(robot, tiny_checkpoint, tmp_path):
         play_bag(bag, parameters, topics, limits, "joint_states")
 
 
-def test_nothing_is_played_where_a_robot_would_move(ros, bag, robot, tiny_checkpoint):
+def test_refuses_to_play_with_controller(ros, bag, robot, tiny_checkpoint):
+    """Nothing is played while a controller subscribes to the commands: a robot would move."""
     parameters, topics, limits = robot_of(robot, tiny_checkpoint, load_timeout=1.0, input_wait=0.0)
     controller = Listener("controller", NAMESPACE)
     controller.subscribe(JointTrajectory, "joint_trajectory_controller/joint_trajectory")

@@ -9,7 +9,8 @@ import pytest
 from pi0_ttnn_ros.replay.prefetch import prefetched
 
 
-def test_keeps_the_order_and_takes_items_only_as_needed():
+def test_prefetch_order_and_laziness():
+    """Results keep the order of the items, which are taken only as needed."""
     taken = []
 
     def items():
@@ -22,7 +23,8 @@ def test_keeps_the_order_and_takes_items_only_as_needed():
     assert list(results) == [number * number for number in range(1, 10)]
 
 
-def test_works_at_the_same_time_as_its_user():
+def test_prefetch_runs_concurrently():
+    """Items are processed while the consumer works."""
     # Each waits for the other: without a thread the second item would never be worked on while the first is used.
     used = threading.Event()
     results = prefetched(lambda number: number == 0 or used.wait(60), range(2), workers=1)
@@ -31,7 +33,8 @@ def test_works_at_the_same_time_as_its_user():
     assert next(results)
 
 
-def test_errors_come_in_their_place():
+def test_prefetch_errors():
+    """An error is raised where its item's result would be."""
     results = prefetched(lambda number: 1 // number, [1, 0, 1], workers=1)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):

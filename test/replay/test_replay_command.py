@@ -39,7 +39,8 @@ def replay(tiny_checkpoint, lenient, tmp_path):
     return run
 
 
-def test_a_replay_passes_or_fails_by_the_thresholds_of_the_yaml(replay, bags, tmp_path):
+def test_verdict_by_yaml_thresholds(replay, bags, tmp_path):
+    """A replay passes or fails by the thresholds of the YAML."""
     status, report = replay(bags / "one")
     assert (status, report["passed"]) == (0, True)
     assert report["bags"][0]["summary"]["predictions"] == 5
@@ -50,7 +51,8 @@ def test_a_replay_passes_or_fails_by_the_thresholds_of_the_yaml(replay, bags, tm
     assert "data:image/jpeg" in (tmp_path / "out/report.html").read_text()
 
 
-def test_a_folder_of_bags_is_the_same_in_one_process_or_in_several(replay, bags, tmp_path):
+def test_jobs_give_the_same_report(replay, bags, tmp_path):
+    """A folder of bags gives the same report in one process and in several."""
     status, one = replay(bags)
     assert status == 0 and one["summary"]["predictions"] == 5 + 3
     for file in (tmp_path / "out").glob("*/predictions.bin"):
@@ -61,7 +63,8 @@ def test_a_folder_of_bags_is_the_same_in_one_process_or_in_several(replay, bags,
         assert several["summary"][name] == one["summary"][name], name
 
 
-def test_a_bag_that_cannot_be_used_does_not_pass_unseen(replay, bags, tmp_path, capsys):
+def test_unusable_bag_fails(replay, bags, tmp_path, capsys):
+    """A bag that cannot be used fails the replay."""
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "broken_0.mcap").write_bytes(b"no bag")
@@ -72,7 +75,8 @@ def test_a_bag_that_cannot_be_used_does_not_pass_unseen(replay, bags, tmp_path, 
     assert report["left_out"][0] in capsys.readouterr().err
 
 
-def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
+def test_reference_backend_agrees(replay, bags):
+    """A reference backend that computes the same agrees exactly."""
     status, report = replay(bags / "one", "--reference", "torch")
     assert status == 0
     assert report["summary"]["reference"]["pcc_lowest"] == pytest.approx(1.0)
@@ -91,7 +95,8 @@ def test_a_backend_that_computes_the_same_says_the_same(replay, bags):
         (("BAG", "BAG/../one"), "several bags are called"),
     ],
 )
-def test_an_error_is_one_line_and_status_2(arguments, culprit, bags, tiny_checkpoint, lenient, tmp_path, capsys):
+def test_usage_errors(arguments, culprit, bags, tiny_checkpoint, lenient, tmp_path, capsys):
+    """An error of the user is one line and exit status 2."""
     words = [word.replace("BAG", str(bags / "one")).replace("OTHER", str(bags / "other")) for word in arguments]
     defaults = ["--robot", str(lenient), "--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     assert main(["replay", *defaults, *words]) == 2

@@ -66,7 +66,7 @@ def test_a_constant_offset_is_the_error_at_every_index_and_joint():
         assert step.mae == pytest.approx(0.06) and step.normalized_mae == pytest.approx(0.8 / 3)
 
 
-def test_an_error_that_grows_is_seen_over_the_horizon():
+def test_error_over_horizon():
     """The policy stands still while the joint moves at 1 rad/s: 0.02 rad more with each step."""
     ramp = recording(lambda times: np.stack([times, 0 * times, 0 * times], axis=-1), 2.0)
     still = prediction(10, lambda times: np.tile(ramp.positions[10], (10, 1)), ramp.positions[10])
@@ -153,7 +153,8 @@ def with_steps(joint: int, values: list[float]):
         (with_steps(1, [np.nan]), {"not finite": 1}),
     ],
 )
-def test_what_safety_would_have_refused_is_counted_by_kind_and_joint(predict, kinds):
+def test_violations_by_kind_and_joint(predict, kinds):
+    """Violations of limits are counted by kind and joint."""
     recorded = recording(still, 1.0)
     quiet, loud = prediction(0, still, np.zeros(3)), prediction(10, predict, np.zeros(3))
     summary = summary_of(episode([quiet, loud], recorded))
@@ -172,7 +173,8 @@ def test_the_jump_guard_measures_from_the_state():
     assert summary.joints[1].jump_max == pytest.approx(2.1) and summary.joints[1].jump_mean == pytest.approx(1.05)
 
 
-def test_the_operators_motion_is_held_against_the_same_limits():
+def test_recorded_motion_against_limits():
+    """The operator's motion is checked against the same limits."""
     wild = recording(lambda times: still(times) + 0.5 * np.sin(40 * times)[:, None], 1.0)
     summary = summary_of(episode([prediction(0, still, np.zeros(3))], wild))
     assert summary.violating == 0.0 and summary.recorded_violating == 1.0
@@ -188,7 +190,7 @@ def test_a_chunk_that_is_not_finite_is_no_error_but_a_violation():
     json.dumps(asdict(metrics_of(replace(case, predictions=[broken]))), allow_nan=False)
 
 
-def test_a_gripper_that_never_moves_agrees_mostly_but_misses_every_change():
+def test_gripper_that_never_moves():
     """Recorded open from 2 to 3 of 4 s; predicted as measured in the observation."""
     recorded = recording(wave, 4.0)
     predictions = [
@@ -203,7 +205,7 @@ def test_a_gripper_that_never_moves_agrees_mostly_but_misses_every_change():
     assert summary.gripper_agreement == pytest.approx(1 - changes / 360)
 
 
-def test_a_gripper_that_was_hardly_moved_is_judged_by_its_limits():
+def test_gripper_that_hardly_moves():
     """A tremble about 0.2 of 0..1 is closed, whatever its own middle is."""
     recorded = recording(lambda times: at(0.0, 0.0, 0.2)(times) + 0.01 * np.sin(50 * times)[:, None], 1.0)
     ajar = prediction(0, at(0.0, 0.0, 0.4), recorded.positions[0])
@@ -212,7 +214,8 @@ def test_a_gripper_that_was_hardly_moved_is_judged_by_its_limits():
     assert summary_of(episode([wide], recorded)).gripper_agreement == 0.0
 
 
-def test_backends_that_agree_up_to_scale_correlate_fully():
+def test_backend_correlation():
+    """Backends that agree up to scale have a correlation of 1."""
     case = wave_episode()
     scaled = [
         replace(each, reference=each.state + 1.1 * (each.actions - each.state))
@@ -228,7 +231,8 @@ def test_backends_that_agree_up_to_scale_correlate_fully():
     assert summary_of(replace(case, predictions=opposite)).reference.pcc_mean == pytest.approx(-1.0)
 
 
-def test_a_correlation_that_is_not_defined_is_told():
+def test_undefined_correlation():
+    """A correlation that is not defined is reported as such."""
     case = wave_episode()
     first, second = case.predictions[:2]
     predictions = [
@@ -241,7 +245,8 @@ def test_a_correlation_that_is_not_defined_is_told():
     assert reference.pcc_lowest == pytest.approx(1.0) and reference.difference == 0.0
 
 
-def test_without_a_prediction_nothing_is_claimed():
+def test_metrics_without_predictions():
+    """Without a prediction there are no metrics."""
     summary = summary_of(episode([], recording(wave, 1.0)))
     assert summary.predictions == 0 and summary.unusable_fraction == 1.0
     for value in (summary.mae, summary.latency, summary.jerk_ratio, summary.reference, summary.violating):
@@ -276,7 +281,8 @@ def flat(value, path=()) -> dict:
     references=st.booleans(),
     spoiled=st.booleans(),
 )
-def test_merged_episodes_are_the_episode_of_all_their_predictions(seed, sizes, references, spoiled):
+def test_merged_episodes(seed, sizes, references, spoiled):
+    """Merged episodes have the metrics of one episode with all their predictions."""
     random = np.random.default_rng(seed)
     recorded = recording(lambda times: random.uniform(-1, 1, (len(times), 3)), 1.0)
     predictions = []
@@ -319,7 +325,8 @@ def test_merged_episodes_are_the_episode_of_all_their_predictions(seed, sizes, r
     }
 
 
-def test_a_long_episode_has_the_metrics_of_its_predictions_whatever_the_batch(monkeypatch):
+def test_metrics_are_independent_of_batches(monkeypatch):
+    """The metrics of a long episode do not depend on the size of the batches."""
     case = wave_episode(lambda times: wave(times) + 0.1)
     whole = asdict(metrics_of(case))
     monkeypatch.setattr("pi0_ttnn_ros.replay.report.metrics.BATCH", 7)

@@ -95,7 +95,8 @@ def one(tmp_path_factory):
     return case, *write([report_on(case)], tmp_path_factory.mktemp("report"))
 
 
-def test_the_page_needs_nothing_from_elsewhere(one):
+def test_page_is_self_contained(one):
+    """The page loads nothing from elsewhere."""
     html = one[3]
     found = Page(html)
     assert not {"script", "link", "iframe", "object"} & set(found.tags)
@@ -106,12 +107,14 @@ def test_the_page_needs_nothing_from_elsewhere(one):
     assert "prefers-color-scheme: dark" in html and 'name="viewport"' in html
 
 
-def test_the_page_is_made_of_the_json_alone(one):
+def test_page_from_json(one):
+    """The page can be made from the JSON alone."""
     _, _, content, html = one
     assert page(content) == html
 
 
-def test_the_verdict_is_on_top_with_a_sentence_for_each_threshold(one, tmp_path):
+def test_page_verdict(one, tmp_path):
+    """The verdict is at the top, with a sentence for each threshold."""
     _, passed, content, html = one
     text = Page(html).text
     assert passed and content["passed"] and "PASS" in text and "FAIL" not in text
@@ -123,7 +126,8 @@ def test_the_verdict_is_on_top_with_a_sentence_for_each_threshold(one, tmp_path)
     assert text.index(sentences[False]) < text.index(sentences[True]) < text.index(sentences[None])
 
 
-def test_the_json_says_what_was_measured_and_how_to_do_it_again(one):
+def test_json_has_measurements_and_reproduction(one):
+    """The JSON has what was measured and how to measure it again."""
     case, _, content, _ = one
     metrics = episode_metrics(case, PARAMETERS, LIMITS, GRIPPERS, normalize)
     summary = summarize(metrics)
@@ -153,7 +157,8 @@ def test_every_name_in_the_json_is_documented():
     assert {summary.Summary, schema.WorstPrediction, verdict.Check, Frames} <= done
 
 
-def test_the_worst_chunks_are_shown_with_what_the_cameras_saw(one):
+def test_worst_chunks_have_images(one):
+    """The worst chunks are shown with the cameras' images."""
     case, _, content, html = one
     bag = content["bags"][0]
     errors = {
@@ -184,7 +189,8 @@ def test_images_are_asked_for_once_and_may_be_missing():
     assert all(not worst.images for worst in report.worst)
 
 
-def test_what_comes_from_a_bag_is_text_and_no_markup(tmp_path):
+def test_text_from_bags_is_escaped(tmp_path):
+    """Text from a bag is escaped."""
     evil = "<script>alert('&')</script>"
     case = replace(
         perfect(), bag=Path("bags") / evil.replace("/", "_"), unusable={evil: 1}, frames={evil: Frames(1, 0, 0.0)}
@@ -212,7 +218,8 @@ def test_several_bags_are_one_report(tmp_path):
         assert f"take_{index}" in found.text and f"#bag-{index + 1}" in found.links
 
 
-def test_a_bag_of_which_nothing_was_compared_is_not_hidden_by_the_others(tmp_path):
+def test_bag_without_comparisons_is_shown(tmp_path):
+    """A bag of which nothing was compared is not hidden by the others."""
     good, silent = perfect(), replace(episode([], recording(wave, 1.0)), bag=Path("bags/dark"))
     assert write([report_on(good)], tmp_path)[0]
     passed, content, html = write([report_on(good), report_on(silent)], tmp_path)
@@ -222,7 +229,8 @@ def test_a_bag_of_which_nothing_was_compared_is_not_hidden_by_the_others(tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["no prediction", "no recording", "not finite", "one prediction"])
-def test_a_poor_episode_has_a_page_too(kind, tmp_path):
+def test_page_of_poor_episodes(kind, tmp_path):
+    """An episode with little or nothing in it has a page."""
     case = perfect()
     spoiled = {
         "no prediction": replace(case, predictions=[], frames={}, joint_states=0, unusable={}),
@@ -241,7 +249,7 @@ def test_a_poor_episode_has_a_page_too(kind, tmp_path):
     assert not re.search(r"\b(NaN|None|inf)\b", text)
 
 
-def test_the_page_of_a_long_episode_or_of_many_bags_stays_small(tmp_path):
+def test_page_size(tmp_path):
     """As large as of four minutes; and of forty bags each has its part, less of it than of four."""
     long = report_on(perfect(off, seconds=1200.0, every=50))
     short = report_on(perfect(off, seconds=240.0, every=50))
@@ -253,7 +261,8 @@ def test_the_page_of_a_long_episode_or_of_many_bags_stays_small(tmp_path):
     assert forty / 40 < 0.5 * four / 4 and forty < 4_000_000
 
 
-def test_trajectories_are_the_recording_and_the_chunks():
+def test_trajectories_of_recording_and_chunks():
+    """The drawn trajectories are the recording and the chunks."""
     case = perfect(off)
     drawn = report_on(case).trajectories
     np.testing.assert_allclose(np.array(drawn.recorded)[:, :2], wave(np.array(drawn.times))[:, :2], atol=2e-3)
@@ -307,7 +316,8 @@ def test_gauges_compare_a_value_with_its_threshold():
     assert gauge(checks["max_jump_violations"]) == {"bar": 0.0, "mark": 0.0}
 
 
-def test_numbers_are_short_and_tell_nothing_from_little():
+def test_number_format():
+    """Numbers are short, and zero differs from a small number."""
     assert [number(value) for value in (None, 0.0, 0.0244, 1.0, 123.4, 35996, 1e-5, 2.5e6)] == [
         UNKNOWN,
         "0.00",
@@ -329,7 +339,8 @@ def test_numbers_are_short_and_tell_nothing_from_little():
     assert [duration(seconds) for seconds in (12.34, 90, 3720)] == ["12.3 s", "1 min 30 s", "1 h 02 min"]
 
 
-def test_a_report_on_no_bag_is_refused(tmp_path):
+def test_report_without_bags(tmp_path):
+    """A report on no bag is refused."""
     with pytest.raises(ValueError, match="no bag"):
         write_report([], Thresholds(), REPRODUCTION, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -77,12 +77,13 @@ STEEP = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0])[:, None]  #
         ),
     ],
 )
-def test_what_is_wrong_fails_by_its_name(spoiled, names):
+def test_verdict_names_failures(spoiled, names):
+    """What is wrong fails by its name."""
     verdict = judge(summary_of(spoiled), Thresholds())
     assert names <= failed(verdict) and verdict.passed == (not names)
 
 
-def test_every_threshold_decides_by_its_own_value():
+def test_every_threshold_decides():
     """A hair on the wrong side of what was measured fails, on the right side it passes."""
     noise = np.random.default_rng(0)
     shaken = wave_episode(lambda times: wave(times) + noise.normal(0, 0.3, (len(times), 3)))
@@ -103,7 +104,8 @@ def test_every_threshold_decides_by_its_own_value():
             assert (each.name not in failed(verdict)) == passes, each.name
 
 
-def test_sentences_say_what_was_measured_and_what_is_asked():
+def test_verdict_sentences():
+    """The sentences have the measured value and the threshold."""
     verdict = judge(summary_of(wave_episode(off_by(0.3, 0.1, 0.0))), Thresholds(max_mae=0.15))
     sentences = {check.name: check.sentence for check in verdict.checks}
     assert re.search(
@@ -112,7 +114,8 @@ def test_sentences_say_what_was_measured_and_what_is_asked():
     assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_predictions"]
 
 
-def test_what_cannot_be_measured_is_skipped_and_says_why():
+def test_unmeasurable_is_skipped():
+    """What cannot be measured is skipped, with the reason."""
     verdict = judge(summary_of(wave_episode(), grippers=()), Thresholds())
     skipped = {check.name: check.sentence for check in verdict.checks if check.passed is None}
     assert skipped.keys() == {
@@ -126,7 +129,8 @@ def test_what_cannot_be_measured_is_skipped_and_says_why():
     assert skipped["min_pcc"].endswith("skipped, there is no reference backend.")
 
 
-def test_nothing_usable_is_no_pass():
+def test_nothing_usable_fails():
+    """A bag without a usable prediction does not pass."""
     recorded = recording(wave, 1.0)
     assert failed(judge(summary_of(episode([], recorded)), Thresholds())) == {"compared_predictions", "max_unusable"}
     elsewhere = episode([prediction(1000, wave, np.zeros(3))], recorded)
@@ -139,7 +143,8 @@ def settings_from(tmp_path, section: str):
     return replay_settings(file, JOINT_NAMES)
 
 
-def test_the_section_of_the_yaml(tmp_path):
+def test_yaml_section(tmp_path):
+    """The thresholds of a YAML's `replay` section."""
     settings = settings_from(tmp_path, "    replay:\n      max_mae: 0.02\n      min_pcc: 1\n")
     assert settings.thresholds == replace(Thresholds(), max_mae=0.02, min_pcc=1.0)
     assert settings.grippers == ("left_gripper", "right_gripper")
@@ -165,12 +170,13 @@ def test_the_section_of_the_yaml(tmp_path):
         ("    replay: 0.1\n", "replay is 0.1, but must be a section"),
     ],
 )
-def test_a_wrong_section_is_refused_by_name(tmp_path, section, culprit):
+def test_invalid_yaml_section(tmp_path, section, culprit):
+    """An invalid `replay` section is refused by name."""
     with pytest.raises(ParameterError, match=re.escape(culprit)):
         settings_from(tmp_path, section)
 
 
-def test_the_node_takes_a_yaml_with_the_section(ros, tmp_path):
+def test_node_ignores_replay_section(ros, tmp_path):
     """The node does not declare it: rclpy must take the file all the same, and the other parameters from it."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
     from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters

@@ -7,7 +7,8 @@ import numpy as np
 from pi0_ttnn_ros.visualization.annotated_image import HEIGHT, annotated_image
 
 
-def test_cameras_stand_side_by_side_with_the_lines_below():
+def test_annotated_image():
+    """Cameras stand side by side, with the lines of text below."""
     images = {"left": np.full((48, 64, 3), [200, 0, 0], np.uint8), "right": np.full((480, 480, 3), 90, np.uint8)}
     picture = annotated_image(images, ["fold the towel", "moving"])
     width = HEIGHT * 64 // 48 + HEIGHT

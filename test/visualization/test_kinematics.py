@@ -22,7 +22,8 @@ def robot(links: list[str], joints: list[str]) -> str:
     return f'<robot name="robot">{options}{bodies}{"".join(joints)}</robot>'
 
 
-def test_a_chain_of_any_joints_is_where_mujoco_has_it():
+def test_kinematics_match_mujoco():
+    """Chains of joints of each kind end where MuJoCo puts them."""
     mujoco = pytest.importorskip("mujoco", reason="MuJoCo is not installed")
     random = np.random.default_rng(0)
     joints = []
@@ -42,7 +43,8 @@ def test_a_chain_of_any_joints_is_where_mujoco_has_it():
         np.testing.assert_allclose(place, data.body("link_5").xpos, atol=1e-12)
 
 
-def test_a_finger_that_mimics_another_moves_with_it():
+def test_mimic_joint():
+    """A joint that mimics another moves with it."""
     right = '<axis xyz="0 1 0"/><mimic joint="left" multiplier="-2" offset="0.1"/>'
     joints = [joint("left", "prismatic", "hand", "thumb", '<axis xyz="0 1 0"/>')]
     joints.append(joint("right", "prismatic", "hand", "finger", right))
@@ -50,7 +52,8 @@ def test_a_finger_that_mimics_another_moves_with_it():
     np.testing.assert_allclose(kinematics.positions("finger", np.array([[0.0], [0.3]])), [[0, 0.1, 0], [0, -0.5, 0]])
 
 
-def test_the_ends_are_the_links_behind_the_last_given_joints():
+def test_end_links():
+    """The ends are the links behind the last given joints."""
     joints = [joint("shoulder", "revolute", "base", "upper"), joint("elbow", "revolute", "upper", "lower")]
     joints += [joint("tool", "fixed", "lower", "tool"), joint("head", "revolute", "base", "head")]
     joints += [joint("neck", "revolute", "head", "camera")]
