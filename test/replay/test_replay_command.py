@@ -55,7 +55,9 @@ def test_jobs_give_the_same_report(replay, bags, tmp_path):
     """A folder of bags gives the same report in one process and in several."""
     status, one = replay(bags)
     assert status == 0 and one["summary"]["predictions"] == 5 + 3
-    for file in (tmp_path / "out").glob("*/predictions.bin"):
+    stored = list((tmp_path / "out").glob("*/predictions.bin"))
+    assert len(stored) == 2
+    for file in stored:
         file.unlink()
     status, several = replay(bags, "--jobs", 2)
     assert status == 0
