@@ -1,1 +1,1 @@
-"""Chunks to one limited motion. Without ROS."""
+"""Chunks -> one motion within the limits."""

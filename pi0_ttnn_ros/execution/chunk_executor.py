@@ -1,12 +1,12 @@
-"""Overlapping chunks -> one continuous motion. Knows nothing of ROS.
+"""Overlapping chunks -> one continuous motion.
 
-The motion lives on a grid of periods. Whatever was planned up to FROZEN_NS from now stays as it is: the controller may
-be executing it already. A new chunk, a hold or a late call only changes what comes after. So the motion is continuous
-whatever the latencies are, and each step of it is within the limits (see `motion_limiter`). Every plan ends at rest:
-when no further one arrives, the robot stops.
+The motion lives on a grid with a fixed period. What was planned up to FROZEN_NS from now never changes, because the
+controller may already be executing it: a new chunk, a hold or a late call only affects what comes after. The motion is
+therefore continuous whatever the latencies are, and each step of it is within the limits (see `motion_limiter`). Every
+plan ends at rest: if no further plan arrives, the robot stops.
 
 Action i of a chunk is meant for the observation's stamp + i * time_step, except with the strategy "synchronous", where
-the robot rests during inference and action 0 is meant for the moment at which the chunk is there.
+the robot rests during inference and action 0 is meant for the moment at which the chunk arrives.
 """
 
 from __future__ import annotations
@@ -23,26 +23,29 @@ from pi0_ttnn_ros.execution.safety import Limits, SafetyError, check_actions, ch
 
 STRATEGIES = ("synchronous", "asynchronous", "blended", "rtc")
 
-FROZEN_NS = 40_000_000  # ns that a plan needs to reach the controller: it stays as it was for so long
-PLAN_AHEAD_NS = 200_000_000  # ns of chunk in a plan, beyond which the robot stops where no further plan arrives
+# What is planned up to this far ahead stays as it is: a plan needs that long to reach the controller.
+FROZEN_NS = 40_000_000
+# How far ahead a plan follows the chunks. If no further plan arrives, the robot stops from there.
+PLAN_AHEAD_NS = 200_000_000
 # Limiter steps that are averaged: the acceleration changes by at most 2 / SMOOTHING_WINDOW of its limit per step.
 SMOOTHING_WINDOW = 4
-VELOCITY_EPSILON = 1e-9  # rad/s (m/s), of rounding: slower is no motion
-LATENCY_WINDOW = 100  # the window of the latency's 95th percentile
+VELOCITY_EPSILON = 1e-9  # rad/s (m/s); anything slower is rounding and counts as rest
+LATENCY_WINDOW = 100  # chunks over which the 95th percentile of the latency is taken
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How chunks are executed; times in seconds.
+    """How chunks are executed.
 
-    strategy: one of STRATEGIES
-    time_step: between two actions
-    period: of the grid
-    max_chunk_age: after which no action of a chunk is executed, counted from its observation
-    max_jump_time: see `safety.check_jump`
-    limit_policy: one of safety.LIMIT_POLICIES
-    execution_horizon: actions of a chunk that "synchronous" executes before it infers again; 0 for all
-    ensemble_coefficient: "blended" weighs the n-th oldest chunk with exp(-coefficient * n) (Zhao et al. 2023, ACT)
+    Attributes:
+        strategy: one of STRATEGIES.
+        time_step: seconds between two actions.
+        period: seconds between two grid points.
+        max_chunk_age: seconds after its observation from which no action of a chunk is executed.
+        max_jump_time: seconds, see `safety.check_jump`.
+        limit_policy: one of `safety.LIMIT_POLICIES`.
+        execution_horizon: actions of a chunk that "synchronous" executes before it infers again; 0 for all.
+        ensemble_coefficient: "blended" weights the n-th oldest chunk by exp(-coefficient * n) (Zhao et al. 2023, ACT).
     """
 
     strategy: str
@@ -57,11 +60,13 @@ class Execution:
 
 @dataclass(frozen=True)
 class Plan:
-    """A motion on the grid, which ends at rest.
+    """A motion on the grid that ends at rest.
 
-    stamp_ns: of the first point, nanoseconds; it is the last grid point that has passed
-    times_ns: int64 [points], nanoseconds from the stamp, strictly increasing from 0
-    positions, velocities: float64 [points, joints], in rad and rad/s (m and m/s); the last velocity is zero
+    Attributes:
+        stamp_ns: time of the first point, which is the last grid point that has passed.
+        times_ns: int64 [points], counted from the stamp, strictly increasing from 0.
+        positions: float64 [points, joints], rad (m for prismatic joints).
+        velocities: float64 [points, joints], rad/s (m/s); the last one is zero.
     """
 
     stamp_ns: int
@@ -76,13 +81,21 @@ class Plan:
 
     @property
     def end_ns(self) -> int:
-        """Return when it has come to rest, nanoseconds."""
+        """The time at which the motion has come to rest."""
         return self.stamp_ns + int(self.times_ns[-1])
 
 
 @dataclass(frozen=True)
 class _ScheduledChunk:
-    """A chunk on the time line, nanoseconds: action i at start + i * step, used from `entry` to `expiry`."""
+    """A chunk on the time line: action i is meant for start_ns + i * step_ns.
+
+    Attributes:
+        actions: float64 [horizon, joints], rad or m.
+        start_ns: time of action 0.
+        step_ns: time between two actions.
+        entry_ns: the chunk is followed from here on.
+        expiry_ns: the chunk is followed up to here.
+    """
 
     actions: np.ndarray
     start_ns: int
@@ -92,11 +105,12 @@ class _ScheduledChunk:
 
     @property
     def end_ns(self) -> int:
+        """Time of the last action."""
         return self.start_ns + self.step_ns * (len(self.actions) - 1)
 
-    def at(self, times: np.ndarray) -> np.ndarray:
-        """Return the actions at `times` [n], linear in between, the last one after the end: [n, joints]."""
-        index = np.clip((times - self.start_ns) / self.step_ns, 0, len(self.actions) - 1)
+    def at(self, times_ns: np.ndarray) -> np.ndarray:
+        """Return the actions at `times_ns` [n] as [n, joints]: linear in between, the last one after the end."""
+        index = np.clip((times_ns - self.start_ns) / self.step_ns, 0, len(self.actions) - 1)
         before = np.floor(index).astype(np.int64)
         after = np.minimum(before + 1, len(self.actions) - 1)
         fraction = (index - before)[:, None]
@@ -104,9 +118,10 @@ class _ScheduledChunk:
 
 
 class ChunkExecutor:
-    """The motion that is being executed, and the chunks that it follows. Not thread-safe."""
+    """The motion that is being executed and the chunks that it follows. Not thread-safe."""
 
     def __init__(self, limits: Limits, execution: Execution) -> None:
+        """Start with no motion: the first chunk starts from the measured positions."""
         self._limits = limits
         self._execution = execution
         self._period_ns = round(execution.period * 1e9)
@@ -114,18 +129,18 @@ class ChunkExecutor:
         self._chunks: list[_ScheduledChunk] = []
         self._latencies_ns: deque[int] = deque(maxlen=LATENCY_WINDOW)
         self._speed_scaling = 1.0
-        # The limiter's states: row i at _start + i * period. None until something is commanded.
+        # The limiter's states: row i is at _start_ns + i * _period_ns. None until something is commanded.
         self._positions: np.ndarray | None = None
         self._velocities = np.empty((0, 0))
         self._start_ns = 0
         self._planned_at_ns = 0
-        # The rows until then follow the chunks; they are planned anew only where something `_changed`.
+        # The rows up to here follow the chunks; they are planned again only if something `_changed`.
         self._followed_until_ns = 0
         self._changed = True
 
     @property
     def speed_scaling(self) -> float:
-        """Factor of the speed of the chunks that are added from now on, and of the velocity limits at once."""
+        """Factor on the speed of chunks added from now on, and on the velocity limits at once."""
         return self._speed_scaling
 
     @speed_scaling.setter
@@ -134,43 +149,43 @@ class ChunkExecutor:
 
     @property
     def latency_ns(self) -> int:
-        """Return the 95th percentile of the chunks' ages when they were ready, nanoseconds; 0 before the first."""
+        """The 95th percentile of the chunks' ages when they were ready; 0 before the first chunk."""
         return int(np.percentile(self._latencies_ns, 95)) if self._latencies_ns else 0
 
     def add(self, chunk: ActionChunk, measured: np.ndarray, now_ns: int) -> None:
-        """Take a chunk that is ready at `now` (nanoseconds); `measured` [joints] is where the robot is.
+        """Follow a chunk that is ready at `now_ns`; `measured` [joints] is where the robot is.
 
         Raises:
-            SafetyError: a value is not finite, the chunk is too old or over, it is too far from the measured
-                positions, or breaks a limit where the policy is to reject. The motion so far is not changed.
+            SafetyError: a value is not finite, the chunk is too old or already over, its first action or the robot is
+                too far off, or it exceeds a limit and the limit policy is to reject. The motion so far is unchanged.
         """
         limits, execution = self._limits, self._execution
         check_finite("the measured joints", measured, limits.joint_names)
         check_finite("the actions", chunk.actions, limits.joint_names)
-        entered = self._schedule(chunk, now_ns)
+        scheduled = self._schedule(chunk, now_ns)
         if execution.limit_policy == "reject":
             check_actions(chunk.actions, execution.time_step, limits)
-        first = entered.at(np.array([entered.entry_ns]))[0]
-        inside = np.clip(first, limits.position_min, limits.position_max)
-        check_jump("the first action", inside, measured, limits, execution.max_jump_time)
+        first = scheduled.at(np.array([scheduled.entry_ns]))[0]
+        clamped = np.clip(first, limits.position_min, limits.position_max)
+        check_jump("the first action", clamped, measured, limits, execution.max_jump_time)
         self._check_tracking(measured, now_ns)
         self._latencies_ns.append(max(0, now_ns - chunk.stamp_ns))
-        self._chunks.append(entered)
+        self._chunks.append(scheduled)
         self._changed = True
 
     def hold(self) -> None:
-        """Stop, as fast as the limits allow, and stay."""
+        """Stop as fast as the limits allow, and stay there."""
         if self._chunks:
             self._chunks.clear()
             self._changed = True
 
     def reset(self) -> None:
-        """Forget what was commanded: someone else may have moved the robot since."""
+        """Forget what was commanded: somebody else may have moved the robot since."""
         self._chunks.clear()
         self._positions = None
 
     def wants_chunk(self, now_ns: int) -> bool:
-        """Return whether to infer at `now`: with "synchronous" only when the last chunk is executed."""
+        """Return whether to infer at `now_ns`: with "synchronous" only once the last chunk has been executed."""
         if self._execution.strategy != "synchronous" or not self._chunks or self._positions is None:
             return True
         row = min(max(0, (now_ns - self._start_ns) // self._period_ns), len(self._velocities) - 1)
@@ -178,26 +193,26 @@ class ChunkExecutor:
         return now_ns >= self._chunks[-1].end_ns and bool((np.abs(self._velocities[row]) <= braking).all())
 
     def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
-        """Return what a chunk from an observation at `stamp` must agree with; None where nothing is executed then.
+        """Return what a chunk from an observation at `stamp_ns` must agree with; None if nothing is executed then.
 
-        The earlier chunk's actions at the new chunk's steps, frozen as far as they will be executed by the time that
-        the new one is entered.
+        These are the earlier chunk's actions at the new chunk's steps, frozen as far as they will have been executed
+        by the time the new chunk takes over.
         """
         if not self._chunks:
             return None
         chunk = self._chunks[-1]
         horizon = len(chunk.actions)
-        times = stamp_ns + chunk.step_ns * np.arange(horizon, dtype=np.int64)
-        overlap = int(np.count_nonzero(times <= chunk.end_ns))
+        times_ns = stamp_ns + chunk.step_ns * np.arange(horizon, dtype=np.int64)
+        overlap = int(np.count_nonzero(times_ns <= chunk.end_ns))
         if overlap == 0:
             return None
         num_frozen = min(overlap, -(-(self.latency_ns + FROZEN_NS) // chunk.step_ns))
-        return GuidanceTarget(chunk.at(times).astype(np.float32), soft_mask(horizon, num_frozen, overlap))
+        return GuidanceTarget(chunk.at(times_ns).astype(np.float32), soft_mask(horizon, num_frozen, overlap))
 
     def plan(self, now_ns: int) -> Plan | None:
-        """Return the motion from `now` (nanoseconds) on; None where nothing was commanded yet.
+        """Return the motion from `now_ns` on; None if nothing was commanded yet.
 
-        It is meant to be called once a period; when it is called late, the robot was following the last plan.
+        Meant to be called once a period; if the call is late, the robot has been following the last plan.
         """
         if self._positions is None:
             return None
@@ -212,34 +227,39 @@ class ChunkExecutor:
         ]
         positions, velocities = means[0][current - SMOOTHING_WINDOW + 1 :], means[1][current - SMOOTHING_WINDOW + 1 :]
         velocities = np.where(np.abs(velocities) < VELOCITY_EPSILON, 0.0, velocities)
-        times = self._period_ns * np.arange(len(positions), dtype=np.int64)
-        return Plan(self._start_ns + current * self._period_ns, times, positions, velocities)
+        times_ns = self._period_ns * np.arange(len(positions), dtype=np.int64)
+        return Plan(self._start_ns + current * self._period_ns, times_ns, positions, velocities)
 
     def _schedule(self, chunk: ActionChunk, now_ns: int) -> _ScheduledChunk:
         execution = self._execution
-        step = round(execution.time_step * 1e9 / self.speed_scaling)
-        age = now_ns - chunk.stamp_ns
-        if abs(age) > self._max_age_ns:
+        step_ns = round(execution.time_step * 1e9 / self.speed_scaling)
+        age_ns = now_ns - chunk.stamp_ns
+        if abs(age_ns) > self._max_age_ns:
             raise SafetyError(
-                f"the chunk was {age * 1e-9:.2f} s old when it was ready, "
+                f"the chunk was {age_ns * 1e-9:.2f} s old when it was ready, "
                 f"max_chunk_age is {execution.max_chunk_age:g} s"
             )
         if execution.strategy == "synchronous":
-            start = entry = now_ns + FROZEN_NS
+            start_ns = entry_ns = now_ns + FROZEN_NS
             actions = chunk.actions[: execution.execution_horizon or None]
         else:
-            start, actions = chunk.stamp_ns, chunk.actions
-            entry = max(now_ns, chunk.stamp_ns + self.latency_ns)
-        entered = _ScheduledChunk(actions.astype(np.float64), start, step, entry, chunk.stamp_ns + self._max_age_ns)
-        if entered.end_ns <= now_ns:
+            start_ns, actions = chunk.stamp_ns, chunk.actions
+            entry_ns = max(now_ns, chunk.stamp_ns + self.latency_ns)
+        expiry_ns = chunk.stamp_ns + self._max_age_ns
+        scheduled = _ScheduledChunk(actions.astype(np.float64), start_ns, step_ns, entry_ns, expiry_ns)
+        if scheduled.end_ns <= now_ns:
             raise SafetyError(
-                f"the chunk was {age * 1e-9:.2f} s old when it was ready, longer than its {len(actions)} steps: "
-                f"nothing of it is left to execute"
+                f"the chunk was {age_ns * 1e-9:.2f} s old when it was ready, longer than its {len(actions)} steps "
+                f"last: nothing of it is left to execute"
             )
-        return entered
+        return scheduled
 
     def _check_tracking(self, measured: np.ndarray, now_ns: int) -> None:
-        """Start from the measured positions, or check that the robot is where it was commanded to be."""
+        """Start from the measured positions, or check that the robot is where it was commanded to be.
+
+        Raises:
+            SafetyError: the robot moves and is too far from where it was commanded to be.
+        """
         if self._positions is None:
             self._start_at(measured, now_ns)
             return
@@ -251,7 +271,7 @@ class ChunkExecutor:
         except SafetyError:
             if self._velocities[row:].any():
                 raise
-            self._start_at(measured, now_ns)  # it rests, and somebody moved it meanwhile
+            self._start_at(measured, now_ns)  # somebody moved the robot while it was at rest
 
     def _start_at(self, positions: np.ndarray, now_ns: int) -> None:
         self._positions = np.tile(positions.astype(np.float64), (SMOOTHING_WINDOW, 1))
@@ -261,83 +281,81 @@ class ChunkExecutor:
         self._changed = True
 
     def _on_clock_reset(self, now_ns: int) -> None:
-        """The clock jumped back: what it had promised has no time any more. Brake from where the motion is."""
+        """Drop all chunks, whose times are void once the clock jumped back, and brake from the current motion."""
         self._chunks.clear()
         self._latencies_ns.clear()
         self._start_ns += now_ns - self._planned_at_ns
         self._changed = True
 
     def _trim(self, now_ns: int) -> int:
-        """Drop what has passed and what may change, and return the row of the last grid point before `now`."""
+        """Drop the rows that have passed and those that may change; return the row of the last grid point."""
         assert self._positions is not None
         passed = (now_ns - self._start_ns) // self._period_ns
-        if passed >= len(self._positions) + SMOOTHING_WINDOW:  # it has rested for long
+        if passed >= len(self._positions) + SMOOTHING_WINDOW:  # it came to rest long ago
             self._start_at(self._positions[-1], now_ns)
             passed = SMOOTHING_WINDOW - 1
         first = max(0, passed - SMOOTHING_WINDOW + 1)
-        until = now_ns + FROZEN_NS if self._changed else max(now_ns + FROZEN_NS, self._followed_until_ns)
-        last = -(-(until - self._start_ns) // self._period_ns)
-        # The last row is one of rest: it goes on.
+        until_ns = now_ns + FROZEN_NS if self._changed else max(now_ns + FROZEN_NS, self._followed_until_ns)
+        last = -(-(until_ns - self._start_ns) // self._period_ns)
+        # The last row is at rest and may be repeated.
         rows = np.minimum(np.arange(first, last + 1), len(self._positions) - 1)
         self._positions, self._velocities = self._positions[rows], self._velocities[rows]
         self._start_ns += first * self._period_ns
         return max(passed - first, SMOOTHING_WINDOW - 1)
 
     def _extend(self, now_ns: int) -> None:
-        """Go on from the last row that stays: after the chunks for a while, then to rest."""
+        """Continue from the last row that stays: follow the chunks up to PLAN_AHEAD_NS, then come to rest."""
         assert self._positions is not None
         limits = replace(self._limits, max_velocity=self._limits.max_velocity * self.speed_scaling)
         period = self._execution.period
         position, velocity = self._positions[-1], self._velocities[-1]
         positions, velocities = [], []
-        last = self._start_ns + (len(self._positions) - 1) * self._period_ns
-        wanted, wanted_velocities = self._setpoints(last, now_ns)
-        for aim, speed in zip(wanted, wanted_velocities, strict=True):
-            position, velocity = track(position, velocity, aim, speed, limits, period)
+        last_ns = self._start_ns + (len(self._positions) - 1) * self._period_ns
+        targets, target_velocities = self._setpoints(last_ns, now_ns)
+        for target, target_velocity in zip(targets, target_velocities, strict=True):
+            position, velocity = track(position, velocity, target, target_velocity, limits, period)
             positions.append(position)
             velocities.append(velocity)
-        self._followed_until_ns = last + len(wanted) * self._period_ns
+        self._followed_until_ns = last_ns + len(targets) * self._period_ns
         self._changed = False
-        braking, slowing = brake(position, velocity, limits.max_acceleration, period)
-        resting = braking[-1] if len(braking) else position
-        rest = np.tile(resting, (SMOOTHING_WINDOW, 1))
+        braking, braking_velocities = brake(position, velocity, limits.max_acceleration, period)
+        rest = np.tile(braking[-1] if len(braking) else position, (SMOOTHING_WINDOW, 1))
         self._positions = np.vstack([self._positions, *positions, braking, rest])
-        self._velocities = np.vstack([self._velocities, *velocities, slowing, np.zeros_like(rest)])
+        self._velocities = np.vstack([self._velocities, *velocities, braking_velocities, np.zeros_like(rest)])
 
-    def _setpoints(self, start: int, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the chunks want at the grid points after `start`: positions and velocities [points, joints].
+    def _setpoints(self, start_ns: int, now_ns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and velocities [points, joints] of the chunks at the grid points after `start_ns`.
 
-        As many points as chunks in force cover, until PLAN_AHEAD_NS. They are taken half of the smoothing later, so
-        that the smoothed motion is on time.
+        There are as many points as chunks in force cover, up to PLAN_AHEAD_NS. They are read half a smoothing window
+        later, so that the smoothed motion is on time.
         """
-        count = max(0, -(-(now_ns + FROZEN_NS + PLAN_AHEAD_NS - start) // self._period_ns))
-        delay = (SMOOTHING_WINDOW - 1) * self._period_ns // 2
-        times = start + delay + self._period_ns * np.arange(count + 2, dtype=np.int64)
+        count = max(0, -(-(now_ns + FROZEN_NS + PLAN_AHEAD_NS - start_ns) // self._period_ns))
+        delay_ns = (SMOOTHING_WINDOW - 1) * self._period_ns // 2
+        times_ns = start_ns + delay_ns + self._period_ns * np.arange(count + 2, dtype=np.int64)
         self._drop_expired(now_ns)
-        wanted = np.zeros((len(times), len(self._limits.joint_names)))
-        weights = np.zeros((len(times), 1))
+        positions = np.zeros((len(times_ns), len(self._limits.joint_names)))
+        weights = np.zeros((len(times_ns), 1))
         for rank, chunk in enumerate(self._chunks):
-            in_force = (times >= chunk.entry_ns) & (times <= chunk.expiry_ns)
-            actions = chunk.at(times[in_force])
+            in_force = (times_ns >= chunk.entry_ns) & (times_ns <= chunk.expiry_ns)
+            actions = chunk.at(times_ns[in_force])
             if self._execution.strategy == "blended":
                 weight = np.exp(-self._execution.ensemble_coefficient * rank)
-                # After its end a chunk has no say, but where it is the only one its last action stays.
-                weight = np.where(times[in_force, None] <= chunk.end_ns, weight, 1e-9)
-                wanted[in_force] += weight * actions
+                # A chunk that has ended counts only where no other one does: there its last action stays.
+                weight = np.where(times_ns[in_force, None] <= chunk.end_ns, weight, 1e-9)
+                positions[in_force] += weight * actions
                 weights[in_force] += weight
             else:
-                wanted[in_force], weights[in_force] = actions, 1.0
+                positions[in_force], weights[in_force] = actions, 1.0
         covered = int(np.argmin(np.append(weights[1:-1, 0] > 0, False)))
-        wanted = np.clip(
-            wanted / np.where(weights > 0, weights, 1), self._limits.position_min, self._limits.position_max
-        )
+        positions = positions / np.where(weights > 0, weights, 1)
+        positions = np.clip(positions, self._limits.position_min, self._limits.position_max)
         # Where the chunks begin or end there is no neighbour to take the slope from.
         inner = (weights[:-2] > 0) & (weights[2:] > 0)
-        slopes = np.where(inner, (wanted[2:] - wanted[:-2]) / (2 * self._execution.period), 0.0)
-        return wanted[1 : covered + 1], slopes[:covered]
+        velocities = np.where(inner, (positions[2:] - positions[:-2]) / (2 * self._execution.period), 0.0)
+        return positions[1 : covered + 1], velocities[:covered]
 
     def _drop_expired(self, now_ns: int) -> None:
-        """Drop the chunks that will not be asked any more."""
+        """Drop the chunks that will not be read any more."""
         chunks = [chunk for chunk in self._chunks if chunk.expiry_ns > now_ns]
         if self._execution.strategy == "blended":
             newest = len(chunks) - 1

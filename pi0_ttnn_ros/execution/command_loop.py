@@ -1,4 +1,4 @@
-"""A thread that moves the robot: once a period it plans and publishes, whatever inference and sensors do."""
+"""The thread that moves the robot: it plans and publishes once a period, whatever inference and sensors do."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Plan
 from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
-# How much longer than planned the robot may take to come to rest before it is no longer waited for, seconds.
+# The robot may take this much longer than planned to come to rest, seconds.
 REST_MARGIN = 0.5
 
 
@@ -26,10 +26,10 @@ class Output(Protocol):
 
 
 class CommandLoop:
-    """Owns the executor and the outputs. Starts shut: nothing is taken or published until `open`.
+    """Owns the executor and the outputs. Starts shut: no chunk is taken and nothing is published until `open`.
 
-    While it is open every plan is published until the robot rests, and the one in which it rests; then it is silent
-    until there is a motion again. Thread-safe.
+    While it is open, every plan is published up to and including the one in which the robot comes to rest; then nothing
+    is published until there is motion again. Thread-safe.
     """
 
     def __init__(
@@ -39,16 +39,25 @@ class CommandLoop:
         now_ns: Callable[[], int],
         period: float,
         may_move: Callable[[], bool],
+        on_error: Callable[[Exception], None],
     ) -> None:
-        """Take `now`, the robot's clock in nanoseconds, the period in seconds, and what is asked once a period.
+        """Start the thread.
 
-        Where `may_move` says no the robot stops, and goes on with the first chunk after it says yes.
+        Args:
+            executor: makes the plans.
+            outputs: where they are published.
+            now_ns: the robot's clock.
+            period: seconds between two plans.
+            may_move: called once a period. If it returns False the robot holds, and resumes with the first chunk after
+                it returns True.
+            on_error: called when planning or publishing raised. The robot holds and the loop continues.
         """
         self._executor = executor
         self._outputs = outputs
         self._now_ns = now_ns
         self._period = period
         self._may_move = may_move
+        self._on_error = on_error
         self._lock = threading.RLock()
         self._open = False
         self._dry = False
@@ -63,46 +72,49 @@ class CommandLoop:
         return self._open and not self._resting.is_set()
 
     def open(self, dry: bool) -> None:
-        """Begin to take chunks; with `dry` all is done but nothing published. The first motion starts as measured."""
+        """Start to take chunks; the first motion starts at the measured positions. `dry`: publish nothing."""
         with self._lock:
             self._executor.reset()
             self._resting.set()
             self._open, self._dry = True, dry
 
     def shut(self) -> None:
-        """Bring the robot to rest; return when the hold is published, after which nothing is."""
+        """Bring the robot to rest; return once the hold is published, after which nothing else is."""
         with self._lock:
             if not self._open:
                 return
             self._executor.hold()
-            plan = self._tick()
+            plan = self._reporting_errors(self._publish_plan)
         if plan is not None:
-            left = (plan.end_ns - plan.stamp_ns) * 1e-9
-            self._resting.wait(left + REST_MARGIN)
+            remaining = (plan.end_ns - plan.stamp_ns) * 1e-9
+            self._resting.wait(remaining + REST_MARGIN)
         with self._lock:
             self._open = False
 
     def add(self, chunk: ActionChunk, measured: np.ndarray) -> None:
-        """Execute a chunk, see `ChunkExecutor.add`. Nothing is done while the loop is shut."""
+        """Execute a chunk, see `ChunkExecutor.add`. Does nothing while the loop is shut."""
         with self._lock:
             if self._open:
                 self._executor.add(chunk, measured, self._now_ns())
-                self._tick()
+                self._publish_plan()
 
     def hold(self) -> None:
-        """Stop, and go on with the next chunk."""
+        """Stop, and resume with the next chunk."""
         with self._lock:
             self._executor.hold()
 
     def wants_chunk(self) -> bool:
+        """Return whether to infer now."""
         with self._lock:
             return self._open and self._executor.wants_chunk(self._now_ns())
 
     def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
+        """Return what a chunk from an observation at `stamp_ns` must agree with, see `ChunkExecutor`."""
         with self._lock:
             return self._executor.guidance_target(stamp_ns)
 
     def set_speed_scaling(self, scaling: float) -> None:
+        """Change the speed, see `ChunkExecutor.speed_scaling`."""
         with self._lock:
             self._executor.speed_scaling = scaling
 
@@ -116,15 +128,27 @@ class CommandLoop:
         use_realtime_priority(Priority.COMMANDS)
         due = time.monotonic()
         while not self._closing.wait(max(0.0, due - time.monotonic())):
-            # Also when it is late it leaves time for others: they wait for the lock, which is not a fair one.
+            # Even when late, leave others time to take the lock, which is not a fair one.
             due = max(due + self._period, time.monotonic() + self._period / 2)
             with self._lock:
                 if self._open:
-                    if not self._may_move():
-                        self._executor.hold()
-                    self._tick()
+                    self._reporting_errors(self._step)
 
-    def _tick(self) -> Plan | None:
+    def _reporting_errors(self, step: Callable[[], Plan | None]) -> Plan | None:
+        """Return the plan of `step`, None if it raised: no error may end the thread or prevent a shutdown."""
+        try:
+            return step()
+        except Exception as error:
+            self._executor.hold()
+            self._on_error(error)
+            return None
+
+    def _step(self) -> Plan | None:
+        if not self._may_move():
+            self._executor.hold()
+        return self._publish_plan()
+
+    def _publish_plan(self) -> Plan | None:
         plan = self._executor.plan(self._now_ns())
         if plan is None:
             self._resting.set()

@@ -1,4 +1,4 @@
-"""Limits, and what must never be executed: nothing leaves the node without passing here. Knows nothing of ROS."""
+"""Joint limits, and the checks that every action passes before it leaves the node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 LIMIT_POLICIES = ("clamp", "reject")
 
-# Values, lower and upper limit, by what they are of.
+# Quantity -> its values [..., points, joints], and its lower and upper limit [joints].
 Bounded = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
@@ -18,7 +18,15 @@ class SafetyError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of each joint, float64 [joints]: rad, rad/s and rad/s^2 (m, m/s and m/s^2 for prismatic joints)."""
+    """Limits of each joint. In m instead of rad for prismatic joints.
+
+    Attributes:
+        joint_names: order of the joints in all arrays.
+        position_min: float64 [joints], rad.
+        position_max: float64 [joints], rad.
+        max_velocity: float64 [joints], rad/s.
+        max_acceleration: float64 [joints], rad/s^2.
+    """
 
     joint_names: tuple[str, ...]
     position_min: np.ndarray
@@ -28,7 +36,11 @@ class Limits:
 
 
 def check_finite(label: str, values: np.ndarray, joint_names: tuple[str, ...]) -> None:
-    """Raise SafetyError where one of `values` [..., joints] is NaN or infinite. First of all: NaN passes clamps."""
+    """Check that `values` [..., joints] are finite. Must be the first check: NaN passes every clamp.
+
+    Raises:
+        SafetyError: naming the first joint with a value that is NaN or infinite.
+    """
     bad = ~np.isfinite(values)
     if bad.any():
         joint = int(np.argwhere(bad)[0][-1])
@@ -36,56 +48,57 @@ def check_finite(label: str, values: np.ndarray, joint_names: tuple[str, ...]) -
 
 
 def check_actions(actions: np.ndarray, time_step: float, limits: Limits) -> None:
-    """Refuse actions [points, joints], `time_step` seconds apart, that themselves break a limit (policy "reject").
+    """Check that actions [points, joints], `time_step` seconds apart, are within the limits (limit policy "reject").
 
     Raises:
-        SafetyError: naming the first joint and action that does.
+        SafetyError: naming the first joint and action that exceed a limit.
     """
     for label, (values, low, high) in _action_quantities(actions, time_step, limits).items():
         outside = (values < low) | (values > high)
         if outside.any():
             action, joint = np.argwhere(outside)[0]
             raise SafetyError(
-                f"chunk refused: {label} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
-                f"{action} is outside of {low[joint]:g} to {high[joint]:g}"
+                f"chunk rejected: {label} {values[action, joint]:.3f} of joint {limits.joint_names[joint]!r} at action "
+                f"{action} is outside {low[joint]:g} to {high[joint]:g}"
             )
 
 
 def broken_limits(actions: np.ndarray, time_step: float, limits: Limits) -> dict[str, np.ndarray]:
-    """Return for position, velocity and acceleration which joints of actions [..., points, joints] break that limit.
+    """Return for position, velocity and acceleration which joints of actions [..., points, joints] exceed that limit.
 
-    Of each bool [..., joints]: those of which `check_actions` refuses one. What is NaN breaks none.
+    Each is bool [..., joints] and true where `check_actions` would reject the actions. NaN exceeds no limit.
     """
-    of_actions = _action_quantities(actions, time_step, limits)
-    return {label: ((values < low) | (values > high)).any(axis=-2) for label, (values, low, high) in of_actions.items()}
+    quantities = _action_quantities(actions, time_step, limits)
+    return {label: ((values < low) | (values > high)).any(axis=-2) for label, (values, low, high) in quantities.items()}
 
 
 def check_jump(label: str, position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> None:
-    """Refuse to go on from `position` [joints] when the robot is measured too far away from it.
+    """Check that `position` [joints] is not too far from where the robot is measured.
 
     Too far is what a joint at its maximum velocity cannot cover in `max_jump_time` seconds.
 
     Raises:
-        SafetyError: naming the joint that is the farthest off.
+        SafetyError: naming the joint that is farthest off.
     """
     excess = jump_excess(position, measured, limits, max_jump_time)
     joint = int(np.argmax(excess))
     if excess[joint] > 0:
         raise SafetyError(
-            f"{label} is {position[joint] - measured[joint]:+.3f} from where joint {limits.joint_names[joint]!r} is "
-            f"measured ({measured[joint]:.3f}); max_jump_time allows {limits.max_velocity[joint] * max_jump_time:.3f}"
+            f"{label} is {position[joint] - measured[joint]:+.3f} from the measured position of joint "
+            f"{limits.joint_names[joint]!r} ({measured[joint]:.3f}); "
+            f"max_jump_time allows {limits.max_velocity[joint] * max_jump_time:.3f}"
         )
 
 
 def jump_excess(position: np.ndarray, measured: np.ndarray, limits: Limits, max_jump_time: float) -> np.ndarray:
-    """Return how much further than allowed `position` [..., joints] is from `measured`; rad or m, above 0: too far."""
+    """Return by how much the distance of `position` [..., joints] from `measured` exceeds the allowed one, rad or m."""
     return np.abs(position - measured) - limits.max_velocity * max_jump_time
 
 
 def limited_quantities(
     positions: np.ndarray, velocities: np.ndarray, accelerations: np.ndarray, limits: Limits
 ) -> Bounded:
-    """Return what of a motion has limits, by its name: values [..., points, joints], lower and upper limit [joints]."""
+    """Return the quantities of a motion [..., points, joints] that have limits, with these limits."""
     return {
         "position": (positions, limits.position_min, limits.position_max),
         "velocity": (velocities, -limits.max_velocity, limits.max_velocity),

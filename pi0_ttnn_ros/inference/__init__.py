@@ -1,1 +1,1 @@
-"""Observation to chunk, in a process of its own. Without ROS."""
+"""Observation -> chunk, in another process."""

@@ -1,4 +1,4 @@
-"""The node's side of `policy_server`: a policy that can hang or crash without taking the node with it."""
+"""The node's side of `policy_server`: a policy that can hang or crash without taking the node down."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.inference.policy_server")
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What to load: the arguments of `load_policy`, and whether chunks will be guided towards a target."""
+    """What to load: the arguments of `load_policy`, which describes them."""
 
     folder: str
     backend: str
@@ -37,22 +37,27 @@ class PolicyOptions:
 
 @dataclass(frozen=True)
 class PolicyDescription:
-    """What was loaded: the backend's name and its device in words."""
+    """What was loaded.
+
+    Attributes:
+        backend: name of the backend.
+        device: the backend's device in words.
+    """
 
     backend: str
     device: str
 
 
 class PolicyError(RuntimeError):
-    """The policy refused or failed and can be asked again; the message is its own."""
+    """The policy refused a request or failed, and can be asked again; the message is the policy's own."""
 
 
 class PolicyUnavailable(RuntimeError):
-    """The policy's process hung or died, and has to be opened again."""
+    """The policy process hung or died and has to be restarted."""
 
 
 class PolicyProcess:
-    """A policy in a process of its own. One call at a time; `kill` may come from any thread."""
+    """A policy in a process of its own. One call at a time; `kill` may be called from any thread."""
 
     def __init__(self, options: PolicyOptions, command: Sequence[str] = COMMAND) -> None:
         """Take what to load, and the command that runs `policy_server.serve` on the socket whose number is appended."""
@@ -63,14 +68,15 @@ class PolicyProcess:
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     def open(self, timeout: float) -> PolicyDescription:
         """Start the process and load the policy.
 
         Raises:
-            PolicyError: it cannot be loaded; the message says why.
-            PolicyUnavailable: it was not there after `timeout` seconds, or the process died.
+            PolicyError: the policy cannot be loaded; the message says why.
+            PolicyUnavailable: it was not loaded within `timeout` seconds, or the process died.
         """
         self.kill()
         ours, theirs = socket.socketpair()
@@ -83,7 +89,7 @@ class PolicyProcess:
             )
         self._connection = Connection(ours.detach())
         try:
-            return self._ask(self._options, timeout, "loading the policy")
+            return self._request(self._options, timeout, "loading the policy")
         except PolicyError:
             self.kill()
             raise
@@ -93,12 +99,12 @@ class PolicyProcess:
 
         Raises:
             PolicyError: the inference failed.
-            PolicyUnavailable: it did not end within `timeout` seconds, and the process was killed; or the process died.
+            PolicyUnavailable: it took longer than `timeout` seconds and the process was killed, or the process died.
         """
-        return self._ask((observation, target), timeout, "inference")
+        return self._request((observation, target), timeout, "inference")
 
     def close(self, timeout: float) -> None:
-        """Let the process free its device and end; it is killed when it takes longer than `timeout` seconds."""
+        """Let the process free its device and end; kill it if that takes longer than `timeout` seconds."""
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
@@ -107,11 +113,12 @@ class PolicyProcess:
         self.kill()
 
     def kill(self) -> None:
+        """End the process at once."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
-    def _ask(self, request: Any, timeout: float, label: str) -> Any:
+    def _request(self, request: Any, timeout: float, label: str) -> Any:
         assert self._connection is not None
         try:
             self._connection.send(request)
@@ -119,15 +126,15 @@ class PolicyProcess:
             ok, answer = self._connection.recv() if answered else (False, None)
         except (EOFError, OSError) as error:
             self.kill()
-            raise PolicyUnavailable(f"{label}: {self._end()}") from error
+            raise PolicyUnavailable(f"{label}: {self._death()}") from error
         if not answered:
             self.kill()
-            raise PolicyUnavailable(f"{label} did not end within {timeout:g} s; the policy's process was killed")
+            raise PolicyUnavailable(f"{label} took longer than {timeout:g} s; the policy process was killed")
         if not ok:
             raise PolicyError(answer)
         return answer
 
-    def _end(self) -> str:
+    def _death(self) -> str:
         assert self._process is not None
         status = self._process.returncode
-        return "the policy's process died" + (f" of signal {-status}" if status < 0 else f", exit status {status}")
+        return "the policy process died: " + (f"signal {-status}" if status < 0 else f"exit status {status}")

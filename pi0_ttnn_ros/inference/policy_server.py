@@ -1,12 +1,13 @@
-"""The policy in a process of its own: when the device hangs or takes the process down, the node is still there.
+"""The policy process: when the device hangs or takes the process down, the node survives.
 
-Started by `policy_process.PolicyProcess` with the number of a socket to talk over, one request at a time.
+`policy_process.PolicyProcess` starts it with the number of a socket, on which it answers one request at a time.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,16 +24,17 @@ from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference.policy_process import PolicyDescription, PolicyOptions
 from pi0_ttnn_ros.system.scheduling import lower_priority
 
-# What has a text for the user; of anything else that goes wrong the type is told as well.
+# Errors with a text for the user. Any other error is unforeseen: its traceback goes to stderr, which is the node's log.
 EXPECTED_ERRORS = (BackendError, CheckpointError, ObservationError, RobotError, TokenizerError)
 
 
 def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> None:
-    """Load what the first request names, run it once, then infer for each request until the other side hangs up.
+    """Load the policy that the first request describes, then infer for each request until the node hangs up.
 
-    A request is the arguments of `Policy.infer`; an answer is (True, result) or (False, what went wrong in words).
+    The first request is PolicyOptions, the following ones are the arguments of `Policy.infer`. An answer is
+    (True, result) or (False, what went wrong in words).
     """
-    # A Ctrl-C goes to the whole process group; the node ends this process when it has no more use for it.
+    # Ctrl-C goes to the whole process group; the node ends this process when it does not need it any more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     lower_priority()
     policy: Policy | None = None
@@ -44,6 +46,7 @@ def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> No
             return PolicyDescription(policy.backend.name, policy.backend.device)
         return policy.infer(*request)
 
+    logged = ""
     while True:
         try:
             request = connection.recv()
@@ -54,13 +57,17 @@ def serve(connection: Connection, load: Callable[[PolicyOptions], Policy]) -> No
         except EXPECTED_ERRORS as error:
             connection.send((False, str(error)))
         except Exception as error:
-            connection.send((False, f"{type(error).__name__}: {error}"))
+            text = f"{type(error).__name__}: {error}"
+            if text != logged:  # not again for every inference
+                traceback.print_exc()
+                logged = text
+            connection.send((False, text))
     if policy is not None:
         policy.backend.close()
 
 
 def load_and_warm_up(options: PolicyOptions) -> Policy:
-    """Load the policy, which is checked to fit the robot, and run it once: the first inference is the slowest."""
+    """Load the policy, which checks that it fits the robot, and run it once: the first inference is the slowest."""
     policy = load_policy(**vars(options))
     images = {camera: np.zeros((48, 64, 3), np.uint8) for camera in options.robot.cameras}
     observation = Observation(images, np.zeros(policy.state_size, np.float32), "warm up", 0)

@@ -1,4 +1,4 @@
-"""A thread that turns snapshots into chunks, so that no sensor waits for an inference."""
+"""The thread that turns snapshots into chunks, so that no sensor waits for an inference."""
 
 from __future__ import annotations
 
@@ -15,33 +15,40 @@ from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
 
 # How often the thread looks at the clock while no input arrives, seconds.
 POLL = 0.05
-# A lost policy is opened again after the first of these, doubled up to the second with each failure, seconds.
+# The first pause before a policy process is restarted, doubled with each failure up to the last one, seconds.
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0
 
 
 class Listener(Protocol):
-    """What the worker tells and asks, from its thread, one call at a time, and only between `resume` and `pause`."""
+    """Called by the worker's thread, one call at a time and only between `resume` and `pause`."""
 
     def wants_chunk(self) -> bool:
-        """Whether to infer now, where the inputs allow it."""
+        """Return whether to infer now, provided that the inputs allow it."""
 
     def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
-        """What a chunk from an observation at `stamp` (nanoseconds) must agree with."""
+        """Return what a chunk from an observation at `stamp_ns` must agree with."""
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
-        """An inference ended, `latency` seconds after `snapshot` was taken. May raise: `on_error` is told."""
+        """Take the chunk of an inference that ended `latency` seconds after `snapshot` was taken.
+
+        What it raises is passed to `on_error`.
+        """
 
     def on_error(self, error: Exception) -> None:
-        """An inference failed, or `on_chunk` did; the next inputs will be tried again."""
+        """Take what an inference, `on_chunk` or anything else in the thread raised; the next inputs are tried again."""
 
     def on_restart(self) -> None:
-        """A lost policy was opened again."""
+        """Take note that the policy process was restarted."""
 
 
 class InferenceWorker:
     """Infers whenever all inputs are fresh, the joint states are new and the rate allows it. Starts paused.
 
-    A policy that is lost is opened again, with growing pauses in between.
+    A policy process that hung or died is restarted, with growing pauses in between.
+
+    Attributes:
+        max_rate: largest number of inferences per second.
+        inference_timeout: seconds after which an inference counts as hung.
     """
 
     def __init__(
@@ -53,9 +60,18 @@ class InferenceWorker:
         open_timeout: float,
         listener: Listener,
     ) -> None:
-        """Take an open policy and `now`, the clock of the inputs' stamps in nanoseconds."""
-        self.max_rate = 10.0  # Hz
-        self.inference_timeout = 5.0  # seconds
+        """Start the thread.
+
+        Args:
+            policy: an open policy.
+            buffer: where the snapshots come from.
+            decode: makes the policy's input of a snapshot.
+            now_ns: the clock of the inputs' stamps.
+            open_timeout: seconds that a restart of the policy process may take.
+            listener: receives the chunks.
+        """
+        self.max_rate = 10.0
+        self.inference_timeout = 5.0
         self._policy = policy
         self._buffer = buffer
         self._decode = decode
@@ -65,11 +81,11 @@ class InferenceWorker:
         self._notifying = threading.Lock()
         self._running = threading.Event()
         self._closing = threading.Event()
-        # Counts the pauses: what an inference from before a pause found is not told after it.
+        # Counts the pauses: the result of an inference that began before a pause is dropped after it.
         self._epoch = 0
         self._last_stamp_ns: int | None = None
         self._back_off = FIRST_BACK_OFF
-        self._lost = False
+        self._unavailable = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
 
@@ -79,7 +95,7 @@ class InferenceWorker:
         self._running.set()
 
     def pause(self) -> None:
-        """Once this has returned the listener is told nothing more; an inference under way is not waited for."""
+        """Stop calling the listener, without waiting for an inference under way; its result is dropped."""
         with self._notifying:
             self._epoch += 1
             self._running.clear()
@@ -100,11 +116,17 @@ class InferenceWorker:
             self._running.wait()
             if self._closing.is_set():
                 return
-            self._step(self._epoch)
+            epoch = self._epoch
+            try:
+                self._step(epoch)
+            except Exception as error:
+                self._unavailable = isinstance(error, PolicyUnavailable)
+                self._notify(epoch, partial(self._listener.on_error, error))
+                self._closing.wait(POLL)  # what failed may fail again at once
 
     def _step(self, epoch: int) -> None:
         if not self._policy.alive:
-            self._reopen(epoch)
+            self._restart(epoch)
             return
         snapshot = self._buffer.snapshot(self._now_ns())
         due = snapshot is not None and is_due(snapshot.stamp_ns, self._last_stamp_ns, self.max_rate)
@@ -113,20 +135,16 @@ class InferenceWorker:
             return
         self._last_stamp_ns = snapshot.stamp_ns
         start = time.perf_counter()
-        try:
-            observation = self._decode(snapshot)
-            target = self._listener.guidance_target(observation.stamp_ns)
-            chunk = self._policy.infer(observation, target, self.inference_timeout)
-            self._back_off = FIRST_BACK_OFF
-            self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
-        except Exception as error:
-            self._lost = isinstance(error, PolicyUnavailable)
-            self._notify(epoch, partial(self._listener.on_error, error))
+        observation = self._decode(snapshot)
+        target = self._listener.guidance_target(observation.stamp_ns)
+        chunk = self._policy.infer(observation, target, self.inference_timeout)
+        self._back_off = FIRST_BACK_OFF
+        self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
 
-    def _reopen(self, epoch: int) -> None:
-        if not self._lost:  # it died between two inferences
-            self._notify(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy's process died")))
-        self._lost = True
+    def _restart(self, epoch: int) -> None:
+        if not self._unavailable:  # it died between two inferences
+            self._notify(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy process died")))
+        self._unavailable = True
         if self._closing.wait(self._back_off):
             return
         self._back_off = min(2 * self._back_off, LAST_BACK_OFF)
@@ -135,7 +153,7 @@ class InferenceWorker:
         except (PolicyError, PolicyUnavailable) as error:
             self._notify(epoch, partial(self._listener.on_error, error))
             return
-        self._lost = False
+        self._unavailable = False
         self._last_stamp_ns = None
         self._notify(epoch, self._listener.on_restart)
 

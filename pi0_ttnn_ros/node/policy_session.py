@@ -23,8 +23,7 @@ from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
-from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyProcess, PolicyUnavailable
-from pi0_ttnn_ros.inference.policy_server import PolicyOptions
+from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyOptions, PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.node.input_check import check_inputs
@@ -91,6 +90,7 @@ class PolicySession:
             self._now,
             1.0 / parameters.command_rate,
             self._may_move,
+            self.on_error,
         )
         self.worker = InferenceWorker(
             self._policy,

@@ -226,7 +226,7 @@ def test_values_that_are_not_finite_are_refused(value):
 
 def test_a_first_action_far_from_the_robot_is_refused():
     executor = ChunkExecutor(LIMITS, replace(ASYNCHRONOUS, max_jump_time=0.2))
-    with pytest.raises(SafetyError, match=r"the first action is \+0\.600 from where joint 'arm' is measured"):
+    with pytest.raises(SafetyError, match=r"the first action is \+0\.600 from the measured position of joint 'arm'"):
         executor.add(chunk(np.tile([0.6, 0.05], (50, 1))), REST, now_ns=0)
     executor.add(chunk(np.tile([0.39, 0.05], (50, 1))), REST, now_ns=0)
 

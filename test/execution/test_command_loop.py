@@ -1,0 +1,80 @@
+"""The command loop's thread: what raises in it is reported, the robot holds, and the loop goes on."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from pi0_ttnn_core.policy_io import ActionChunk
+from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
+from pi0_ttnn_ros.execution.command_loop import CommandLoop
+from pi0_ttnn_ros.execution.safety import Limits
+
+LIMITS = Limits(("arm",), *(np.array([value]) for value in (-1.0, 1.0, 2.0, 10.0)))
+REST = np.array([0.0])
+
+
+class Output:
+    """Keeps the plans; raises while it is broken."""
+
+    def __init__(self) -> None:
+        self.plans = []
+        self.broken = False
+
+    def publish(self, plan) -> None:
+        if self.broken:
+            raise KeyError("no such publisher")
+        self.plans.append(plan)
+
+
+@pytest.fixture
+def output():
+    return Output()
+
+
+@pytest.fixture
+def errors():
+    return []
+
+
+@pytest.fixture
+def loop(output, errors):
+    executor = ChunkExecutor(LIMITS, Execution("asynchronous", 0.02, 0.02, max_chunk_age=5.0, max_jump_time=10.0))
+    loop = CommandLoop(executor, [output], time.monotonic_ns, 0.02, lambda: True, errors.append)
+    loop.open(dry=False)
+    yield loop
+    output.broken = False
+    loop.close()
+
+
+def chunk(end: float) -> ActionChunk:
+    return ActionChunk(np.linspace(0.0, end, 200, dtype=np.float32)[:, None], "", time.monotonic_ns(), 0.0)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_output_that_raises_is_reported_and_the_next_chunk_is_executed(loop, output, errors):
+    loop.add(chunk(0.5), REST)
+    wait_until(lambda: output.plans and not output.plans[-1].at_rest)
+    output.broken = True
+    wait_until(lambda: len(errors) > 1)
+    assert all(isinstance(error, KeyError) and error.__traceback__ for error in errors)
+    output.broken = False
+    wait_until(lambda: output.plans[-1].at_rest)
+    taken = len(output.plans)
+    loop.add(chunk(0.5), output.plans[-1].positions[-1])
+    wait_until(lambda: any(not plan.at_rest for plan in output.plans[taken:]))
+
+
+def test_an_output_that_raises_does_not_keep_the_loop_from_shutting(loop, output, errors):
+    loop.add(chunk(0.5), REST)
+    output.broken = True
+    loop.shut()
+    assert errors and not loop.wants_chunk()

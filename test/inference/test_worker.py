@@ -1,0 +1,98 @@
+"""The inference worker's thread: what raises in it is reported, and the thread goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from pi0_ttnn_core.policy_io import ActionChunk, Observation
+from pi0_ttnn_ros.inference.worker import InferenceWorker
+from pi0_ttnn_ros.observation.buffer import JOINT_STATES, ObservationBuffer
+
+
+class Policy:
+    """A policy process that always lives and answers at once."""
+
+    alive = True
+
+    def infer(self, observation, target, timeout) -> ActionChunk:
+        return ActionChunk(np.zeros((1, 1), np.float32), "", observation.stamp_ns, 0.0)
+
+    def kill(self) -> None:
+        pass
+
+    def close(self, timeout) -> None:
+        pass
+
+
+class Listener:
+    """Keeps what the worker reports; `wants_chunk` raises while it is broken."""
+
+    def __init__(self) -> None:
+        self.broken = threading.Event()
+        self.chunks = []
+        self.errors = []
+
+    def wants_chunk(self) -> bool:
+        if self.broken.is_set():
+            raise KeyError("no such executor")
+        return True
+
+    def guidance_target(self, stamp_ns) -> None:
+        return None
+
+    def on_chunk(self, chunk, snapshot, latency) -> None:
+        self.chunks.append(chunk)
+
+    def on_error(self, error) -> None:
+        self.errors.append(error)
+
+    def on_restart(self) -> None:
+        raise AssertionError("nothing to restart")
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+@pytest.fixture
+def buffer():
+    return ObservationBuffer({JOINT_STATES: 1e3}, "wave", 1.0, time.monotonic_ns())
+
+
+@pytest.fixture
+def worker(listener, buffer):
+    worker = InferenceWorker(
+        Policy(),
+        buffer,
+        lambda snapshot: Observation({}, np.zeros(1, np.float32), "", snapshot.stamp_ns),
+        time.monotonic_ns,
+        1.0,
+        listener,
+    )
+    worker.resume()
+    yield worker
+    worker.close(30.0)
+
+
+def wait_until(condition, buffer) -> None:
+    """Put new joint states into the buffer until `condition` holds."""
+    deadline = time.monotonic() + 30.0
+    while not condition():
+        assert time.monotonic() < deadline
+        buffer.put(JOINT_STATES, time.monotonic_ns(), None)
+        time.sleep(0.01)
+
+
+def test_what_raises_outside_of_an_inference_is_reported_and_inference_resumes(worker, listener, buffer):
+    wait_until(lambda: listener.chunks, buffer)
+    listener.broken.set()
+    wait_until(lambda: len(listener.errors) > 1, buffer)
+    assert all(isinstance(error, KeyError) and error.__traceback__ for error in listener.errors)
+    listener.broken.clear()
+    count = len(listener.chunks)
+    wait_until(lambda: len(listener.chunks) > count, buffer)
