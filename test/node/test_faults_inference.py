@@ -15,7 +15,7 @@ from support.fake_robot import activate, assert_holds_and_resumes, is_hold
 def test_backend_raises(robot, node, inject, tiny_checkpoint):
     """An exception of the backend holds the robot without a restart of the policy process."""
     activate(robot, tiny_checkpoint)
-    restarts = node.log.count("event=restarted")
+    restarts, tracebacks = node.log.count("event=restarted"), node.log.count("Traceback")
     assert_holds_and_resumes(
         robot,
         lambda: inject(raises="DRAM is on fire"),
@@ -23,6 +23,8 @@ def test_backend_raises(robot, node, inject, tiny_checkpoint):
         lambda status: "RuntimeError: DRAM is on fire" in status.last_error,
     )
     assert node.log.count("event=restarted") == restarts
+    # Where it was raised is in the log, once and not for every inference.
+    assert node.log.count("Traceback") == tracebacks + 1 and "in sample_actions" in node.log
 
 
 def test_actions_are_nan(robot, inject, tiny_checkpoint):
@@ -62,7 +64,7 @@ def test_policy_process_hangs(robot, node, tiny_checkpoint):
         robot,
         lambda: os.kill(node.policy_process, signal.SIGSTOP),
         lambda: None,
-        lambda status: "the policy's process" in status.last_error,
+        lambda status: "the policy process" in status.last_error,
     )
     assert robot.status.restarts > before
 
