@@ -1,1 +1,1 @@
-"""The newest inputs to one observation. Without rclpy."""
+"""The newest inputs -> one observation."""

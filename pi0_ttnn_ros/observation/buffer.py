@@ -1,4 +1,4 @@
-"""The newest message of every input, and whether together they make an observation. Knows nothing of ROS."""
+"""The newest message of every input, and whether together they make an observation."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ JOINT_STATES = "joint_states"
 INSTRUCTION = "instruction"
 HEARTBEAT = "heartbeat"
 
-# Older than any delay of a live robot: the clocks differ, or a bag is replayed.
+# Longer than any delay of a live robot: the clocks differ, or a bag is replayed.
 CLOCK_MISMATCH_S = 60.0
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One complete set of inputs, as they came: decoding is left to whoever uses it.
+    """One complete set of inputs, with messages as they were received: the user of the snapshot decodes them.
 
-    stamp_ns: that of the joint states, nanoseconds.
+    Attributes:
+        images: message by camera.
+        joint_states: message.
+        instruction: what the robot is to do.
+        stamp_ns: stamp of the joint states.
     """
 
     images: dict[str, Any]
@@ -29,11 +33,8 @@ class Snapshot:
 
 
 def is_due(stamp_ns: int, last_stamp_ns: int | None, max_rate: float) -> bool:
-    """Return whether joint states of `stamp` (nanoseconds) are inferred from after those of `last_stamp`.
-
-    max_rate: of inferences, Hz
-    """
-    # Either way: the clock may have jumped back.
+    """Return whether to infer from joint states of `stamp_ns` after those of `last_stamp_ns`; `max_rate` in Hz."""
+    # The difference in either direction: the clock may have jumped back.
     return last_stamp_ns is None or abs(stamp_ns - last_stamp_ns) * max_rate >= 1e9
 
 
@@ -41,10 +42,14 @@ class ObservationBuffer:
     """Holds the newest message of each camera and of the joint states, and the instruction. Thread-safe."""
 
     def __init__(self, timeouts: Mapping[str, float], instruction: str, sync_tolerance: float, now_ns: int) -> None:
-        """Take the timeout of each input in seconds: every camera's by name, that of JOINT_STATES and the others.
+        """Start empty but for the instruction.
 
-        The instruction may have no timeout; the heartbeat counts where it has one. `sync_tolerance` is the largest
-        distance between the stamps of cameras and joint states in a snapshot, seconds.
+        Args:
+            timeouts: seconds after which an input is stale, for each camera by name, for JOINT_STATES and optionally
+                for INSTRUCTION and HEARTBEAT; a heartbeat without a timeout is not needed.
+            instruction: received at `now_ns`; may be empty until another one is put.
+            sync_tolerance: largest distance between the stamps of cameras and joint states in a snapshot, seconds.
+            now_ns: the time.
         """
         self.set_timeouts(timeouts, sync_tolerance)
         self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now_ns, instruction)}
@@ -52,33 +57,34 @@ class ObservationBuffer:
         self._changed = threading.Condition()
 
     def set_timeouts(self, timeouts: Mapping[str, float], sync_tolerance: float) -> None:
-        """Change what `__init__` took; the inputs stay the same."""
+        """Change the timeouts and the tolerance, see `__init__`; the inputs stay the same."""
         self._timeouts = dict(timeouts)
         self._sensors = [name for name in timeouts if name not in (INSTRUCTION, HEARTBEAT)]
         self._sync_tolerance = sync_tolerance
 
     def put(self, name: str, stamp_ns: int, message: Any) -> None:
-        """Keep the newest message of the input `name`; `stamp` is its own, in nanoseconds."""
+        """Keep the newest message of the input `name`, and its stamp."""
         with self._changed:
             self._newest[name] = (stamp_ns, message)
             self._changed.notify_all()
 
     @property
     def instruction(self) -> str:
+        """The newest instruction."""
         return self._newest[INSTRUCTION][1]
 
     @property
     def joint_states(self) -> Any:
-        """The newest joint states, None before the first."""
+        """The newest joint states; None before the first."""
         return self._newest.get(JOINT_STATES, (0, None))[1]
 
     def wait(self, timeout: float) -> None:
-        """Return when an input came in, at the latest after `timeout` seconds."""
+        """Wait for the next input, at most `timeout` seconds."""
         with self._changed:
             self._changed.wait(timeout)
 
     def snapshot(self, now_ns: int) -> Snapshot | None:
-        """Return the inputs at `now` (nanoseconds); None while one is stale or their stamps are too far apart."""
+        """Return the inputs at `now_ns`; None while one is stale or their stamps are too far apart."""
         with self._changed:
             if self._stale(now_ns) or self._sync_skew() > self._sync_tolerance:
                 return None
@@ -93,20 +99,21 @@ class ObservationBuffer:
             return self._sync_skew()
 
     def stale_inputs(self, now_ns: int) -> dict[str, str]:
-        """Return why an input cannot be used at `now` (nanoseconds), by its name; empty when all is fresh."""
+        """Return why inputs cannot be used at `now_ns`, by their names; empty if all are fresh."""
         with self._changed:
             return self._stale(now_ns)
 
     def states(self, now_ns: int) -> dict[str, str]:
-        """Return for each input, by its name, why it cannot be used at `now` (nanoseconds); "" where it can.
+        """Return for each input, by its name, why it cannot be used at `now_ns`; "" if it can.
 
-        "synchronisation" is one of them: the stamps have been too far apart for longer than a timeout.
+        One of the names is "synchronisation": it cannot be used when the stamps have been too far apart for longer
+        than a timeout.
         """
         with self._changed:
             states = dict.fromkeys([*self._timeouts, INSTRUCTION], "") | self._stale(now_ns)
-            return states | {"synchronisation": self._out_of_step(now_ns) if not any(states.values()) else ""}
+            return states | {"synchronisation": self._sync_problem(now_ns) if not any(states.values()) else ""}
 
-    def _out_of_step(self, now_ns: int) -> str:
+    def _sync_problem(self, now_ns: int) -> str:
         longest = max(self._timeouts[name] for name in self._sensors)
         skew = self._sync_skew()
         if skew <= self._sync_tolerance or 0 <= now_ns - self._last_synchronous_ns <= longest * 1e9:
@@ -132,9 +139,9 @@ class ObservationBuffer:
             return "nothing received"
         age = (now_ns - self._newest[name][0]) * 1e-9
         if abs(age) > CLOCK_MISMATCH_S and name in self._sensors:
-            return f"its stamp is {age:.0f} s off the node's clock: for a replayed bag or a simulator set use_sim_time"
+            return f"its stamp is {age:.0f} s off the node's clock: set use_sim_time for a replayed bag or a simulator"
         if age < -timeout:
             return f"its stamp is {-age:.2f} s in the future: the clock jumped back, or the sender's clock is ahead"
         if age > timeout:
-            return f"{age:.2f} s old, allowed are {timeout:g} s"
+            return f"{age:.2f} s old, the timeout is {timeout:g} s"
         return ""

@@ -1,4 +1,4 @@
-"""Messages -> numpy. The messages may be of any library that has ROS's fields: rclpy's, or a bag reader's."""
+"""Messages -> numpy, for messages of any library with ROS's fields: rclpy's, or a bag reader's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_ros.observation.buffer import Snapshot
 
-# Encoding -> channels in memory, and which of them are red, green and blue.
+# Encoding -> number of channels in memory, and the indices of red, green and blue.
 ENCODINGS = {
     "rgb8": (3, [0, 1, 2]),
     "bgr8": (3, [2, 1, 0]),
@@ -26,10 +26,10 @@ class ConversionError(ValueError):
 
 
 def image_from_message(message: Any) -> np.ndarray:
-    """Return uint8 [height, width, 3], RGB.
+    """Return the pixels of an Image or a CompressedImage, uint8 [height, width, 3], RGB.
 
     Raises:
-        ConversionError: an unknown encoding, or data that does not fit height, width and step.
+        ConversionError: the encoding is unknown, or the data does not fit height, width and step, or is damaged.
     """
     if hasattr(message, "format"):  # a CompressedImage
         return _decompressed(message)
@@ -55,10 +55,10 @@ def _decompressed(message: Any) -> np.ndarray:
 
 
 def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarray:
-    """Return float32 [joints], the positions in the order of `joint_names`, whatever the message's order.
+    """Return the positions of a JointState in the order of `joint_names`, float32 [joints].
 
     Raises:
-        ConversionError: a joint is missing, or names and positions differ in number.
+        ConversionError: a joint is missing, or the numbers of names and positions differ.
     """
     if len(message.name) != len(message.position):
         raise ConversionError(f"joint states have {len(message.name)} names and {len(message.position)} positions")
@@ -70,10 +70,10 @@ def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarr
 
 
 def observation_from_snapshot(snapshot: Snapshot, joint_names: Sequence[str]) -> Observation:
-    """Return what the policy is given of a snapshot.
+    """Decode a snapshot.
 
     Raises:
-        ConversionError: naming the camera or the joints that are at fault.
+        ConversionError: naming the camera or the joints at fault.
     """
     images = {}
     for camera, message in snapshot.images.items():

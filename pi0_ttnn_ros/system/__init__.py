@@ -1,1 +1,1 @@
-"""The machine: scheduling, package files, processor. Imports no other room."""
+"""The machine: scheduling, package files, processor."""

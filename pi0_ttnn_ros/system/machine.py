@@ -1,4 +1,4 @@
-"""The machine that a bench ran on."""
+"""The processor, as benchmarks report it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """Return the processor's name as Linux gives it, or what is known instead."""
+    """Return the processor's name as Linux reports it, else what Python knows of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The files of this package that are no modules: set-ups of robots, definitions of messages."""
+"""Files of this package that are not modules: robots' parameter files, message definitions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PACKAGE = "pi0_ttnn_ros"
 
 
 def package_file(folder: str, name: str) -> Path:
-    """Return a file of `config`, `launch` or `msg`: of the source tree, as pip installed it, or as colcon did.
+    """Return a file of `config`, `launch` or `msg`, from the source tree or as installed by pip or colcon.
 
     Raises:
-        FileNotFoundError: it is nowhere; the message lists what is there.
+        FileNotFoundError: there is no such file; the message lists those that exist.
     """
     here = Path(__file__).resolve().parents[1]
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
@@ -24,14 +24,14 @@ def package_file(folder: str, name: str) -> Path:
         if (candidate / name).is_file():
             return candidate / name
     there = sorted({file.name for candidate in folders if candidate.is_dir() for file in candidate.iterdir()})
-    raise FileNotFoundError(f"{PACKAGE} has no {folder}/{name}; there are {there}")
+    raise FileNotFoundError(f"{PACKAGE} has no {folder}/{name}; choose from {there}")
 
 
 def robot_file(robot: str) -> Path:
-    """Return the parameter file of a robot: `robot` is the name of a set-up in `config/`, or the file itself.
+    """Return the parameter file of a robot; `robot` is the name of a file in `config/`, or the file itself.
 
     Raises:
-        FileNotFoundError: there is none; the message lists those that there are.
+        FileNotFoundError: there is no such robot; the message lists those that exist.
     """
     if robot.endswith((".yaml", ".yml")):
         return Path(robot)
@@ -39,7 +39,7 @@ def robot_file(robot: str) -> Path:
 
 
 def package_version() -> str:
-    """Return this package's version, as pip knows it or, where colcon built it, as the manifest says."""
+    """Return this package's version as pip installed it, or from the manifest if colcon did."""
     try:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Who goes first where processors are scarce: the commands, then the rest of the node, the policy last."""
+"""Thread priorities: SCHED_FIFO for the node and its command loop, niceness for the policy process."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import contextlib
 import os
 from enum import IntEnum
 
-# Of the policy's process: beside the node, and beside whatever else runs on the robot.
+# Niceness of the policy process: it yields to the node and to whatever else runs on the robot.
 POLICY_NICENESS = 5
 
 
 class Priority(IntEnum):
-    """Real-time priorities of the node's threads.
+    """Real-time priorities of the node's threads; ros2_control's controller manager takes 50.
 
-    All of them have one: a thread that waits for its turn while it has Python's lock would keep the commands waiting.
-    ros2_control's controller manager takes 50.
+    All threads of the node have one: a preempted thread that holds Python's lock would keep the command loop waiting.
     """
 
     NODE = 10
@@ -22,7 +21,7 @@ class Priority(IntEnum):
 
 
 def use_realtime_priority(priority: int) -> None:
-    """Give the calling thread, and those that it starts, a real-time priority (SCHED_FIFO), where that is permitted."""
+    """Give the calling thread and the threads that it starts a real-time priority (SCHED_FIFO), if permitted."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
@@ -33,11 +32,11 @@ def has_realtime_priority() -> bool:
 
 
 def lower_priority() -> None:
-    """Take from the calling thread, and those that it starts, what it inherited, and let others go before it."""
+    """Drop the inherited real-time priority of the calling thread and the threads that it starts, and be nice."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), POLICY_NICENESS))
 
 
-# Torch's threads wait for each other in a loop by default. Where cores are scarce they hang for seconds then, and take
-# from the node what it needs to keep the robot moving.
+# By default Torch's threads wait for each other in a busy loop. Where cores are scarce they then hang for seconds, and
+# take from the node what it needs to keep the robot moving.
 OPENMP_PASSIVE_WAIT = {"OMP_WAIT_POLICY": "PASSIVE"}

@@ -32,7 +32,7 @@ def test_an_input_is_stale_after_its_own_timeout():
     buffer = filled()
     later = NOW + int(0.3 * SECOND)
     assert set(buffer.stale_inputs(later)) == {JOINT_STATES}
-    assert "0.30 s old, allowed are 0.2 s" in buffer.stale_inputs(later)[JOINT_STATES]
+    assert "0.30 s old, the timeout is 0.2 s" in buffer.stale_inputs(later)[JOINT_STATES]
     assert buffer.snapshot(later) is None
     buffer.put(JOINT_STATES, later, "joints")
     assert buffer.snapshot(later).stamp_ns == later
