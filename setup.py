@@ -23,7 +23,7 @@ setup(
         "pi0_ttnn_ros.share.msg": ["*.msg"],
     },
     python_requires=">=3.10,<3.13",
-    install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.3"],
+    install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.5"],
     extras_require={
         "ttnn": ["ttnn==0.81.1"],
         "replay": [

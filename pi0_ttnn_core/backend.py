@@ -1,4 +1,4 @@
-"""The `Backend` protocol, and the names of backends, dtypes and precisions."""
+"""The `Backend` protocol, `BackendError`, and the names of backends and dtypes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,38 @@ from pi0_ttnn_core.rtc import GuidanceTarget
 
 BACKENDS = ("torch", "ttnn")
 DTYPES = ("float32", "bfloat16")
-PRECISIONS = ("accuracy", "default", "fast")
 
 
 class BackendError(RuntimeError):
-    """A backend that cannot run; the message says why and how to mend it."""
+    """A backend that cannot run; the message gives the reason and the remedy."""
 
 
 class Backend(Protocol):
-    """Runs the model on one device."""
+    """Runs the model on one device.
+
+    Attributes:
+        name: one of BACKENDS.
+        device: the device, in words.
+        config: sizes of the model.
+    """
 
     name: str
     device: str
     config: PI0Config
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
-        """Return normalised actions, float32 [batch, horizon, action_dim], guided towards `target`.
+        """Return normalised actions, float32 [batch, horizon, action_dim], guided towards `target` if given.
+
+        Args:
+            inputs: one batch.
+            num_steps: Euler steps.
+            target: normalised actions [batch, horizon, values] and their weights.
 
         Raises:
-            BackendError: there is a target, and the backend was loaded without guidance.
+            BackendError: `target` is given but the backend was loaded without guidance, the backend cannot take these
+                inputs, or the device failed.
         """
         ...
 
     def close(self) -> None:
-        """Free the weights and the device."""
+        """Free the weights and the device. The backend cannot be used afterwards."""

@@ -1,9 +1,10 @@
-"""Backends: what runs the bare model. Each is imported only when it is asked for."""
+"""Load a backend by its name. Each is imported only when it is requested."""
 
 from __future__ import annotations
 
-from pi0_ttnn_core.backend import BACKENDS, DTYPES, PRECISIONS, Backend, BackendError
+from pi0_ttnn_core.backend import BACKENDS, DTYPES, Backend, BackendError
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
+from pi0_ttnn_core.precision import PRECISIONS
 from pi0_ttnn_core.wormhole import select_wormhole
 
 
@@ -18,13 +19,16 @@ def load_backend(
     """Load the weights of `checkpoint` into the backend `name`.
 
     Args:
-        dtype: of weights and activations, on the torch backend.
-        precision: the preset of weights' dtypes and math fidelities, on the ttnn backend.
-        num_steps: Euler steps that will be asked for; None: the checkpoint's.
-        with_guidance: whether `sample_actions` will be given targets, which costs time on the ttnn backend; the torch
+        name: one of BACKENDS.
+        checkpoint: the weights and the sizes of the model.
+        dtype: dtype of weights and activations on the torch backend, one of DTYPES.
+        precision: preset of dtypes and math fidelities on the ttnn backend, one of PRECISIONS.
+        num_steps: Euler steps of every inference on the ttnn backend. None: the checkpoint's.
+        with_guidance: whether `sample_actions` will be given targets, which costs time on the ttnn backend. The torch
             backend accepts one at any time.
+
     Raises:
-        BackendError: the backend or an option is unknown, or there is no device to run it on.
+        BackendError: the backend or an option is unknown, or there is no device to run on.
     """
     for label, value, choices in (
         ("backend", name, BACKENDS),
@@ -48,6 +52,6 @@ def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_guid
         from pi0_ttnn_core.tt.runtime.backend import TTNNBackend
     except ImportError as error:
         raise BackendError(
-            f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"
+            f"backend ttnn requires the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'"
         ) from error
     return TTNNBackend(checkpoint, wormhole.name, precision, num_steps, with_guidance)

@@ -7,12 +7,21 @@ from typing import Any
 
 
 class ConfigError(ValueError):
-    """A model configuration that cannot be; the message names the value."""
+    """An invalid model configuration; the message names the value."""
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Sizes of the SigLIP vision tower."""
+    """Sizes of the SigLIP vision tower.
+
+    Attributes:
+        width: size of the hidden states.
+        depth: number of transformer blocks.
+        mlp_dim: hidden size of the MLPs.
+        num_heads: number of attention heads.
+        patch_size: side of a patch, pixels.
+        image_size: side of the square input image, pixels.
+    """
 
     width: int
     depth: int
@@ -23,17 +32,27 @@ class VisionConfig:
 
     @property
     def head_dim(self) -> int:
+        """Size of one attention head."""
         return self.width // self.num_heads
 
     @property
     def num_patches(self) -> int:
-        """Tokens of one camera image."""
+        """Number of tokens of one camera image."""
         return (self.image_size // self.patch_size) ** 2
 
 
 @dataclass(frozen=True)
 class GemmaConfig:
-    """Sizes of one Gemma transformer: the prefix's or the action expert's."""
+    """Sizes of one Gemma transformer: the prefix or the action expert.
+
+    Attributes:
+        width: size of the hidden states.
+        depth: number of decoder blocks.
+        mlp_dim: hidden size of the MLPs.
+        num_heads: number of query heads.
+        num_kv_heads: number of key and value heads, a divisor of `num_heads`.
+        head_dim: size of one head.
+    """
 
     width: int
     depth: int
@@ -46,9 +65,9 @@ class GemmaConfig:
 def _problems(vision: VisionConfig, prefix: GemmaConfig, expert: GemmaConfig) -> list[str]:
     problems = []
     if vision.width % vision.num_heads:
-        problems.append(f"vision.width {vision.width} is no multiple of vision.num_heads {vision.num_heads}")
+        problems.append(f"vision.width {vision.width} is not a multiple of vision.num_heads {vision.num_heads}")
     if vision.image_size % vision.patch_size:
-        problems.append(f"vision.image_size {vision.image_size} is no multiple of patch_size {vision.patch_size}")
+        problems.append(f"vision.image_size {vision.image_size} is not a multiple of patch_size {vision.patch_size}")
     for name in ("depth", "num_heads", "num_kv_heads", "head_dim"):
         if getattr(prefix, name) != getattr(expert, name):
             problems.append(
@@ -56,7 +75,7 @@ def _problems(vision: VisionConfig, prefix: GemmaConfig, expert: GemmaConfig) ->
                 "the expert attends to the prefix's keys and values layer by layer"
             )
     if prefix.num_heads % prefix.num_kv_heads:
-        problems.append(f"num_heads {prefix.num_heads} is no multiple of num_kv_heads {prefix.num_kv_heads}")
+        problems.append(f"num_heads {prefix.num_heads} is not a multiple of num_kv_heads {prefix.num_kv_heads}")
     if prefix.head_dim % 2:
         problems.append(f"head_dim {prefix.head_dim} must be even for rotary embeddings")
     if expert.width % 2:
@@ -66,10 +85,24 @@ def _problems(vision: VisionConfig, prefix: GemmaConfig, expert: GemmaConfig) ->
 
 @dataclass(frozen=True)
 class PI0Config:
-    """One PI0 or PI0.5 model. `action_dim` is also the size of the padded state.
+    """Sizes of one PI0 or PI0.5 model.
 
-    PI0 has a token for the state and fuses actions and time by an MLP; PI0.5 has the state in its prompt, and the time
+    PI0 has a token for the state and fuses actions and time in an MLP. PI0.5 has the state in its prompt, and the time
     modulates every norm of the expert.
+
+    Attributes:
+        vision: the SigLIP vision tower.
+        prefix: the Gemma transformer of the prefix: images and prompt.
+        expert: the Gemma transformer of the suffix: state and actions.
+        pi05: whether this is PI0.5.
+        vocab_size: number of tokens in PaliGemma's vocabulary.
+        action_dim: values of an action, padded; also the size of the padded state.
+        action_horizon: actions in a chunk.
+        max_prompt_tokens: prompt tokens; a longer prompt is truncated.
+        num_cameras: camera slots.
+        num_steps: Euler steps, by default.
+        min_period: shortest period of the time embedding.
+        max_period: longest period of the time embedding.
     """
 
     vision: VisionConfig
@@ -87,11 +120,12 @@ class PI0Config:
 
     @property
     def num_state_tokens(self) -> int:
-        """Tokens of the suffix before the actions."""
+        """Number of suffix tokens before the actions."""
         return 0 if self.pi05 else 1
 
     @property
     def family(self) -> str:
+        """Name of the model family."""
         return "PI0.5" if self.pi05 else "PI0"
 
     def __post_init__(self) -> None:
@@ -106,7 +140,7 @@ PI0 = PI0Config(
     expert=GemmaConfig(width=1024, depth=18, mlp_dim=4096, num_heads=8, num_kv_heads=1, head_dim=256),
 )
 
-# The awkward sizes of the real model on purpose: a head dimension of 72 and an MLP that is no multiple of 32.
+# Awkward on purpose, like the real model: a head dimension of 72, and an MLP size that is not a multiple of 32.
 TINY = replace(
     PI0,
     vision=VisionConfig(width=144, depth=2, mlp_dim=272, num_heads=2, patch_size=28, image_size=224),
@@ -118,17 +152,17 @@ TINY = replace(
 PI05 = replace(PI0, pi05=True, max_prompt_tokens=200)
 TINY_PI05 = replace(TINY, pi05=True, max_prompt_tokens=200)
 
-# Sizes in a checkpoint's `architecture` section, beside those of the three networks, and their fields.
+# Scalar sizes in a checkpoint's `architecture` section, and the fields of PI0Config that they set.
 SCALARS = {"vocab_size": "vocab_size", "action_dim": "action_dim", "horizon": "action_horizon"}
 
 CONFIGS = {"tiny": TINY, "tiny_pi05": TINY_PI05, "pi0": PI0, "pi05": PI05}
 
 
 def config_from_architecture(architecture: dict[str, Any], base: PI0Config = PI0) -> PI0Config:
-    """Return `base` with the sizes of a checkpoint's `architecture` section.
+    """Return `base` with the sizes from a checkpoint's `architecture` section.
 
     Raises:
-        ConfigError: a size is missing, unknown, not a positive integer or does not fit the others.
+        ConfigError: a size is missing, unknown, not a positive integer, or inconsistent with the others.
     """
     sections: dict[str, type[VisionConfig] | type[GemmaConfig]] = {
         "vision": VisionConfig,

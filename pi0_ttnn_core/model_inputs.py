@@ -1,4 +1,4 @@
-"""What one inference of the bare model takes, in arrays of static shape."""
+"""Inputs of one inference of the bare model: arrays of static shape."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pi0_ttnn_core.configs import PI0Config
 
 
 class InputError(ValueError):
-    """An input that the model cannot take; the message names the array and what was expected."""
+    """An invalid model input; the message names the array and what was expected."""
 
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """One batch.
+    """One batch of model inputs.
 
-    images: float32 [batch, cameras, 3, size, size] in [-1, 1]
-    image_masks: bool [batch, cameras], false for a missing camera
-    tokens: int32 [batch, tokens]
-    token_mask: bool [batch, tokens], false for padding
-    state: float32 [batch, action_dim], normalised
-    noise: float32 [batch, horizon, action_dim], standard normal
+    Attributes:
+        images: float32 [batch, cameras, 3, size, size] in [-1, 1], RGB.
+        image_masks: bool [batch, cameras]. False for a missing camera.
+        tokens: int32 [batch, tokens]. Prompt tokens.
+        token_mask: bool [batch, tokens]. False for padding.
+        state: float32 [batch, action_dim], normalised. Padded with zeros.
+        noise: float32 [batch, horizon, action_dim], standard normal.
     """
 
     images: np.ndarray
@@ -40,10 +41,10 @@ DTYPES = {"f": np.float32, "b": np.bool_, "iu": np.int32}
 
 
 def model_inputs(arrays: Mapping[str, np.ndarray], config: PI0Config) -> tuple[ModelInputs, bool]:
-    """Check named arrays and return them as a batch, and whether they came with a batch axis.
+    """Check named arrays; return them as a batch, and whether they already had a batch axis.
 
     Raises:
-        InputError: an array is missing, unknown, misshapen, of the wrong kind or not finite.
+        InputError: an array is missing, unknown, or not finite, or has the wrong shape or dtype.
     """
     names = [field.name for field in fields(ModelInputs)]
     missing = [name for name in names if name not in arrays]
@@ -53,7 +54,7 @@ def model_inputs(arrays: Mapping[str, np.ndarray], config: PI0Config) -> tuple[M
     batched = {arrays[name].ndim == UNBATCHED_NDIM[name] + 1 for name in names}
     if len(batched) > 1:
         shapes = {name: list(arrays[name].shape) for name in names}
-        raise InputError(f"inputs: either all arrays have a leading batch axis or none has; shapes are {shapes}")
+        raise InputError(f"inputs: either all arrays or none must have a leading batch axis; shapes are {shapes}")
     has_batch = batched.pop()
     inputs = ModelInputs(**{name: _checked(name, arrays[name], has_batch) for name in names})
     _check_shapes(inputs, config)

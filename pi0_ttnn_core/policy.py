@@ -1,4 +1,4 @@
-"""Policy: Observation -> ActionChunk. Owns the transforms and one backend."""
+"""The policy: `Observation` in, `ActionChunk` out. It owns the processing pipeline and one backend."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from pi0_ttnn_core.rtc import GuidanceTarget
 
 
 class Policy:
-    """A checkpoint on a backend."""
+    """A checkpoint on a backend.
+
+    Attributes:
+        checkpoint: the checkpoint.
+        backend: runs the model.
+        pipeline: converts between the robot's units and the model's.
+        num_steps: Euler steps of an inference.
+    """
 
     def __init__(
         self,
@@ -51,10 +58,10 @@ class Policy:
         return self.checkpoint.config.action_horizon
 
     def infer(self, observation: Observation, target: GuidanceTarget | None = None) -> ActionChunk:
-        """Return the actions for an observation, guided towards `target` (in the robot's units) if given.
+        """Return the actions for an observation, guided towards `target` if given, which is in the robot's units.
 
         Raises:
-            ObservationError: an image or the state is missing, misshapen or not finite.
+            ObservationError: an image or the state is missing, not finite, or of the wrong shape or dtype.
         """
         inputs = self.model_inputs(observation)
         start = time.perf_counter()
@@ -65,7 +72,11 @@ class Policy:
         return ActionChunk(actions.astype(np.float32), observation.instruction, observation.stamp_ns, inference_time)
 
     def model_inputs(self, observation: Observation) -> ModelInputs:
-        """Return the observation in the model's units, as a batch of one."""
+        """Return the observation in the model's units, as a batch of one.
+
+        Raises:
+            ObservationError: as for `infer`.
+        """
         config = self.checkpoint.config
         _check(observation, self.checkpoint.cameras, self.state_size)
         size = config.vision.image_size
@@ -92,7 +103,7 @@ class Policy:
         return GuidanceTarget(actions.astype(np.float32)[None], target.weights)
 
     def _noise(self, stamp_ns: int) -> np.ndarray:
-        """Return the noise of one inference. Seed and stamp decide it, so that a replayed bag gives the same chunks."""
+        """Return the noise of one inference, a function of seed and stamp: a replayed bag gives the same chunks."""
         shape = (self.action_horizon, self.checkpoint.config.action_dim)
         return np.random.default_rng([self._seed, stamp_ns]).standard_normal(shape, np.float32)
 
@@ -107,13 +118,25 @@ def load_policy(
     seed: int = 0,
     with_guidance: bool = False,
 ) -> Policy:
-    """Load a checkpoint folder onto a backend, for a robot or, without one, for the robot of the training data.
+    """Load a checkpoint folder onto a backend.
 
-    `with_guidance`: `Policy.infer` will be given targets.
+    Errors that can be found without the weights are raised before they are read.
+
+    Args:
+        folder: holds config.json and the weights.
+        backend: "torch" or "ttnn".
+        robot: the robot to control. None: the robot of the training data.
+        dtype: dtype of weights and activations on the torch backend.
+        precision: preset of dtypes and math fidelities on the ttnn backend.
+        num_steps: Euler steps of an inference. None: the checkpoint's.
+        seed: seed of the flow noise.
+        with_guidance: whether `Policy.infer` will be given targets.
 
     Raises:
-        CheckpointError, RobotError, TokenizerError, BackendError: with what is wrong and the remedy, before the
-            weights are read where it can be known by then.
+        CheckpointError: the checkpoint cannot be used.
+        RobotError: the robot does not fit the checkpoint.
+        TokenizerError: there is no usable tokenizer.
+        BackendError: an option is unknown or the device cannot be used.
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
     pipeline = build_pipeline(checkpoint, robot)
@@ -133,9 +156,9 @@ def _check(observation: Observation, cameras: tuple[str, ...], state_size: int) 
                 f"image of camera {name!r} must be uint8 or float32 [height, width, 3], "
                 f"not {image.dtype} {list(image.shape)}"
             )
-        # Written so that a NaN is outside as well.
+        # In this form, NaN is rejected too.
         if image.dtype == np.float32 and not (image.min() >= 0.0 and image.max() <= 1.0):
-            raise ObservationError(f"image of camera {name!r} has values that are not in [0, 1], as float32 must be")
+            raise ObservationError(f"image of camera {name!r} has values outside [0, 1], the range of float32 images")
     if observation.state.shape != (state_size,):
         raise ObservationError(
             f"state has shape {list(observation.state.shape)}, the checkpoint expects [{state_size}]"

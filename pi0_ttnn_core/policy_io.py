@@ -1,4 +1,4 @@
-"""What goes into the policy and what comes out of it."""
+"""Input and output of the policy: `Observation` and `ActionChunk`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import numpy as np
 
 
 class ObservationError(ValueError):
-    """An observation that the policy refuses; the message names the part that is at fault."""
+    """An invalid observation; the message names the invalid part."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the robot sees and is at one moment.
+    """Camera images, robot state and instruction at one moment.
 
-    images: uint8 (or float32 in [0, 1]) [height, width, 3] RGB by the checkpoint's camera name; a missing camera is
-        left out
-    state: float32 [joints] in the robot's units
-    stamp_ns: time of the observation on the robot's clock, nanoseconds
+    Attributes:
+        images: uint8, or float32 in [0, 1], [height, width, 3], RGB. By the checkpoint's camera name; a missing camera
+            is omitted.
+        state: float32 [joints], in the robot's units.
+        instruction: the task, in words.
+        stamp_ns: time of the observation on the robot's clock.
     """
 
     images: dict[str, np.ndarray]
@@ -29,11 +31,13 @@ class Observation:
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """What the robot should do from the observation's moment on.
+    """Predicted actions, from the moment of the observation on.
 
-    actions: float32 [horizon, joints], in the robot's units
-    stamp_ns: that of the observation, nanoseconds
-    inference_time: seconds that the backend took for the model
+    Attributes:
+        actions: float32 [horizon, joints], in the robot's units.
+        instruction: that of the observation.
+        stamp_ns: that of the observation.
+        inference_time: time that the backend took for the model, s.
     """
 
     actions: np.ndarray

@@ -1,4 +1,4 @@
-"""In what the device stores weights and how exactly it multiplies, part by part."""
+"""Precision presets of the ttnn backend: dtypes of weights and math fidelities, part by part."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PartPrecision:
-    """Of one part of the model.
+    """Precision of one part of the model.
 
-    weights: dtype of the weights of linear layers, by its name in ttnn
-    fidelity: math fidelity of linear layers: LoFi, HiFi2, HiFi3, HiFi4
-    attention: math fidelity of attention, which loses accuracy first
+    Attributes:
+        weights: dtype of the weights of linear layers, by its name in ttnn.
+        fidelity: math fidelity of linear layers: LoFi, HiFi2, HiFi3 or HiFi4.
+        attention: math fidelity of attention, which loses accuracy first.
     """
 
     weights: str
@@ -21,9 +22,15 @@ class PartPrecision:
 
 @dataclass(frozen=True)
 class Precision:
-    """Of the whole model.
+    """Precision of the whole model.
 
     Activations and the KV cache are bfloat16, the flow's state x_t is float32, and sums are float32 everywhere.
+
+    Attributes:
+        vision: vision tower and projector.
+        prefix: Gemma of the prefix.
+        expert: Gemma of the action expert.
+        suffix: projections into and out of the expert.
     """
 
     vision: PartPrecision
@@ -32,7 +39,7 @@ class Precision:
     suffix: PartPrecision
 
 
-# The expert and the suffix wait for their weights: a higher fidelity costs them nothing.
+# Expert and suffix are limited by reading their weights: a higher fidelity costs no time there.
 PRESETS = {
     "accuracy": Precision(*[PartPrecision("bfloat16", "HiFi4", "HiFi4")] * 4),
     "default": Precision(
@@ -48,3 +55,5 @@ PRESETS = {
         suffix=PartPrecision("bfloat16", "HiFi4", "HiFi4"),
     ),
 }
+
+PRECISIONS = tuple(PRESETS)

@@ -1,6 +1,6 @@
 """Find and select a Wormhole: a card, a simulator, or a mock that checks every op and executes none.
 
-Free of ttnn, which reads the choice from the environment at import.
+This module does not import ttnn, which reads the choice from the environment when it is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DEVICE_FILES = Path("/dev/tenstorrent")
 # What TTNN reads on every device. Kernels compile in a fifth less time without debug information, and are the same.
 COMPILER_SETTINGS = {"TT_METAL_RISCV_DEBUG_INFO": "0"}
 
-# Grid of compute cores -> which rows of the chip's Tensix cores are fused off, as a mask.
+# Grid of compute cores -> mask of the rows of Tensix cores that are fused off.
 HARVESTED_ROWS = {"8x8": 0b10_0000, "8x7": 0b110_0000, "8x9": 0}
 
 DESCRIPTOR = """\
@@ -38,14 +38,19 @@ boards: [[{{board_id: 72059269369839682}}, {{board_type: n150}}, {{chips: [0]}}]
 
 @dataclass(frozen=True)
 class Wormhole:
-    """A device that TTNN can open; `name` says in words what it is."""
+    """A device that TTNN can open.
+
+    Attributes:
+        name: what it is, in words.
+        simulated: whether it is a simulator.
+    """
 
     name: str
     simulated: bool
 
 
 def find_wormhole() -> Wormhole | str:
-    """Return the device, or in words why there is none and what to do."""
+    """Return the device, or the reason why there is none and the remedy."""
     named = os.environ.get("TT_METAL_SIMULATOR")
     if named:
         if not Path(named).exists():
@@ -57,12 +62,12 @@ def find_wormhole() -> Wormhole | str:
         return Wormhole(f"Wormhole simulator {SIMULATOR.name}", simulated=True)
     return (
         f"no Tenstorrent card ({DEVICE_FILES} is empty: is the kernel driver tt-kmd loaded?) and no simulator "
-        f"({SIMULATOR}, or what TT_METAL_SIMULATOR names)"
+        f"({SIMULATOR}, or the file that TT_METAL_SIMULATOR names)"
     )
 
 
 def select_wormhole() -> Wormhole | str:
-    """Find the device and set what TTNN reads from the environment to open it; to be called before `import ttnn`."""
+    """Find the device and set the environment variables by which TTNN opens it. Call this before `import ttnn`."""
     found = find_wormhole()
     if isinstance(found, Wormhole) and found.simulated:
         _set_defaults({"TT_METAL_SIMULATOR": str(SIMULATOR), "TT_METAL_DISABLE_SFPLOADMACRO": "1"})
@@ -71,11 +76,11 @@ def select_wormhole() -> Wormhole | str:
 
 
 def select_mock_wormhole(grid: str, folder: Path) -> None:
-    """Have TTNN open a mock with this grid instead of a device; to be called before `import ttnn`.
+    """Make TTNN open a mock with this grid instead of a device. Call this before `import ttnn`.
 
     Args:
         grid: columns x rows of compute cores: 8x8, 8x7 or 8x9.
-        folder: where the card's description is written; it must stay as long as the mock is open.
+        folder: where the card's description is written. It must exist as long as the mock is open.
     """
     assert "ttnn" not in sys.modules, "ttnn has already chosen its device"
     file = folder / "wormhole.yaml"

@@ -1,1 +1,1 @@
-"""A folder of files to checked, named tensors and what the training configuration says."""
+"""A checkpoint folder: checked and named tensors, and the metadata of the training."""

@@ -1,6 +1,6 @@
-"""A checkpoint folder -> named tensors, checked whole before one of them is read.
+"""A checkpoint folder as named tensors, all of them checked before the first is read.
 
-Two layouts, told apart by their content: LeRobot's (config.json has a "type") and openpi's export to PyTorch.
+Two layouts, distinguished by their content: LeRobot's (config.json has a "type") and openpi's export to PyTorch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint"]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint whose tensors all have the right names, shapes and dtypes. No weight is in memory yet."""
+    """A checkpoint whose tensors all have the right names, shapes and dtypes. No weight is in memory yet.
+
+    Attributes:
+        folder: the folder of its files.
+        metadata: what it says of itself beside its weights.
+        tensors: where each tensor is stored, by canonical name.
+    """
 
     folder: Path
     metadata: CheckpointMetadata
@@ -50,11 +56,12 @@ class Checkpoint:
 
     @property
     def config(self) -> PI0Config:
+        """Sizes of the model."""
         return self.metadata.config
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the images in the order of training."""
+        """Names of the cameras in the order of training."""
         return self.metadata.cameras
 
     @property
@@ -63,16 +70,16 @@ class Checkpoint:
         return sorted({stored.dtype for stored in self.tensors.values()})
 
     def digest(self) -> str:
-        """Return the SHA-256 of the weights' files: what a checkpoint is, wherever it lies."""
+        """Return the SHA-256 of the weights' files, which identifies the checkpoint wherever it is stored."""
         digest = hashlib.sha256()
         for file in sorted({stored.file for stored in self.tensors.values()}):
             digest.update(file_digest(file).encode())
         return digest.hexdigest()
 
     def read_tensor(self, name: str) -> Tensor:
-        """Return the tensor of our name `name`, in the stored dtype.
+        """Return a tensor by its canonical name, in the stored dtype.
 
-        A file is opened anew for each tensor: what was read stays mapped, and so resident, as long as it is open.
+        The file is opened for each tensor: what was read stays mapped, and therefore resident, while it is open.
         """
         from safetensors import safe_open
 
@@ -81,23 +88,24 @@ class Checkpoint:
             return archive.get_tensor(stored.name)
 
     def read_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield (our name, tensor) one by one, in the stored dtype."""
+        """Yield (canonical name, tensor) one by one, in the stored dtype."""
         for name in self.tensors:
             yield name, self.read_tensor(name)
 
 
 def open_checkpoint(folder: Path | str, normalization_key: str = "") -> Checkpoint:
-    """Check the whole of a checkpoint folder and return it.
+    """Check a whole checkpoint folder and return it.
 
     Args:
         folder: holds config.json and model.safetensors, or shards with their index.
-        normalization_key: which statistics to take, where an openpi checkpoint holds several.
+        normalization_key: which statistics to use, if an openpi checkpoint holds several.
+
     Raises:
-        CheckpointError: with every missing, unknown and misshapen tensor by name, or the file that is at fault.
+        CheckpointError: the message lists all missing, unknown and misshapen tensors, or names the invalid file.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder: give the folder that holds config.json and model.safetensors")
+        raise CheckpointError(f"{folder} is not a directory. Expected a folder with config.json and model.safetensors")
     content = read_json(folder / "config.json")
     stored = stored_tensors(folder)
     metadata = _metadata(folder, content, stored, normalization_key)
@@ -106,7 +114,7 @@ def open_checkpoint(folder: Path | str, normalization_key: str = "") -> Checkpoi
     return Checkpoint(
         folder=folder,
         metadata=metadata,
-        tensors={_used_as(name): tensor for name, tensor in used.items()},
+        tensors={_canonical_name(name): tensor for name, tensor in used.items()},
     )
 
 
@@ -117,33 +125,35 @@ def _metadata(
         return read_openpi_metadata(folder, content, stored, normalization_key)
     if content.get("type") not in TYPES:
         raise CheckpointError(
-            f"{folder / 'config.json'}: type is {content.get('type')!r}; only {list(TYPES)} of LeRobot, and openpi's "
-            "export with its action_horizon, can be run"
+            f"{folder / 'config.json'}: type is {content.get('type')!r}; supported are {list(TYPES)} of LeRobot, and "
+            "openpi's export with its action_horizon"
         )
     if normalization_key:
-        raise CheckpointError(f"{folder}: normalization_key {normalization_key!r} is set, but LeRobot's have no keys")
+        raise CheckpointError(
+            f"{folder}: normalization_key is {normalization_key!r}, but LeRobot checkpoints have no keys"
+        )
     return read_lerobot_metadata(folder, content, stored)
 
 
 def _is_used(name: str, stored: dict[str, StoredTensor]) -> bool:
-    present = current_name(name)
-    if present == TIED_HEAD:
+    current = current_name(name)
+    if current == TIED_HEAD:
         return not any(current_name(other) == EMBEDDING for other in stored)
-    return present not in UNUSED and not BUFFER.match(name)
+    return current not in UNUSED and not BUFFER.match(name)
 
 
-def _used_as(name: str) -> str:
+def _canonical_name(name: str) -> str:
     return canonical_name(EMBEDDING if current_name(name) == TIED_HEAD else name)
 
 
 def _check_tensors(folder: Path, used: dict[str, StoredTensor], metadata: CheckpointMetadata) -> None:
     prefix = "model." if metadata.layout == "lerobot" else ""
-    found = {_used_as(name): tensor for name, tensor in used.items()}
+    found = {_canonical_name(name): tensor for name, tensor in used.items()}
     expected = expected_shapes(metadata.config)
     problems = [
         f"missing: {prefix}{upstream_name(name)} {list(expected[name])}" for name in expected if name not in found
     ]
-    problems += [f"unknown: {name}" for name in used if _used_as(name) not in expected]
+    problems += [f"unknown: {name}" for name in used if _canonical_name(name) not in expected]
     for name, shape in expected.items():
         if name in found and found[name].shape != shape:
             problems.append(f"misshapen: {found[name].name} is {list(found[name].shape)}, expected {list(shape)}")
@@ -152,6 +162,6 @@ def _check_tensors(folder: Path, used: dict[str, StoredTensor], metadata: Checkp
     if problems:
         listed = "\n  ".join(problems)
         raise CheckpointError(
-            f"{folder}: {len(problems)} of the tensors do not fit the {metadata.config.family} that config.json "
+            f"{folder}: {len(problems)} of the tensors do not match the {metadata.config.family} that config.json "
             f"describes:\n  {listed}"
         )

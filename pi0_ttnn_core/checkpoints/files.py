@@ -1,4 +1,4 @@
-"""The files of a checkpoint folder: read with care, refused with a clear word."""
+"""Read the files of a checkpoint folder, and report precisely what is wrong with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-# Names of the dtypes in a safetensors file that weights may have.
+# Dtypes that weights may have, by their names in safetensors files.
 WEIGHT_DTYPES = ("F32", "BF16", "F16")
 
 
@@ -24,7 +24,14 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies, and what its file's header says of it."""
+    """Where a tensor is stored, and what the header of its file says.
+
+    Attributes:
+        file: the safetensors file.
+        name: its name there.
+        shape: its shape.
+        dtype: name of its dtype: F32, BF16, ...
+    """
 
     file: Path
     name: str
@@ -33,7 +40,11 @@ class StoredTensor:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file."""
+    """Return the object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is missing, cannot be read or is not a JSON object.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -45,23 +56,31 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def inside(folder: Path, name: str) -> Path:
-    """Return the file `name` of the folder, which a name in a checkpoint must not leave."""
+def file_in(folder: Path, name: str) -> Path:
+    """Return the file `name` of the folder.
+
+    Raises:
+        CheckpointError: the name leads out of the folder.
+    """
     if Path(name).name != name or name == "..":
-        raise CheckpointError(f"{folder}: the file name {name!r} leads out of the checkpoint's folder; refused")
+        raise CheckpointError(f"{folder}: the file name {name!r} leads out of the checkpoint's folder")
     return folder / name
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Return every stored tensor of the weights, in one file or in shards, by its stored name."""
+    """Return all stored weights, from one file or from shards, by stored name."""
     stored: dict[str, StoredTensor] = {}
     for name in _weight_files(folder):
-        stored |= tensors_in(inside(folder, name))
+        stored |= tensors_in(file_in(folder, name))
     return stored
 
 
 def tensors_in(file: Path) -> dict[str, StoredTensor]:
-    """Return what the header of a safetensors file lists, by name."""
+    """Return the tensors that the header of a safetensors file lists, by name.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     if not file.exists():
         pickles = sorted(found.name for pattern in PICKLES for found in file.parent.glob(pattern))
         if pickles:
@@ -78,11 +97,11 @@ def tensors_in(file: Path) -> dict[str, StoredTensor]:
                 for name, part in slices.items()
             }
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file} is damaged or no safetensors file ({error}): download it again") from error
+        raise CheckpointError(f"{file} is damaged or not a safetensors file ({error}): download it again") from error
 
 
 def read_vector(stored: StoredTensor) -> np.ndarray:
-    """Return a stored statistic as float32."""
+    """Return a stored statistic as float32 [size]."""
     if stored.dtype not in ("F32", "F16", "F64"):
         raise CheckpointError(f"{stored.file}: {stored.name} is {stored.dtype}; statistics must be float32")
     with safe_open(stored.file, framework="np") as archive:

@@ -1,7 +1,7 @@
-"""What a LeRobot checkpoint says of itself, beside its weights: config.json and the processor pipelines.
+"""The metadata of a LeRobot checkpoint: config.json and the processor pipelines.
 
-Since 0.4 the statistics lie in files of the pipelines (policy_preprocessor.json, policy_postprocessor.json); before,
-they were buffers in the model's file.
+Since LeRobot 0.4 the statistics are stored in files of the pipelines (policy_preprocessor.json and
+policy_postprocessor.json); before, they were buffers in the model's file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, inside, read_json, read_vector, tensors_in
+from pi0_ttnn_core.checkpoints.files import CheckpointError, StoredTensor, file_in, read_json, read_vector, tensors_in
 from pi0_ttnn_core.checkpoints.metadata import CheckpointMetadata
 from pi0_ttnn_core.checkpoints.statistics import KINDS, Statistics
 from pi0_ttnn_core.configs import PI0, PI05, ConfigError, PI0Config, config_from_architecture
@@ -25,7 +25,7 @@ STATE_FEATURE = "observation.state"
 ACTION_FEATURE = "action"
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
-# Steps that the policy does itself, by their registry names. With any other, the result would not be LeRobot's.
+# Processor steps that the policy implements, by registry name. With any other, results would differ from LeRobot's.
 KNOWN_STEPS = {
     "rename_observations_processor",
     "to_batch_processor",
@@ -43,7 +43,7 @@ KNOWN_STEPS = {
 def read_lerobot_metadata(
     folder: Path, settings: dict[str, Any], stored: Mapping[str, StoredTensor]
 ) -> CheckpointMetadata:
-    """Return what `settings`, the content of config.json, and the files beside it say."""
+    """Return the metadata from `settings`, the content of config.json, and from the files beside it."""
     file = folder / "config.json"
     config = _model_config(settings, file)
     cameras = _cameras(settings, file)
@@ -75,8 +75,8 @@ def read_lerobot_metadata(
 
 def _model_config(settings: dict[str, Any], file: Path) -> PI0Config:
     numbers = {
-        ours: settings[theirs]
-        for ours, theirs in (
+        name: settings[upstream]
+        for name, upstream in (
             ("action_horizon", "chunk_size"),
             ("action_dim", "max_action_dim"),
             ("num_steps", "num_inference_steps"),
@@ -84,7 +84,7 @@ def _model_config(settings: dict[str, Any], file: Path) -> PI0Config:
             ("min_period", "min_period"),
             ("max_period", "max_period"),
         )
-        if theirs in settings
+        if upstream in settings
     }
     try:
         config = replace(TYPES[settings["type"]], **numbers)
@@ -123,8 +123,8 @@ def _steps(file: Path) -> dict[str, dict[str, Any]]:
     unknown = sorted(set(named) - KNOWN_STEPS)
     if unknown:
         raise CheckpointError(
-            f"{file}: steps {unknown} are not known here, and without them the robot would move otherwise than in "
-            "LeRobot: take them out of the pipeline, or run this checkpoint in LeRobot"
+            f"{file}: steps {unknown} are not known here, and without them the robot would move differently than with "
+            "LeRobot: remove them from the pipeline, or run this checkpoint with LeRobot"
         )
     return {name: step | {"file": file} for name, step in named.items()}
 
@@ -143,7 +143,7 @@ def _pipeline_statistics(
         return Statistics(kind, {})
     names = [f"{feature}.{statistic}" for statistic in KINDS[kind]]
     state_file = steps[step_name].get("state_file")
-    tensors = tensors_in(inside(folder, state_file)) if state_file else {}
+    tensors = tensors_in(file_in(folder, state_file)) if state_file else {}
     if not any(name in tensors for name in names):
         return Statistics(kind, {}, missing=_no_statistics(pipeline, feature, kind))
     values = {
@@ -171,14 +171,14 @@ def _buffer_statistics(
 def _kind(mode: str | None, feature: str, file: Path) -> str:
     kind = (mode or "IDENTITY").lower()
     if kind != "identity" and kind not in KINDS:
-        raise CheckpointError(f"{file}: normalisation {mode} of {feature} is not known; these are: {list(KINDS)}")
+        raise CheckpointError(f"{file}: normalisation {mode} of {feature} is not known; known are {list(KINDS)}")
     return kind
 
 
 def _no_statistics(file: Path, feature: str, kind: str) -> str:
     return (
-        f"{file} asks for {kind} normalisation of {feature} and holds no such statistics: this is a base model, "
-        "take a checkpoint that was fine-tuned on data of your robot"
+        f"{file} requires {kind} normalisation of {feature} but holds no such statistics: this is a base model, use a "
+        "checkpoint that was fine-tuned on data of your robot"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint of any layout says of itself, beside its weights."""
+"""The metadata of a checkpoint of any layout."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from pi0_ttnn_core.configs import PI0Config
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """What the policy must know to treat observations and actions as in training.
+    """What the policy must know to process observations and actions as in training.
 
-    layout: "lerobot" or "openpi"
-    cameras: image names in the order of training
-    state_size, action_size: of the robot; None where the statistics are padded and the robot decides
-    relative_joints: which actions are relative to the state, where the checkpoint says so
+    Attributes:
+        layout: "lerobot" or "openpi".
+        config: sizes of the model.
+        cameras: names of the cameras in the order of training.
+        state_size: number of state values. None if the statistics are padded; then the robot decides.
+        action_size: number of action values, in the same way.
+        state_statistics: statistics of the state.
+        action_statistics: statistics of the actions.
+        relative_joints: which actions are relative to the state. None if the checkpoint does not say.
     """
 
     layout: str

@@ -1,8 +1,8 @@
-"""What an openpi checkpoint, exported to PyTorch, says of itself, beside its weights.
+"""The metadata of an openpi checkpoint that was exported to PyTorch.
 
 openpi's examples/convert_jax_model_to_pytorch.py writes config.json with the action's dimension and horizon, and copies
-assets/<asset id>/norm_stats.json. Whether it is a PI0.5 only the tensors tell; transforms stand in openpi's training
-config, so the robot's YAML must name them.
+assets/<asset id>/norm_stats.json. Only the tensors' names say whether it is PI0.5. Transforms are part of openpi's
+training config, which is not exported, so the robot's YAML must name them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATISTICS_FILE = "norm_stats.json"
 def read_openpi_metadata(
     folder: Path, settings: dict[str, Any], stored: Mapping[str, StoredTensor], normalization_key: str
 ) -> CheckpointMetadata:
-    """Return what config.json, the names of the tensors and the chosen norm_stats.json say."""
+    """Return the metadata from config.json, the names of the tensors and the chosen norm_stats.json."""
     config = _model_config(settings, stored, folder / "config.json")
     file = _statistics_file(folder, normalization_key)
     kind = "quantiles" if config.pi05 else "mean_std"
@@ -65,7 +65,7 @@ def _model_config(settings: dict[str, Any], stored: Mapping[str, StoredTensor], 
     base = PI05 if any(name.endswith(".time_mlp_in.weight") or name == "time_mlp_in.weight" for name in stored) else PI0
     for part, variant in (("paligemma_variant", "gemma_2b"), ("action_expert_variant", "gemma_300m")):
         if settings.get(part, variant) != variant:
-            raise CheckpointError(f"{file}: {part} is {settings[part]!r}; only {variant!r} can be run")
+            raise CheckpointError(f"{file}: {part} is {settings[part]!r}; only {variant!r} is supported")
     try:
         config = replace(
             base,
@@ -82,7 +82,7 @@ def _model_config(settings: dict[str, Any], stored: Mapping[str, StoredTensor], 
 def _statistics_file(folder: Path, key: str) -> Path | None:
     keys = normalization_keys(folder)
     if key and key not in keys:
-        raise CheckpointError(f"{folder}/assets has no statistics {key!r}; it has {keys}: correct normalization_key")
+        raise CheckpointError(f"{folder}/assets has no statistics {key!r}, only {keys}: correct normalization_key")
     if not key and len(keys) > 1:
         raise CheckpointError(f"{folder}/assets has statistics of {keys}: choose one by normalization_key")
     if not keys:
@@ -109,7 +109,7 @@ def _statistics(statistics: dict[str, Any], name: str, kind: str, config: PI0Con
 
 
 def _size(statistics: Statistics, config: PI0Config) -> int | None:
-    """Return the length of the statistics, or None where they were padded: then the robot decides."""
+    """Return the length of the statistics, or None if they are padded: then the robot decides."""
     lengths = {len(vector) for vector in statistics.values.values()}
     size = lengths.pop() if lengths else config.action_dim
     return None if size == config.action_dim else size

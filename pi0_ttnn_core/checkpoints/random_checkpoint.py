@@ -1,7 +1,7 @@
-"""A checkpoint of random weights in the LeRobot layout, for demos, tests and benches. It knows no task.
+"""A checkpoint with random weights in LeRobot's layout, for demos, tests and benchmarks. It knows no task.
 
-The weights are scaled so that state, cameras and prompt move the actions as visibly as in a trained model: with the
-usual scales the noise would decide nearly everything, and a comparison of actions would prove little.
+The weights are scaled so that state, cameras and prompt influence the actions as much as in a trained model: with the
+usual scales, actions would depend almost only on the noise, and comparing them would prove little.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 REST_POSE = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.5)
 SPREAD = (0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 
-# What a standard normal weight is multiplied with beyond 1 / sqrt(inputs), by the end of its name.
+# Scale of a weight in addition to 1 / sqrt(inputs), by the end of its name.
 GAINS = {"q_proj.weight": 2.0, "v_proj.weight": 2.0, "o_proj.weight": 2.0}
 
 
 def make_checkpoint(config_name: str, out: Path, seed: int) -> None:
     """Write a random checkpoint of the named config for a bimanual ALOHA robot into the folder `out`."""
     config = CONFIGS[config_name]
-    # Full size, float32 would fill 16 GB.
+    # At full size, float32 would take 16 GB.
     write_checkpoint(config, out, seed, "bfloat16" if config in (PI0, PI05) else "float32")
 
 
 def write_checkpoint(config: PI0Config, out: Path, seed: int, dtype: str) -> None:
-    """Write a random checkpoint of any sizes."""
+    """Write a random checkpoint with the sizes of `config` into the folder `out`; `dtype` is that of the weights."""
     out.mkdir(parents=True, exist_ok=True)
     write_weights(config, out / "model.safetensors", seed, dtype)
-    _write_json(out / "config.json", lerobot_settings_of(config))
+    _write_json(out / "config.json", lerobot_settings(config))
     _write_pipelines(config, out)
     byte_tokenizer().save(str(out / JSON_FILE))
 
 
 def write_weights(config: PI0Config, file: Path, seed: int, dtype: str) -> None:
-    """Write the weights of `seed` under LeRobot's names, the two heads included. The same on every machine."""
+    """Write random weights under LeRobot's names, including the two heads. They are the same on every machine."""
     import torch
     from safetensors.torch import save_file
 
@@ -70,7 +70,7 @@ def write_weights(config: PI0Config, file: Path, seed: int, dtype: str) -> None:
 
 
 def random_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Return the weight of our name `name`, float32."""
+    """Return a random weight, float32, which depends on its canonical name, its shape and the seed."""
     noise = np.random.default_rng([seed, zlib.crc32(name.encode())]).standard_normal(shape, np.float32)
     if len(shape) == 1:
         is_layer_norm_weight = name.endswith("weight") and "vision_tower" in name
@@ -81,8 +81,8 @@ def random_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return noise * np.float32(gain * inputs**-0.5)
 
 
-def lerobot_settings_of(config: PI0Config) -> dict[str, Any]:
-    """Return the content of config.json."""
+def lerobot_settings(config: PI0Config) -> dict[str, Any]:
+    """Return the content of LeRobot's config.json."""
     size = config.vision.image_size
     joints = 2 * len(REST_POSE)
     settings: dict[str, Any] = {
@@ -117,7 +117,7 @@ def _write_pipelines(config: PI0Config, out: Path) -> None:
     from safetensors.numpy import save_file
 
     mean, std = np.array(2 * REST_POSE, np.float32), np.array(2 * SPREAD, np.float32)
-    # The quantiles of a normal distribution.
+    # Quantiles of a normal distribution.
     statistics = {"mean": mean, "std": std, "q01": mean - 2.326 * std, "q99": mean + 2.326 * std}
     for file, kind, step in ((PREPROCESSOR, "normalizer", 5), (POSTPROCESSOR, "unnormalizer", 0)):
         name = file.removesuffix(".json")
@@ -137,7 +137,7 @@ def _write_pipelines(config: PI0Config, out: Path) -> None:
 
 
 def byte_tokenizer() -> Tokenizer:
-    """Return a tokenizer of single bytes after a <bos>: PaliGemma's own is not ours to ship."""
+    """Return a tokenizer of single bytes after <bos>: PaliGemma's own is not part of this package."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<bos>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))

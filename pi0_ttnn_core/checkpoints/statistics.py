@@ -1,4 +1,4 @@
-"""Statistics of the training data, as a checkpoint holds them."""
+"""Statistics of the training data, as stored in a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The names of the two statistics that each kind is made of.
+# Names of the two statistics of each kind.
 KINDS = {
     "mean_std": ("mean", "std"),
     "quantiles": ("q01", "q99"),
@@ -18,9 +18,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of one feature: the kind (one of KINDS, or "identity") and its two vectors by name, of any length.
+    """Statistics of one feature.
 
-    `missing` says in words why there are none, where the kind asks for them: the bare model runs without.
+    Attributes:
+        kind: one of KINDS, or "identity".
+        values: the two vectors by name, [size].
+        eps: added to divisors by LeRobot.
+        missing: why there are no values although the kind needs them. The bare model can run without.
     """
 
     kind: str

@@ -1,6 +1,7 @@
-"""The tensors of a model: their shapes, and their names in the checkpoints of the peers.
+"""The tensors of a model: their shapes, and their names in checkpoints of LeRobot and openpi.
 
-Free of torch, so that a checkpoint can be looked at in no time.
+Both store the same names, here called upstream names; the canonical names are those of `reference/`. This module does
+not import torch, so that inspecting a checkpoint is fast.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ Shape = tuple[int, ...]
 PALIGEMMA = "paligemma_with_expert.paligemma."
 UPSTREAM_TOWER, CANONICAL_TOWER = PALIGEMMA + "model.vision_tower.vision_model.", "prefix_embedding.vision_tower."
 
-# The peers' start of a tensor's name -> ours. The first that fits decides.
-NAME_PREFIXES = (
+# Start of the upstream name -> start of the canonical name. The first match decides.
+NAME_STARTS = (
     (UPSTREAM_TOWER + "embeddings.patch_embedding.", CANONICAL_TOWER + "patch_embedding."),
     (UPSTREAM_TOWER + "embeddings.position_embedding.", CANONICAL_TOWER + "position_embedding."),
     (UPSTREAM_TOWER + "encoder.layers.", CANONICAL_TOWER + "layers."),
@@ -27,8 +28,8 @@ NAME_PREFIXES = (
     ("", "suffix_embedding."),
 )
 
-# What older versions of the peers called the same: LeRobot before 0.4, transformers before 4.52.
-OLDER_PREFIXES = (
+# Start of the name in older versions -> start of the upstream name: LeRobot before 0.4, transformers before 4.52.
+OLDER_STARTS = (
     (PALIGEMMA + "vision_tower.", PALIGEMMA + "model.vision_tower."),
     (PALIGEMMA + "multi_modal_projector.", PALIGEMMA + "model.multi_modal_projector."),
     (PALIGEMMA + "language_model.model.", PALIGEMMA + "model.language_model."),
@@ -37,54 +38,54 @@ OLDER_PREFIXES = (
 
 EMBEDDING = PALIGEMMA + "model.language_model.embed_tokens.weight"
 TIED_HEAD = PALIGEMMA + "lm_head.weight"
-# Of no use to actions, and dropped by some exports.
+# Not needed for actions, and dropped by some exports.
 UNUSED = (TIED_HEAD, "paligemma_with_expert.gemma_expert.lm_head.weight")
 
-# Statistics that LeRobot kept in the model's file before 0.4.
+# Statistics that LeRobot stored in the model's file before 0.4.
 BUFFER = re.compile(r"(un)?normalize_(inputs|outputs|targets)\.buffer_")
 
 
 def expected_shapes(config: PI0Config) -> dict[str, Shape]:
-    """Return the shape of every tensor of the model, by our name."""
+    """Return the shape of every tensor of the model, by canonical name."""
     width, prefix_width = config.expert.width, config.prefix.width
     return {
-        **_named("prefix_embedding.vision_tower.", _vision_shapes(config.vision)),
+        **_below("prefix_embedding.vision_tower.", _vision_shapes(config.vision)),
         **_linear("prefix_embedding.projector", config.vision.width, prefix_width),
         "prefix_embedding.embed_tokens.weight": (config.vocab_size, prefix_width),
-        **_named("prefix.", _gemma_shapes(config.prefix, adaptive=False)),
-        **_named("expert.", _gemma_shapes(config.expert, adaptive=config.pi05)),
-        **_named("suffix_embedding.", _suffix_shapes(config.action_dim, width, config.pi05)),
+        **_below("prefix.", _gemma_shapes(config.prefix, adaptive=False)),
+        **_below("expert.", _gemma_shapes(config.expert, adaptive=config.pi05)),
+        **_below("suffix_embedding.", _suffix_shapes(config.action_dim, width, config.pi05)),
     }
 
 
 def upstream_name(name: str) -> str:
-    """Return the peers' name of one of our tensors, without the `model.` that LeRobot puts before it."""
-    for theirs, ours in NAME_PREFIXES:
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
+    """Return the upstream name of a tensor, without the `model.` that LeRobot puts before it."""
+    for upstream, canonical in NAME_STARTS:
+        if name.startswith(canonical):
+            return upstream + name.removeprefix(canonical)
     raise KeyError(name)
 
 
 def canonical_name(stored: str) -> str:
-    """Return our name of a tensor that a checkpoint of either peer, new or old, stores as `stored`."""
+    """Return the canonical name of a tensor that a LeRobot or openpi checkpoint, new or old, stores as `stored`."""
     stored = current_name(stored)
-    for theirs, ours in NAME_PREFIXES:
-        if stored.startswith(theirs):
-            return ours + stored.removeprefix(theirs)
+    for upstream, canonical in NAME_STARTS:
+        if stored.startswith(upstream):
+            return canonical + stored.removeprefix(upstream)
     raise KeyError(stored)
 
 
 def current_name(stored: str) -> str:
-    """Return the present name of a stored tensor, without LeRobot's `model.`."""
+    """Return the upstream name of a stored tensor, new or old, without LeRobot's `model.`."""
     stored = stored.removeprefix("model.")
-    for older, present in OLDER_PREFIXES:
+    for older, upstream in OLDER_STARTS:
         if stored.startswith(older):
-            return present + stored.removeprefix(older)
+            return upstream + stored.removeprefix(older)
     return stored
 
 
-def _named(prefix: str, shapes: dict[str, Shape]) -> dict[str, Shape]:
-    return {prefix + name: shape for name, shape in shapes.items()}
+def _below(path: str, shapes: dict[str, Shape]) -> dict[str, Shape]:
+    return {path + name: shape for name, shape in shapes.items()}
 
 
 def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> dict[str, Shape]:

@@ -1,1 +1,1 @@
-"""The robot's units to the model's and back: images, state, actions, prompt. Neither torch nor ROS."""
+"""From the robot's units to the model's and back: images, state, actions, prompt."""

@@ -1,4 +1,4 @@
-"""Camera images, fitted to the model's square."""
+"""Resize camera images to the model's square input."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from PIL import Image
 
 
 def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """BagCheck an image into a square without distortion, black around it, and map it to [-1, 1].
+    """Fit an image into a square without distortion, pad it with black, and map it to [-1, 1].
 
-    The same pixels as LeRobot 0.6.1 (policies/common/vla_utils.py, `resize_with_pad_torch`, and what its policies do
-    around it): bilinear without antialiasing, in [0, 1].
+    The pixels are those of LeRobot 0.6.1 (policies/common/vla_utils.py, `resize_with_pad_torch`, and its callers in the
+    policies): bilinear without antialiasing, in [0, 1].
 
     Args:
-        image: uint8 [height, width, 3], or float32 of that shape in [0, 1], RGB.
-        size: side of the square in pixels.
+        image: uint8, or float32 in [0, 1], [height, width, 3], RGB.
+        size: side of the square, pixels.
+
     Returns:
-        float32 [3, size, size] in [-1, 1]. An odd pixel of padding lies at the bottom or right.
+        float32 [3, size, size] in [-1, 1]. An odd pixel of padding is at the bottom or right.
     """
-    # Imported here, for torch takes seconds to load and most of the package does without it.
+    # Imported here: torch takes seconds to load, and most of the package does not need it.
     import torch
     from torch.nn import functional as F
 
     height, width = image.shape[:2]
-    # Bytes are scaled after they are resized: there are fewer pixels then.
+    # Bytes are scaled after the resize, when there are fewer pixels.
     scale = 2.0 / 255.0 if image.dtype == np.uint8 else 2.0
-    # In numpy: torch would share this small pass among threads, and wait for them where the cores are busy.
+    # In numpy: torch would split this small pass among threads, and wait for them when the cores are busy.
     image = np.ascontiguousarray(image, np.float32)
     if (height, width) == (size, size):
         return np.ascontiguousarray(image.transpose(2, 0, 1)) * np.float32(scale) - np.float32(1.0)
@@ -42,9 +43,9 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def resize_with_pad_antialiased(image: np.ndarray, size: int) -> np.ndarray:
-    """Do as `resize_with_pad`, but with openpi's pixels: bilinear with antialiasing, rounded to bytes.
+    """Do the same as `resize_with_pad`, but with openpi's pixels: bilinear with antialiasing, rounded to bytes.
 
-    As openpi_client/image_tools.py, `resize_with_pad`, through which openpi's policies put every image.
+    openpi's policies resize every image with openpi_client/image_tools.py, `resize_with_pad`.
     """
     if image.dtype != np.uint8:
         image = (image * 255).astype(np.uint8)
@@ -58,7 +59,7 @@ def resize_with_pad_antialiased(image: np.ndarray, size: int) -> np.ndarray:
     return square.transpose(2, 0, 1).astype(np.float32) / np.float32(255.0) * np.float32(2.0) - np.float32(1.0)
 
 
-# By the conventions of each peer.
+# By conventions.
 RESIZES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
     "lerobot": resize_with_pad,
     "openpi": resize_with_pad_antialiased,

@@ -1,4 +1,4 @@
-"""What a checkpoint is and what the policy will do with it, in words. Reads no weights."""
+"""Describe a checkpoint, and what the policy does with it, in words. Weights are not read."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pi0_ttnn_core.processing.tokenizer import PromptTokenizer, TokenizerError, 
 
 
 def inspect(folder: Path, robot: Robot | None) -> tuple[str, bool]:
-    """Return a report on the checkpoint, and whether it can run (on `robot`, where one is given).
+    """Return a report on the checkpoint, and whether it can run, on `robot` if given.
 
     Raises:
-        CheckpointError: the folder holds no usable checkpoint.
+        CheckpointError: the folder does not hold a usable checkpoint.
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
     metadata, config = checkpoint.metadata, checkpoint.config
@@ -30,7 +30,7 @@ def inspect(folder: Path, robot: Robot | None) -> tuple[str, bool]:
         f"  normalisation: state {metadata.state_statistics.kind}, action {metadata.action_statistics.kind}",
     ]
     steps, problems = _steps(folder, metadata, robot, conventions)
-    lines += [f"with an observation, by the conventions of {conventions}:"]
+    lines += [f"steps of an inference, by the conventions of {conventions}:"]
     lines += [f"  {number}. {step}" for number, step in enumerate(steps, start=1)]
     if robot is not None:
         problems = incompatibilities(robot, metadata) + problems
@@ -46,7 +46,7 @@ def _size(size: int | None) -> str:
 def _steps(
     folder: Path, metadata: CheckpointMetadata, robot: Robot | None, conventions: str
 ) -> tuple[list[str], list[str]]:
-    """Return the steps in words, and what keeps one from being done."""
+    """Return the steps of an inference in words, and the problems that prevent them."""
     image_size = metadata.config.vision.image_size
     present = [camera for camera in metadata.cameras if robot is None or camera in robot.cameras]
     absent = [camera for camera in metadata.cameras if camera not in present]

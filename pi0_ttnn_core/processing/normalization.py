@@ -1,8 +1,8 @@
-"""Vectors of states and actions between the robot's units and the model's, by the statistics of the training data.
+"""Normalise states and actions by the statistics of the training data, and undo it.
 
-The peers differ in what they add to a divisor, and so in the result: LeRobot 0.6.1 (processor/normalize_processor.py)
-adds 1e-8 to a standard deviation and puts 1e-8 in the place of a zero range; openpi (transforms.py, Normalize) adds
-1e-6 to both, on the way in and on the way out.
+LeRobot and openpi add different numbers to a divisor: LeRobot 0.6.1 (processor/normalize_processor.py) adds 1e-8 to a
+standard deviation and replaces a zero range by 1e-8; openpi (transforms.py, Normalize) adds 1e-6 to both, and does so
+when unnormalising too.
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ OPENPI_EPS = 1e-6
 
 
 class Normalization(Protocol):
-    """Maps vectors [..., size]; the result has the dtype of the statistics."""
+    """Maps vectors [..., size] from the robot's units to normalised values and back."""
 
-    def normalize(self, x: np.ndarray) -> np.ndarray: ...
+    def normalize(self, x: np.ndarray) -> np.ndarray:
+        """Return normalised values, of the dtype of the statistics."""
+        ...
 
-    def unnormalize(self, x: np.ndarray) -> np.ndarray: ...
+    def unnormalize(self, x: np.ndarray) -> np.ndarray:
+        """Return values in the robot's units, of the dtype of the statistics."""
+        ...
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The model works in the robot's units."""
+    """No normalisation: the model works in the robot's units."""
 
     def normalize(self, x: np.ndarray) -> np.ndarray:
+        """Return x."""
         return x
 
     def unnormalize(self, x: np.ndarray) -> np.ndarray:
+        """Return x."""
         return x
 
     def __str__(self) -> str:
@@ -42,7 +48,14 @@ class Identity:
 
 @dataclass(frozen=True)
 class MeanStd:
-    """(x - mean) / (std + eps) and back x * (std + eps_back) + mean."""
+    """Normalisation by mean and standard deviation.
+
+    Attributes:
+        mean: [size].
+        std: [size].
+        eps: added to `std` when normalising.
+        eps_back: added to `std` when unnormalising.
+    """
 
     mean: np.ndarray
     std: np.ndarray
@@ -50,9 +63,11 @@ class MeanStd:
     eps_back: float
 
     def normalize(self, x: np.ndarray) -> np.ndarray:
+        """Return (x - mean) / (std + eps)."""
         return (x - self.mean) / (self.std + self.std.dtype.type(self.eps))
 
     def unnormalize(self, x: np.ndarray) -> np.ndarray:
+        """Return x * (std + eps_back) + mean."""
         return x * (self.std + self.std.dtype.type(self.eps_back)) + self.mean
 
     def __str__(self) -> str:
@@ -61,15 +76,22 @@ class MeanStd:
 
 @dataclass(frozen=True)
 class Range:
-    """2 (x - low) / span - 1, which maps low to -1 and low + span to 1, and its inverse."""
+    """Normalisation by a range: `low` is mapped to -1, `low + span` to 1.
+
+    Attributes:
+        low: [size].
+        span: [size].
+    """
 
     low: np.ndarray
     span: np.ndarray
 
     def normalize(self, x: np.ndarray) -> np.ndarray:
+        """Return 2 (x - low) / span - 1."""
         return 2.0 * (x - self.low) / self.span - 1.0
 
     def unnormalize(self, x: np.ndarray) -> np.ndarray:
+        """Return (x + 1) span / 2 + low."""
         return (x + 1.0) * self.span / 2.0 + self.low
 
     def __str__(self) -> str:
@@ -77,7 +99,7 @@ class Range:
 
 
 def make_normalization(statistics: Statistics, size: int, conventions: str) -> Normalization:
-    """Return the normalization of vectors of `size` by the conventions of one peer; longer statistics are cut."""
+    """Return the normalization of vectors [..., size] by one of CONVENTIONS; longer statistics are truncated."""
     if statistics.kind == "identity":
         return Identity()
     low, high = (statistics.values[name][:size] for name in KINDS[statistics.kind])

@@ -1,4 +1,4 @@
-"""What the policy does with an observation before the model, and with the actions after it."""
+"""The processing of observations before the model, and of actions after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ from pi0_ttnn_core.processing.transforms import Normalize, RelativeActions, Tran
 
 @dataclass(frozen=True)
 class ProcessingPipeline:
-    """The steps of one checkpoint on one robot."""
+    """The processing for one checkpoint on one robot.
+
+    Attributes:
+        state_size: number of state values.
+        action_size: number of action values.
+        resize: fits an image into a square of the given side, see `images`.
+        transforms: map states and actions from the robot's units to the model's, and back.
+        tokenizer: turns an instruction into prompt tokens.
+    """
 
     state_size: int
     action_size: int
@@ -29,10 +37,10 @@ class ProcessingPipeline:
 
 
 def build_pipeline(checkpoint: Checkpoint, robot: Robot | None) -> ProcessingPipeline:
-    """Return the steps for `robot`; without one, for the robot that the checkpoint was trained on.
+    """Return the processing for `robot`; without one, for the robot that the checkpoint was trained on.
 
     Raises:
-        RobotError: the robot does not fit the checkpoint; all that is wrong is listed.
+        RobotError: the robot does not fit the checkpoint; the message lists all incompatibilities.
         CheckpointError: the checkpoint lacks statistics.
         TokenizerError: there is no usable tokenizer.
     """
@@ -52,7 +60,7 @@ def build_pipeline(checkpoint: Checkpoint, robot: Robot | None) -> ProcessingPip
 
 
 def sizes(metadata: CheckpointMetadata, robot: Robot | None) -> tuple[int, int]:
-    """Return the sizes of state and action: the checkpoint's, or the robot's where the checkpoint leaves them open."""
+    """Return the sizes of state and action: the checkpoint's or, if it does not define them, the robot's."""
     joints = len(robot.joint_names) if robot else metadata.config.action_dim
     return metadata.state_size or joints, metadata.action_size or joints
 
@@ -60,15 +68,19 @@ def sizes(metadata: CheckpointMetadata, robot: Robot | None) -> tuple[int, int]:
 def transforms(
     metadata: CheckpointMetadata, robot: Robot | None, conventions: str, state_size: int, action_size: int
 ) -> tuple[Transform, ...]:
-    """Return the steps of states and actions, the robot's first and normalisation last."""
+    """Return the transforms of states and actions: the robot's first, normalisation last.
+
+    Raises:
+        CheckpointError: the checkpoint lacks statistics.
+    """
     for statistics in (metadata.state_statistics, metadata.action_statistics):
         if statistics.missing:
             raise CheckpointError(statistics.missing)
-    steps: list[Transform] = list(robot.transforms) if robot else []
+    chain: list[Transform] = list(robot.transforms) if robot else []
     if metadata.relative_joints is not None:
-        steps.append(RelativeActions(np.array(metadata.relative_joints)))
+        chain.append(RelativeActions(np.array(metadata.relative_joints)))
     normalize = Normalize(
         make_normalization(metadata.state_statistics, state_size, conventions),
         make_normalization(metadata.action_statistics, action_size, conventions),
     )
-    return (*steps, normalize)
+    return (*chain, normalize)

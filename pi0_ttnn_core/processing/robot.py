@@ -1,4 +1,4 @@
-"""A robot as its YAML describes it: cameras, joints, and the steps between its units and the checkpoint's."""
+"""A robot as its YAML describes it: cameras, joints, and the transforms between its units and the checkpoint's."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ TRANSFORMS = ("degrees", "joint_signs", "gripper_range", "aloha", "relative_acti
 
 
 class RobotError(ValueError):
-    """A description of a robot that is wrong in itself or does not fit the checkpoint; the message says where."""
+    """A robot's description that is invalid or does not fit the checkpoint; the message names the parameter."""
 
 
 @dataclass(frozen=True)
 class Robot:
     """One robot.
 
-    cameras: the checkpoint's names of the cameras that this robot has
-    joint_names: in the order of the checkpoint's state and action
-    transforms: from the robot's units to the model's, before normalisation
-    conventions: the peer whose prompt and normalisation hold; empty: that of the checkpoint's layout
-    normalization_key: which statistics of an openpi checkpoint hold; empty: its only ones
-    tokenizer: the tokenizer's file; None: in the checkpoint's folder
+    Attributes:
+        cameras: names of its cameras, as in the checkpoint.
+        joint_names: in the order of the checkpoint's state and action.
+        transforms: from the robot's units to the model's, before normalisation.
+        conventions: "lerobot" or "openpi", whose prompt and normalisation are used. Empty: by the checkpoint's layout.
+        normalization_key: which statistics of an openpi checkpoint are used. Empty: its only ones.
+        tokenizer: the tokenizer's file or folder. None: the checkpoint's folder.
     """
 
     cameras: tuple[str, ...]
@@ -43,19 +44,19 @@ class Robot:
 
 
 def robot_from_parameters(parameters: Mapping[str, Any]) -> Robot:
-    """Return the robot that ROS parameters describe, by their full names; what is absent has its default.
+    """Return the robot that ROS parameters describe, given by full name; absent ones have their defaults.
 
     Raises:
-        RobotError: a name is unknown, an option of a step is missing or does not fit the joints.
+        RobotError: a name is unknown, or an option of a transform is missing or does not fit the joints.
     """
     joint_names = tuple(parameters.get("joint_names") or ())
     names = list(parameters.get("transforms") or ())
     unknown = [name for name in names if name not in TRANSFORMS]
     if unknown:
-        raise RobotError(f"transforms names {unknown}; the steps are {list(TRANSFORMS)}")
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
-        raise RobotError(f"transforms names {doubled} more than once")
+        raise RobotError(f"transforms names {unknown}; known are {list(TRANSFORMS)}")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise RobotError(f"transforms names {repeated} more than once")
     conventions = parameters.get("conventions") or ""
     if conventions and conventions not in CONVENTIONS:
         raise RobotError(f"conventions is {conventions!r}; choose one of {list(CONVENTIONS)} or leave it empty")
@@ -74,7 +75,7 @@ def robot_from_yaml(file: Path) -> Robot:
     """Return the robot that a ROS parameter file describes.
 
     Raises:
-        RobotError: the file is no parameter file of one node.
+        RobotError: the file is not a parameter file of one node.
         OSError: it cannot be read.
     """
     return robot_from_parameters(yaml_parameters(file))
@@ -84,19 +85,19 @@ def yaml_parameters(file: Path) -> dict[str, Any]:
     """Return the values of a ROS parameter file by their full names, `outer.inner` where they are nested.
 
     Raises:
-        RobotError: the file is no parameter file of one node.
+        RobotError: the file is not a parameter file of one node.
         OSError: it cannot be read.
     """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         (node,) = content.values()
-        return _flat(node["ros__parameters"])
+        return _flatten(node["ros__parameters"])
     except (yaml.YAMLError, AttributeError, ValueError, KeyError, TypeError) as error:
-        raise RobotError(f"{file} is no ROS parameter file of one node ({error})") from error
+        raise RobotError(f"{file} is not a ROS parameter file of one node ({error})") from error
 
 
 def incompatibilities(robot: Robot, metadata: CheckpointMetadata) -> list[str]:
-    """Return in words all that is wrong between a robot and a checkpoint; nothing where they fit."""
+    """Return all incompatibilities of a robot and a checkpoint, in words."""
     found = []
     unknown = [camera for camera in robot.cameras if camera not in metadata.cameras]
     if unknown:
@@ -109,33 +110,37 @@ def incompatibilities(robot: Robot, metadata: CheckpointMetadata) -> list[str]:
             found.append(f"joint_names has {joints} joints, the checkpoint's {label} has {size} values")
         elif not 1 <= joints <= metadata.config.action_dim:
             found.append(f"joint_names has {joints} joints, the model takes 1 to {metadata.config.action_dim}")
-    if metadata.relative_joints is not None and any(isinstance(step, RelativeActions) for step in robot.transforms):
-        found.append("transforms names relative_actions, and the checkpoint's own pipeline does the same already")
+    if metadata.relative_joints is not None and any(
+        isinstance(transform, RelativeActions) for transform in robot.transforms
+    ):
+        found.append(
+            "transforms names relative_actions, but the checkpoint's own pipeline already makes actions relative"
+        )
     return found
 
 
-def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(parameters: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in parameters.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        flat |= _flatten(value, f"{path}{name}.") if isinstance(value, Mapping) else {path + name: value}
     return flat
 
 
 def _joints(option: str, joint_names: Sequence[str], parameters: Mapping[str, Any]) -> list[str]:
     joints = list(parameters.get(option) or ())
     if not joints:
-        raise RobotError(f"{option} is not set: name the joints that the step works on")
+        raise RobotError(f"{option} is not set: name the joints to transform")
     unknown = [name for name in joints if name not in joint_names]
     if unknown:
         raise RobotError(f"{option} names {unknown}, which are not in joint_names")
     return joints
 
 
-def _ends(option: str, parameters: Mapping[str, Any]) -> tuple[float, float]:
-    ends = list(parameters.get(option) or ())
-    if len(ends) != 2 or ends[0] == ends[1] or not np.isfinite(ends).all():
-        raise RobotError(f"{option} must be two different numbers, closed and open, not {ends}")
-    return float(ends[0]), float(ends[1])
+def _closed_open(option: str, parameters: Mapping[str, Any]) -> tuple[float, float]:
+    positions = list(parameters.get(option) or ())
+    if len(positions) != 2 or positions[0] == positions[1] or not np.isfinite(positions).all():
+        raise RobotError(f"{option} must be two different numbers, closed and open, not {positions}")
+    return float(positions[0]), float(positions[1])
 
 
 def _degrees(joint_names: Sequence[str], parameters: Mapping[str, Any]) -> Transform:
@@ -150,8 +155,8 @@ def _gripper_range(joint_names: Sequence[str], parameters: Mapping[str, Any]) ->
     return transforms.gripper_range(
         joint_names,
         _joints("gripper_range.joints", joint_names, parameters),
-        _ends("gripper_range.robot", parameters),
-        _ends("gripper_range.model", parameters),
+        _closed_open("gripper_range.robot", parameters),
+        _closed_open("gripper_range.model", parameters),
     )
 
 

@@ -1,6 +1,6 @@
-"""Instruction (and state, for PI0.5) -> token ids, with a PaliGemma tokenizer from a local file.
+"""Turn an instruction (for PI0.5, with the state) into token ids, with a PaliGemma tokenizer from a local file.
 
-Prompts as in LeRobot 0.6.1 (policies/pi0, pi05: processors) and openpi (models/tokenizer.py, PaligemmaTokenizer).
+Prompts are those of LeRobot 0.6.1 (policies/pi0, pi05: processors) or openpi (models/tokenizer.py, PaligemmaTokenizer).
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ class TokenizerError(ValueError):
 
 
 class Encoder(Protocol):
-    """A vocabulary."""
+    """A tokenizer.
+
+    Attributes:
+        vocab_size: number of tokens.
+    """
 
     vocab_size: int
 
     def encode(self, text: str, bos: bool) -> list[int]:
-        """Return the ids of `text`, after the one that begins a sequence if `bos`."""
+        """Return the ids of `text`, preceded by that of <bos> if `bos`."""
         ...
 
 
 class SentencePieceEncoder:
-    """PaliGemma's tokenizer.model."""
+    """PaliGemma's tokenizer.model, see `Encoder`."""
 
     def __init__(self, file: Path) -> None:
         from sentencepiece import SentencePieceProcessor
@@ -43,30 +47,32 @@ class SentencePieceEncoder:
         self.vocab_size = self._processor.vocab_size()
 
     def encode(self, text: str, bos: bool) -> list[int]:
+        """Return the ids of `text`, preceded by that of <bos> if `bos`."""
         return list(self._processor.encode(text, add_bos=bos))
 
 
 class JsonEncoder:
-    """The same vocabulary in Hugging Face's tokenizer.json, whose post-processor puts <bos> first."""
+    """The same vocabulary in Hugging Face's tokenizer.json, whose post-processor adds <bos>; see `Encoder`."""
 
     def __init__(self, file: Path) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_file(str(file))
-        # A limit or padding stored in the file would come before ours.
+        # A limit or padding stored in the file would be applied before ours.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size = self._tokenizer.get_vocab_size()
 
     def encode(self, text: str, bos: bool) -> list[int]:
+        """Return the ids of `text`, preceded by that of <bos> if `bos`."""
         return list(self._tokenizer.encode(text, add_special_tokens=bos).ids)
 
 
 class PromptTokenizer:
-    """Turns an instruction into the prompt's tokens, by the conventions of one peer."""
+    """Turns an instruction into the prompt's tokens, by the conventions of LeRobot or openpi."""
 
     def __init__(self, file: Path, config: PI0Config, conventions: str) -> None:
-        """Take a tokenizer's file, and "lerobot" or "openpi".
+        """Load a tokenizer's file; `conventions` is "lerobot" or "openpi".
 
         Raises:
             TokenizerError: the file is damaged or belongs to another model.
@@ -87,12 +93,12 @@ class PromptTokenizer:
     def encode(self, instruction: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the prompt's tokens, int32 [max_prompt_tokens], and their mask, bool [max_prompt_tokens].
 
-        `state` [joints], normalised, is part of PI0.5's prompt. A longer prompt is cut off, with a warning.
+        `state` [joints], normalised, is part of PI0.5's prompt. A longer prompt is truncated, with a warning.
         """
         ids = self._ids(instruction, state)
         if len(ids) > self._max_tokens:
             logger.warning(
-                "the prompt has %d tokens and the model takes %d: its end is cut off", len(ids), self._max_tokens
+                "the prompt has %d tokens, but the model takes %d: the prompt is truncated", len(ids), self._max_tokens
             )
             ids = ids[: self._max_tokens]
         tokens = np.zeros(self._max_tokens, np.int32)
@@ -116,25 +122,25 @@ class PromptTokenizer:
 
 
 def discretize(state: np.ndarray) -> np.ndarray:
-    """Return the bin of each value, 0..255 over [-1, 1]; as in the peers, what lies below -1 is in bin -1."""
+    """Return the bin of each value, 0..255 over [-1, 1]; values below -1 are in bin -1, as in LeRobot and openpi."""
     return np.digitize(state, np.linspace(-1, 1, STATE_BINS + 1)[:-1]) - 1
 
 
 def find_tokenizer(folder: Path, given: Path | None) -> Path:
-    """Return the tokenizer's file: `given` (file or folder), or the one in the checkpoint's folder.
+    """Return the tokenizer's file: `given`, which may be a file or a folder, or the one in the checkpoint's folder.
 
     Raises:
         TokenizerError: there is none; the message says how to get it.
     """
     if given is not None and given.is_file():
         return given
-    places = [given] if given is not None else [folder, folder / "tokenizer"]
-    for place in places:
+    folders = [given] if given is not None else [folder, folder / "tokenizer"]
+    for candidate in folders:
         for name in (SENTENCEPIECE_FILE, JSON_FILE):
-            if (place / name).is_file():
-                return place / name
+            if (candidate / name).is_file():
+                return candidate / name
     raise TokenizerError(
-        f"no {SENTENCEPIECE_FILE} or {JSON_FILE} in {places[0]}: it is PaliGemma's, licensed by Google and not ours to "
-        "ship. Accept the licence of google/paligemma-3b-pt-224 on Hugging Face, download that file, and put it there "
-        "or name it in the parameter tokenizer"
+        f"no {SENTENCEPIECE_FILE} or {JSON_FILE} in {folders[0]}: it is PaliGemma's, licensed by Google, and not part "
+        "of this package. Accept the licence of google/paligemma-3b-pt-224 on Hugging Face, download that file, and "
+        "put it there or name it in the parameter tokenizer"
     )

@@ -1,6 +1,6 @@
-"""One inference on a mock Wormhole, captured: no weights, no card, no numbers.
+"""Capture the graph of one inference on a mock Wormhole: without weights, without a card, without computing.
 
-`select_mock_wormhole` comes first: TTNN chooses its device when it is imported.
+Call `select_mock_wormhole` before importing this module: TTNN chooses its device when it is imported.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ from pi0_ttnn_core.tt.weights.conversion import WeightSource
 
 @dataclass(frozen=True)
 class Capture:
-    """nodes: of TTNN's graph
-    resident: bytes in DRAM before the inference: weights, inputs and KV cache
-    l1: bytes of one core's L1 that are free for tensors and circular buffers of the inference
+    """One captured inference.
+
+    Attributes:
+        nodes: nodes of TTNN's graph.
+        resident: bytes in DRAM before the inference: weights, inputs and KV cache.
+        l1: bytes of one core's L1 that are free for tensors and circular buffers of the inference.
     """
 
     nodes: list[Node]
@@ -38,10 +41,15 @@ class Capture:
 
 
 def capture_inference(config: PI0Config, precision: str, guided: bool = False) -> Capture:
-    """Capture `PI0ModelTTNN.sample_actions` with all camera slots; `guided`: in agreement with earlier actions.
+    """Capture `PI0ModelTTNN.sample_actions` with all camera slots.
+
+    Args:
+        config: sizes of the model.
+        precision: one of PRECISIONS.
+        guided: whether the inference is guided.
 
     Raises:
-        RuntimeError: TTNN refuses an op: its shapes, its program or its circular buffers.
+        RuntimeError: TTNN refuses the shapes, the program or the circular buffers of an op.
     """
     device = open_device(config, config.num_steps, guided)
     try:
@@ -49,7 +57,7 @@ def capture_inference(config: PI0Config, precision: str, guided: bool = False) -
         target = unguided_target(1, config.action_horizon, config.action_dim) if guided else None
         inputs = device_inputs(host_inputs(random_inputs(config, config.num_cameras), config, target), device)
         cache = model.allocate_cache(batch=1)
-        # A capture allocates nothing in L1; the mock does, and refuses what does not fit.
+        # Run once without capture, which allocates tensors in L1 and fails if they do not fit; a capture does not.
         model.sample_actions(inputs, cache)
         _mark(model.prefix_embedding, "embed_images", "vision")
         _mark(model, "encode_prefix", "prefill")
@@ -63,7 +71,7 @@ def capture_inference(config: PI0Config, precision: str, guided: bool = False) -
 
 
 def capture(run: Callable[[], Any]) -> list[Node]:
-    """Return the graph of what `run` does; nothing is dispatched."""
+    """Return the nodes of the graph of the ops in `run`, which are not dispatched."""
     ttnn.graph.begin_graph_capture(ttnn.graph.RunMode.NO_DISPATCH)
     try:
         run()
@@ -73,7 +81,7 @@ def capture(run: Callable[[], Any]) -> list[Node]:
 
 
 def model_without_weights(config: PI0Config, precision: str, device: ttnn.MeshDevice) -> PI0ModelTTNN:
-    """Return the model with memory for weights in place of weights."""
+    """Return the model with uninitialised weights."""
     shapes = expected_shapes(config)
     with torch.device("meta"):
         source = WeightSource(lambda name: torch.empty(shapes[name]), device)
@@ -81,7 +89,7 @@ def model_without_weights(config: PI0Config, precision: str, device: ttnn.MeshDe
 
 
 def _mark(part: Any, method: str, stage: str) -> None:
-    """Have calls of a method appear in the graph as a stage."""
+    """Make calls of a method appear in the graph as a stage."""
     unmarked = getattr(part, method)
 
     def marked(*arguments: Any) -> Any:

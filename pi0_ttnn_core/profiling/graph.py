@@ -1,7 +1,7 @@
-"""The captured graph of one inference, read: what the device runs, on how many cores, with which tensors.
+"""Read the captured graph of one inference: the device's programs, their cores and their tensors.
 
-TTNN captures a list of nodes. A function that starts a program on the device has a program factory; between its start
-and its end lie its inputs, the outputs that it allocates, and its buffers in the cores' L1, with their cores.
+TTNN captures a list of nodes. A function that starts a program on the device has a program factory. Between its start
+and its end are its inputs, the outputs that it allocates, and its buffers in the cores' L1, with their cores.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ Node = dict[str, Any]
 Core = tuple[int, int]
 
 STAGES = ("vision", "prefill", "denoise")
-# The name of a stage in the graph, where the model enters it; what lies in no other stage is denoising.
+# Start of the name of a stage in the graph. Whatever is in no marked stage is denoising.
 STAGE_MARK = "stage "
 DRAM_BANKS = 12
 BUFFERS = ("circular_buffer_allocate", "dataflow_buffer_allocate", "scratchpad_allocate")
-# Functions that copy between host and device. ttnn.zeros, full and arange are copies from the host, too.
+# Functions that copy between host and device. ttnn.zeros, full and arange are copies from the host too.
 TRANSFERS = ("Tensor::to_device", "Tensor::cpu", "tt::tt_metal::copy_to_device", "tt::tt_metal::copy_to_host")
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A tensor of an op; `size` is in bytes, of whole tiles; `buffer` tells whether two are the same memory."""
+    """A tensor of an op.
+
+    Attributes:
+        shape: its shape; empty for outputs.
+        size: bytes, of whole tiles.
+        in_dram: whether it is in DRAM, not in L1.
+        buffer: number of its memory: two tensors may share it.
+    """
 
     shape: tuple[int, ...]
     size: int
@@ -36,6 +43,7 @@ class TensorInfo:
 
     @property
     def dram_size(self) -> int:
+        """Bytes in DRAM."""
         return self.size if self.in_dram else 0
 
 
@@ -43,11 +51,14 @@ class TensorInfo:
 class DeviceOp:
     """One program on the device.
 
-    name: of the device operation
-    attributes: of the operation, as TTNN prints them
-    outputs: those that the op allocates; without any, it writes into the last of its inputs
-    buffers: bytes of its own buffers in the L1 of each core
-    tensors_in_l1: bytes that tensors of the inference take in the L1 of one core meanwhile, at most
+    Attributes:
+        name: name of the device operation.
+        stage: one of STAGES.
+        attributes: attributes of the operation, as TTNN prints them.
+        inputs: its inputs.
+        outputs: the outputs that it allocates. If there are none, it writes into its last input.
+        buffers: bytes of its own buffers in the L1 of each core.
+        tensors_in_l1: most bytes that tensors of the inference occupy in the L1 of one core while it runs.
     """
 
     name: str
@@ -60,23 +71,30 @@ class DeviceOp:
 
     @property
     def l1(self) -> int:
-        """Bytes of L1 that the fullest core needs."""
+        """Bytes of L1 used on the fullest core."""
         return self.tensors_in_l1 + max(self.buffers.values(), default=0)
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Columns and rows of the cores that have buffers."""
+        """Numbers of columns and rows of the cores that have buffers."""
         return len({x for x, _ in self.buffers}), len({y for _, y in self.buffers})
 
     @property
     def fidelity(self) -> str:
+        """Math fidelity, or an empty string if the attributes do not contain it."""
         found = re.search(r"math_fidelity=(\w+)", self.attributes)
         return found.group(1) if found else ""
 
 
 @dataclass
 class Graph:
-    """transfers: the stage of each copy between host and device. activations: peak bytes of DRAM allocated inside."""
+    """The device's programs of one inference.
+
+    Attributes:
+        ops: programs in the order in which they run.
+        transfers: stage of each copy between host and device.
+        activations: peak bytes of DRAM allocated during the inference.
+    """
 
     ops: list[DeviceOp]
     transfers: list[str]
@@ -84,7 +102,7 @@ class Graph:
 
 
 def read_graph(nodes: Iterable[Node]) -> Graph:
-    """Return the device's programs in the order in which they run."""
+    """Return the graph of TTNN's captured nodes."""
     return _Reader(list(nodes)).read()
 
 
@@ -111,7 +129,7 @@ class _Reader:
             elif kind == "buffer_allocate":
                 self._allocate(node)
             elif kind == "buffer_deallocate":
-                self.live[_place(node["params"])] -= _on_the_device(node["params"])
+                self.live[_memory(node["params"])] -= _device_bytes(node["params"])
             elif kind in BUFFERS and self.running:
                 self._add_buffer(node["params"])
         return self.graph
@@ -139,7 +157,7 @@ class _Reader:
 
     def _allocate(self, node: Node) -> None:
         buffer = node["params"]
-        self.live[_place(buffer)] += _on_the_device(buffer)
+        self.live[_memory(buffer)] += _device_bytes(buffer)
         self.graph.activations = max(self.graph.activations, self.live["DRAM"])
         if self.running:
             self.running[-1].outputs.append(TensorInfo((), buffer["size"], _is_dram(buffer), *node["connections"]))
@@ -151,7 +169,7 @@ class _Reader:
             self.running[-1].buffers[core] += 0 if borrowed else buffer["size"]
 
     def _tensor(self, counter: int) -> TensorInfo:
-        # A reshaped tensor is a view, which has no buffer of its own in the graph.
+        # A reshaped tensor is a view: it has no buffer of its own in the graph.
         tensor = self.tensors[counter]
         buffer = self.buffers.get(counter, {"counter": counter, "params": tensor})
         shape = tuple(int(size) for size in re.findall(r"\d+", tensor["shape"]))
@@ -160,7 +178,7 @@ class _Reader:
 
 @cache
 def cores(ranges: str) -> frozenset[Core]:
-    """Return the cores of a set of ranges as TTNN prints it: {[0-0 - 7-1], [0-2 - 1-2]}."""
+    """Return the cores of a set of ranges, which TTNN prints as {[0-0 - 7-1], [0-2 - 1-2]}."""
     corners = [map(int, found) for found in re.findall(r"\[(\d+)-(\d+) - (\d+)-(\d+)\]", ranges)]
     return frozenset((x, y) for x0, y0, x1, y1 in corners for x in range(x0, x1 + 1) for y in range(y0, y1 + 1))
 
@@ -170,10 +188,10 @@ def _is_dram(buffer: Node) -> bool:
     return buffer["buffer_type"] == 0
 
 
-def _place(buffer: Node) -> str:
+def _memory(buffer: Node) -> str:
     return "DRAM" if _is_dram(buffer) else "L1"
 
 
-def _on_the_device(buffer: Node) -> int:
-    """Return the bytes of all DRAM banks, or of one core's L1."""
+def _device_bytes(buffer: Node) -> int:
+    """Return the buffer's bytes in all DRAM banks, or in one core's L1."""
     return buffer["max_size_per_bank"] * (DRAM_BANKS if _is_dram(buffer) else 1)

@@ -1,4 +1,4 @@
-"""What a captured inference costs, stage by stage: as numbers and as a page of Markdown."""
+"""The cost of a captured inference, stage by stage: as numbers and as a page of Markdown."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import asdict, dataclass
 from pi0_ttnn_core.profiling.graph import STAGES, DeviceOp, Graph
 from pi0_ttnn_core.profiling.roofline import busy_cores, compute_time, dram_bytes, flops, roofline
 
-# Kinds of op that the page lists of each stage.
+# Number of kinds of op that the page lists for each stage.
 LISTED = 15
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """Of one stage, or of all.
+    """Cost of one stage, or of all stages.
 
-    device_ops: programs that the device runs
-    transfers_inside: copies between host and device
-    flops: of matrix products and attention, in whole tiles
-    bytes: from and to DRAM
-    roofline_ms: a model, see roofline.py
+    Attributes:
+        device_ops: number of programs that the device runs.
+        transfers_inside: number of copies between host and device.
+        flops: FLOPs of matrix products and attention, in whole tiles.
+        bytes: bytes read from and written to DRAM.
+        roofline_ms: modelled time, see `roofline`, ms.
     """
 
     device_ops: int
@@ -32,12 +33,14 @@ class StageCost:
 
 @dataclass(frozen=True)
 class GraphCost(StageCost):
-    """Of one inference.
+    """Cost of one inference.
 
-    dram_bytes: the most that is allocated in DRAM at once: weights, inputs, KV cache and activations
-    weights_bytes: of these, weights and inputs
-    l1_bytes: the most that tensors and circular buffers take in the L1 of one core
-    l1_limit_bytes: what is free for them there
+    Attributes:
+        dram_bytes: peak bytes allocated in DRAM: weights, inputs, KV cache and activations.
+        weights_bytes: bytes of these allocated before the inference: weights, inputs and KV cache.
+        l1_bytes: peak bytes of tensors and circular buffers in the L1 of one core.
+        l1_limit_bytes: bytes that are free for them there.
+        stages: cost of each stage.
     """
 
     dram_bytes: int
@@ -48,7 +51,13 @@ class GraphCost(StageCost):
 
 
 def cost(graph: Graph, resident: int, l1: int) -> GraphCost:
-    """Sum up a graph; `resident` bytes lie in DRAM before it starts, a core has `l1` bytes of L1 left."""
+    """Return the cost of a graph.
+
+    Args:
+        graph: the graph.
+        resident: bytes in DRAM before the inference.
+        l1: bytes of one core's L1 that are free for the inference.
+    """
     stages = {stage: _stage_cost(graph, (stage,)) for stage in STAGES}
     return GraphCost(
         **asdict(_stage_cost(graph, STAGES)),
@@ -72,7 +81,7 @@ def _stage_cost(graph: Graph, stages: tuple[str, ...]) -> StageCost:
 
 
 def page(command: str, graph: Graph, total: GraphCost) -> str:
-    """Return a page of Markdown on the inference that `command` captured."""
+    """Return a page of Markdown about the inference that `command` captured."""
     return "\n".join([*_summary(command, total), *(line for stage in STAGES for line in _stage_lines(graph, stage))])
 
 

@@ -1,1 +1,1 @@
-"""The model in plain torch, float32: the truth that every backend is measured against, and the CPU backend."""
+"""The model in plain torch, float32: the reference for every other backend, and the CPU backend itself."""

@@ -1,4 +1,7 @@
-"""The whole of PI0 and PI0.5 in torch."""
+"""PI0 and PI0.5 as a whole, in torch.
+
+The flow's time runs from t = 1, noise, to t = 0, actions.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,19 @@ from pi0_ttnn_core.reference.suffix import SuffixEmbeddingTorch
 
 @dataclass(frozen=True)
 class EncodedPrefix:
-    """What the action expert needs of the observation's images and prompt, computed once per inference."""
+    """Images and prompt as the action expert needs them, computed once per inference.
+
+    Attributes:
+        cache: the KV cache of the prefix.
+        pad_mask: bool [batch, prefix]. False for padding.
+    """
 
     cache: list[KV]
     pad_mask: Tensor
 
 
 class PI0ModelTorch(nn.Module):
-    """Images, prompt, state and noise to actions. Weights and activations in the module's dtype."""
+    """Maps images, prompt, state and noise to actions. Weights and activations have the module's dtype."""
 
     def __init__(self, config: PI0Config) -> None:
         super().__init__()
@@ -37,12 +45,14 @@ class PI0ModelTorch(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Dtype of weights and activations."""
         return self.suffix_embedding.action_in_proj.weight.dtype
 
     def encode_prefix(self, images: Tensor, image_masks: Tensor, tokens: Tensor, token_mask: Tensor) -> EncodedPrefix:
-        """Run vision tower and prefix: the KV cache of images and prompt. Shapes as in `ModelInputs`.
+        """Run vision tower and prefix; return the KV cache of images and prompt. Shapes are those of `ModelInputs`.
 
-        What is masked in every row of the batch is left out: positions count valid tokens only, so nothing changes.
+        Cameras and tokens that are masked in the whole batch are left out. Positions count valid tokens only, so this
+        does not change the result.
         """
         cameras, valid = image_masks.any(dim=0), token_mask.any(dim=0)
         images, image_masks = images[:, cameras], image_masks[:, cameras]
@@ -52,10 +62,10 @@ class PI0ModelTorch(nn.Module):
         mask, positions = masks.prefix_attention(pad_mask), masks.prefix_positions(pad_mask)
         return EncodedPrefix(self.prefix.prefill(embedded, mask, positions), pad_mask)
 
-    def velocity(self, prefix: EncodedPrefix, state: Tensor, actions: Tensor, time: Tensor) -> Tensor:
-        """Return the flow's velocity [batch, horizon, action_dim] at `actions` and `time` [batch]."""
+    def velocity(self, prefix: EncodedPrefix, state: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
+        """Return v_t [batch, horizon, action_dim], the flow's velocity at the noisy actions x_t and `time` [batch]."""
         horizon = self.config.action_horizon
-        embedded, condition = self.suffix_embedding.embed_suffix(state.to(self.dtype), actions.to(self.dtype), time)
+        embedded, condition = self.suffix_embedding.embed_suffix(state.to(self.dtype), x_t.to(self.dtype), time)
         mask = masks.suffix_attention(prefix.pad_mask, self.config.num_state_tokens, horizon)
         positions = masks.suffix_positions(prefix.pad_mask, embedded.shape[1])
         hidden = self.expert(embedded, mask, positions, prefix.cache, condition)
@@ -73,15 +83,15 @@ class PI0ModelTorch(nn.Module):
         target_actions: Tensor | None = None,
         guidance_mask: Tensor | None = None,
     ) -> Tensor:
-        """Return actions, float32 [batch, horizon, action_dim]. Shapes as in `ModelInputs`.
+        """Return actions, float32 [batch, horizon, action_dim]. Shapes are those of `ModelInputs`.
 
-        With a target, the flow is guided towards it, see `guidance.guide`.
+        Given `target_actions` and `guidance_mask`, the flow is guided towards them, see `guidance.guide`.
         """
         with torch.inference_mode(target_actions is None):
             prefix = self.encode_prefix(images, image_masks, tokens, token_mask)
 
-            def velocity(actions: Tensor, time: Tensor) -> Tensor:
-                return self.velocity(prefix, state, actions, time)
+            def velocity(x_t: Tensor, time: Tensor) -> Tensor:
+                return self.velocity(prefix, state, x_t, time)
 
             if target_actions is None or guidance_mask is None:
                 return denoise(velocity, noise, num_steps)

@@ -24,10 +24,10 @@ class PrefixEmbeddingTorch(nn.Module):
         return features.unflatten(0, images.shape[:2]).flatten(1, 2)
 
     def embed_language(self, tokens: Tensor) -> Tensor:
-        """Map tokens [batch, tokens] to [batch, tokens, width], scaled by sqrt(width) as Gemma does."""
+        """Map tokens [batch, tokens] to [batch, tokens, width], scaled by sqrt(width) as in Gemma."""
         embedded = self.embed_tokens(tokens)
         return embedded * embedded.shape[-1] ** 0.5
 
     def embed_prefix(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Return [batch, cameras * patches + tokens, width]."""
+        """Return images, then tokens, [batch, cameras * patches + tokens, width]."""
         return torch.cat([self.embed_images(images), self.embed_language(tokens)], dim=1)

@@ -1,6 +1,7 @@
 """The SigLIP vision tower in torch (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training").
 
-Names and formulas as in openpi models/siglip.py, variant So400m/14.
+Names and formulas are those of openpi models/siglip.py, variant So400m/14. In comments on shapes, N is the number of
+images, P that of patches, H that of heads, D the head's size.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ LAYER_NORM_EPS = 1e-6
 
 
 class SigLIPAttentionTorch(nn.Module):
-    """Full self-attention of one block, [images, patches, width] to the same."""
+    """Multi-head self-attention without a mask: [images, patches, width] -> same shape."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -25,11 +26,14 @@ class SigLIPAttentionTorch(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map [images, patches, width] to the same shape."""
         q, k, v = (self._heads(proj(hidden)) for proj in (self.q_proj, self.k_proj, self.v_proj))
         attended = F.scaled_dot_product_attention(q, k, v)
+        # [N, H, P, D] -> [N, P, H * D]
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
+        # [N, P, H * D] -> [N, H, P, D]
         return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
@@ -42,6 +46,7 @@ class SigLIPMLPTorch(nn.Module):
         self.fc2 = nn.Linear(config.mlp_dim, config.width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map [images, patches, width] to the same shape."""
         return self.fc2(F.gelu(self.fc1(hidden), approximate="tanh"))
 
 
@@ -56,6 +61,7 @@ class SigLIPBlockTorch(nn.Module):
         self.mlp = SigLIPMLPTorch(config)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Map [images, patches, width] to the same shape."""
         hidden = hidden + self.self_attn(self.layer_norm1(hidden))
         return hidden + self.mlp(self.layer_norm2(hidden))
 
@@ -71,7 +77,8 @@ class SigLIPVisionTowerTorch(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.width, eps=LAYER_NORM_EPS)
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """Return [images, patches, width], patches row by row, positions added."""
+        """Map images [images, 3, size, size] to [images, patches, width]: patches row by row, with positions added."""
+        # [N, width, rows, columns] -> [N, P, width]
         patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
         return patches + self.position_embedding.weight
 

@@ -1,4 +1,4 @@
-"""The suffix in torch: state, noisy actions and time, embedded for the action expert (openpi models/pi0.py)."""
+"""The suffix in torch: state, noisy actions x_t and time, embedded for the action expert (openpi models/pi0.py)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pi0_ttnn_core.configs import PI0Config
 
 
 def create_sinusoidal_pos_embedding_torch(time: Tensor, width: int, min_period: float, max_period: float) -> Tensor:
-    """Embed times [batch] as [sin, cos] of 2 pi t / period, periods geometric: float64 [batch, width]."""
+    """Return [sin, cos] of 2 pi t / period for times t [batch], with geometric periods: float64 [batch, width]."""
     fraction = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64, device=time.device)
     period = min_period * (max_period / min_period) ** fraction
     angle = 2 * math.pi * time.double()[:, None] / period
@@ -37,7 +37,7 @@ class SuffixEmbeddingTorch(nn.Module):
             self.action_time_mlp_out = nn.Linear(width, width)
 
     def embed_state(self, state: Tensor) -> Tensor:
-        """Map the state [batch, action_dim] to one token [batch, 1, width]."""
+        """Map the state [batch, action_dim] to one token [batch, 1, width]. PI0 only."""
         return self.state_proj(state)[:, None]
 
     def embed_actions(self, actions: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class SuffixEmbeddingTorch(nn.Module):
         return embedding.to(self.action_in_proj.weight.dtype)
 
     def fuse_action_time(self, actions: Tensor, time: Tensor) -> Tensor:
-        """Fuse embedded actions [batch, horizon, width] with embedded times [batch, width] by an MLP."""
+        """Fuse embedded actions [batch, horizon, width] and embedded times [batch, width] in an MLP. PI0 only."""
         fused = torch.cat([actions, time[:, None].expand_as(actions)], dim=-1)
         return self.action_time_mlp_out(F.silu(self.action_time_mlp_in(fused)))
 
@@ -64,7 +64,7 @@ class SuffixEmbeddingTorch(nn.Module):
     def embed_suffix(self, state: Tensor, actions: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the expert's input [batch, suffix, width] and the condition of its norms [batch, width].
 
-        PI0: the state token, then the actions fused with the time; no condition. PI0.5: the actions alone.
+        PI0: the state token, then the actions fused with the time, and no condition. PI0.5: the actions alone.
         """
         embedded, embedded_time = self.embed_actions(actions), self.embed_timestep(time)
         if self.config.pi05:
@@ -73,5 +73,5 @@ class SuffixEmbeddingTorch(nn.Module):
         return torch.cat([self.embed_state(state), fused], dim=1), None
 
     def project_output(self, hidden: Tensor) -> Tensor:
-        """Map the expert's output on the action tokens [batch, horizon, width] to [batch, horizon, action_dim]."""
+        """Map the expert's output at the action tokens [batch, horizon, width] to [batch, horizon, action_dim]."""
         return self.action_out_proj(hidden)

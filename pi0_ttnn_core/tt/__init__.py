@@ -1,1 +1,1 @@
-"""The model in TTNN, file by file and method by method as in `reference/`. No torch in the forward pass."""
+"""The model in TTNN, file by file and method by method like `reference/`. No torch runs in the forward pass."""

@@ -12,14 +12,18 @@ from pi0_ttnn_core.tt.common import Tensor
 def denoise(displacements: Callable[[Tensor, int], list[Tensor]], noise: Tensor, num_steps: int) -> Tensor:
     """Integrate from the noise to the actions.
 
+    x_t stays in float32: rounding it to bfloat16 at every step would lose more accuracy than everything else does.
+
     Args:
-        displacements: maps x, float32, and the number of the step to what the step adds, bfloat16, in parts.
+        displacements: maps x_t, float32, and the number of the Euler step to dt * v_t, a list of bfloat16 summands.
         noise: float32 [1, 1, batch * suffix, action_dim].
+        num_steps: number of Euler steps.
+
     Returns:
-        float32, of the same shape. Rounding x to bfloat16 at every step would cost more than all else does.
+        float32, of the shape of `noise`.
     """
-    x = noise
+    x_t = noise
     for step in range(num_steps):
-        for displacement in displacements(x, step):
-            x = ttnn.add(x, displacement, dtype=ttnn.float32)
-    return x
+        for displacement in displacements(x_t, step):
+            x_t = ttnn.add(x_t, displacement, dtype=ttnn.float32)
+    return x_t

@@ -1,7 +1,7 @@
-"""Gemma's decoder in TTNN, as the prefix has it. Compare `reference/gemma.py`; `expert.py` has the action expert's.
+"""Gemma's decoder in TTNN, for the prefix. Compare `reference/gemma.py`; the action expert is in `expert.py`.
 
-The rows of a batch lie one after the other in one sequence, [1, 1, batch * tokens, width]: each has its own positions
-in the rotary tables, and the mask keeps them apart.
+The sequences of a batch are concatenated into one, [1, 1, batch * tokens, width]: each has its own positions in the
+rotary tables, and the mask separates them.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ from pi0_ttnn_core.tt.weights.modulation import Modulations
 
 
 class GemmaRMSNormTTNN:
-    """RMSNorm with a learned weight; what is stored is 1 + weight."""
+    """RMSNorm with a learned weight, stored as 1 + weight."""
 
     def __init__(self, weights: Weights) -> None:
         self.weight = weights.vector("weight", lambda: 1.0 + weights.tensor("weight"))
 
     def __call__(self, hidden: Tensor, step: int = 0) -> Tensor:
+        """Return x / rms(x) * (1 + weight); `step` is ignored."""
         return ttnn.rms_norm(hidden, epsilon=RMS_NORM_EPS, weight=self.weight, compute_kernel_config=EXACT)
 
 
 class GemmaAdaptiveRMSNormTTNN:
-    """RMSNorm of PI0.5's expert: x / rms(x) * scale + shift, with scale and shift of each Euler step."""
+    """RMSNorm of PI0.5's expert, with its own scale and shift at each Euler step."""
 
     def __init__(self, weights: Weights, conditions: list[TorchTensor]) -> None:
-        """Take the condition of each step, torch [width]."""
+        """Compute scales and shifts from the condition of each step, torch float32 [width]."""
         modulations, steps = Modulations(weights, conditions), range(len(conditions))
         self.scales = [weights.vector(f"scale.{step}", partial(modulations.scale, step)) for step in steps]
         self.shifts = [weights.vector(f"shift.{step}", partial(modulations.shift, step)) for step in steps]
 
     def __call__(self, hidden: Tensor, step: int) -> Tensor:
+        """Return x / rms(x) * scale + shift at Euler step `step`."""
         return ttnn.rms_norm(
             hidden,
             epsilon=RMS_NORM_EPS,
@@ -60,11 +62,11 @@ class GemmaAdaptiveRMSNormTTNN:
 
 
 class GemmaRotaryEmbeddingTTNN:
-    """Rotary position embedding in the halves layout; the tables are uploaded with the inputs."""
+    """Rotary position embedding as in the reference; the tables are uploaded with the inputs."""
 
     @staticmethod
     def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-        """Rotate x [1, heads, tokens, head_dim]."""
+        """Return x [1, heads, tokens, head_dim], each pair rotated by its angle."""
         return ttnn.experimental.rotary_embedding(x, *rotary, compute_kernel_config=EXACT)
 
 
@@ -73,13 +75,14 @@ class GemmaAttentionTTNN:
 
     def __init__(self, config: GemmaConfig, weights: Weights) -> None:
         self.gemma = config
-        self.config = kernel_config(weights.part.attention)
+        self.config = kernel_config(weights.precision.attention)
         # The scale of the logits is folded into the queries.
-        self.qkv_proj = weights.linear_of("qkv_proj", lambda: qkv_weight(weights, config))
+        self.qkv_proj = weights.linear_from("qkv_proj", lambda: qkv_weight(weights, config))
         self.o_proj = weights.linear("o_proj", bias=False)
 
     def heads(self, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, KV]:
-        """Return queries, and keys and values, of `hidden`, after the rotary embedding."""
+        """Return queries, and keys and values, of `hidden` after the rotary embedding."""
+        # [1, 1, T, (H + 2 K) * D] -> [1, H, T, D] and twice [1, K, T, D]
         q, k, v = ttnn.experimental.nlp_create_qkv_heads(
             self.qkv_proj(hidden),
             num_heads=self.gemma.num_heads,
@@ -90,27 +93,29 @@ class GemmaAttentionTTNN:
         return rotate(q, rotary), (rotate(k, rotary), v)
 
     def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> tuple[Tensor, KV]:
-        """Let `hidden` attend to itself under the mask [1, 1, queries, keys]; return its keys and values, too."""
+        """Return the attention of `hidden` over itself, and its keys and values. The mask is [1, 1, queries, keys]."""
         query, kv = self.heads(hidden, rotary)
         attended = attend(query, kv, self.config, scale=1.0, mask=mask)
+        # [1, H, T, D] -> [1, 1, T, H * D]
         return self.o_proj(ttnn.experimental.nlp_concat_heads(attended)), kv
 
 
 class GemmaMLPTTNN:
-    """GeGLU with tanh-GELU, in two halves of its width: at full size the whole would not stay in L1."""
+    """GeGLU with tanh-GELU, in two halves of its width: as a whole, at full size, it would not fit into L1."""
 
     def __init__(self, weights: Weights) -> None:
-        def half_of(name: str, half: int, activation: ttnn.UnaryWithParam | None = None) -> Linear:
-            return weights.linear_of(
+        def half_linear(name: str, half: int, activation: ttnn.UnaryWithParam | None = None) -> Linear:
+            return weights.linear_from(
                 f"{name}_proj.{half}", lambda: _halves(weights.tensor(f"{name}_proj.weight"))[half], None, activation
             )
 
-        self.gate_up_proj = [(half_of("gate", half, GELU_TANH), half_of("up", half)) for half in range(2)]
-        self.down_proj = weights.linear_of(
+        self.gate_up_proj = [(half_linear("gate", half, GELU_TANH), half_linear("up", half)) for half in range(2)]
+        self.down_proj = weights.linear_from(
             "down_proj", lambda: torch.cat(_halves(weights.tensor("down_proj.weight").T)).T
         )
 
     def __call__(self, hidden: Tensor) -> Tensor:
+        """Map [1, 1, rows, width] to the same shape."""
         return self.down_proj([_gated(gate_proj(hidden), up_proj(hidden)) for gate_proj, up_proj in self.gate_up_proj])
 
 
@@ -119,25 +124,26 @@ def _gated(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _halves(weight: TorchTensor) -> tuple[TorchTensor, ...]:
-    """Return the two halves of the rows, with zeros to whole tiles."""
+    """Return the two halves of the rows, padded with zeros to whole tiles."""
     return pad_rows(weight, 2 * TILE).chunk(2)
 
 
 class GemmaDecoderBlockTTNN:
-    """One pre-norm decoder block of the prefix, which writes its keys and values into the cache."""
+    """One pre-norm decoder block of the prefix."""
 
     def __init__(self, config: GemmaConfig, weights: Weights) -> None:
-        self.input_layernorm = GemmaRMSNormTTNN(weights.of("input_layernorm"))
-        self.self_attn = GemmaAttentionTTNN(config, weights.of("self_attn"))
-        self.post_attention_layernorm = GemmaRMSNormTTNN(weights.of("post_attention_layernorm"))
-        self.mlp = GemmaMLPTTNN(weights.of("mlp"))
+        self.input_layernorm = GemmaRMSNormTTNN(weights.child("input_layernorm"))
+        self.self_attn = GemmaAttentionTTNN(config, weights.child("self_attn"))
+        self.post_attention_layernorm = GemmaRMSNormTTNN(weights.child("post_attention_layernorm"))
+        self.mlp = GemmaMLPTTNN(weights.child("mlp"))
 
     def key_value(self, hidden: Tensor, rotary: Rotary) -> KV:
+        """Return the block's keys and values of its input `hidden`."""
         _, kv = self.self_attn.heads(self.input_layernorm(hidden), rotary)
         return kv
 
     def __call__(self, hidden: Tensor, rotary: Rotary, mask: Tensor) -> tuple[Tensor, KV]:
-        """Return the block's output, in the memory of `hidden`, and its own keys and values."""
+        """Return the block's output, written into `hidden`, and its own keys and values."""
         attended, kv = self.self_attn(self.input_layernorm(hidden), rotary, mask)
         hidden = add_to(hidden, attended)
         del attended
@@ -145,22 +151,22 @@ class GemmaDecoderBlockTTNN:
 
 
 class GemmaPrefixTTNN:
-    """The prefix's stack of decoder blocks. Its final norm is left out: nothing uses it."""
+    """The prefix's stack of decoder blocks, without the final norm, which nothing uses."""
 
     def __init__(self, config: GemmaConfig, weights: Weights) -> None:
-        self.layers = [GemmaDecoderBlockTTNN(config, weights.of(f"layers.{layer}")) for layer in range(config.depth)]
+        self.layers = [GemmaDecoderBlockTTNN(config, weights.child(f"layers.{layer}")) for layer in range(config.depth)]
 
     def prefill(self, hidden: Tensor, rotary: Rotary, mask: Tensor, cache: list[KV]) -> None:
-        """Fill the first rows of the cache with the keys and values of `hidden`.
+        """Write the keys and values of `hidden` into the first rows of the cache.
 
-        Of the last layer only keys and values are computed.
+        The last layer computes only keys and values.
         """
-        for layer, kept in zip(self.layers[:-1], cache, strict=False):
+        for layer, cached in zip(self.layers[:-1], cache, strict=False):
             hidden, kv = layer(hidden, rotary, mask)
-            _fill(kept, kv)
+            _fill(cached, kv)
         _fill(cache[-1], self.layers[-1].key_value(hidden, rotary))
 
 
 def _fill(cache: KV, kv: KV) -> None:
-    for kept, new in zip(cache, kv, strict=True):
-        ttnn.fill_cache(kept, new, 0)
+    for cached, new in zip(cache, kv, strict=True):
+        ttnn.fill_cache(cached, new, 0)

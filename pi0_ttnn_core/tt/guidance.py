@@ -1,4 +1,4 @@
-"""Real-time chunking in TTNN: a flow that agrees with actions that are being executed.
+"""Real-time chunking in TTNN: a flow guided towards the actions that are being executed.
 
 Compare `reference/guidance.py`.
 """
@@ -17,11 +17,12 @@ from pi0_ttnn_core.tt.vjp import Vjp
 
 @dataclass(frozen=True)
 class DeviceTarget:
-    """What the actions have to agree with, all bfloat16 [1, 1, batch * suffix, action_dim].
+    """A `GuidanceTarget` on the device, in two bfloat16 parts: as one, rounding would move the target.
 
-    actions: rounded
-    remainder: what rounding took from the actions
-    weights: how binding each value is; 0 where it is free
+    Attributes:
+        actions: bfloat16 [1, 1, batch * suffix, action_dim], rounded.
+        remainder: of the same dtype and shape. The actions minus the rounded ones.
+        weights: of the same dtype and shape. The soft mask W; 0 where a value is free.
     """
 
     actions: Tensor
@@ -32,20 +33,23 @@ class DeviceTarget:
 def guide(
     displacement: Callable[[Tensor, int], tuple[Tensor, Vjp]], target: DeviceTarget, num_steps: int
 ) -> Callable[[Tensor, int], list[Tensor]]:
-    """Return what a step of the guided flow adds, in two parts: the flow, and what draws it towards the target.
+    """Return the displacement of the guided flow, as two summands: that of the flow, and the guidance.
 
     Args:
-        displacement: maps x, float32, and the number of the step to what the step adds, bfloat16, with its vjp.
+        displacement: maps x_t, float32, and the number of the Euler step to dt * v_t, bfloat16, and its vjp.
+        target: the target and its weights.
+        num_steps: number of Euler steps; dt is -1 / num_steps.
     """
 
-    def guided(x: Tensor, step: int) -> list[Tensor]:
+    def guided(x_t: Tensor, step: int) -> list[Tensor]:
         time = 1.0 - step / num_steps
-        flow, vjp = displacement(x, step)
-        # The flow is -velocity / num_steps.
-        clean = ttnn.add(x, ttnn.mul(flow, time * num_steps), dtype=ttnn.float32)
-        beyond = ttnn.subtract(clean, target.actions, dtype=ttnn.float32)
-        # Its factors, too, have to be bfloat16.
-        error = ttnn.mul(ttnn.subtract(beyond, target.remainder, dtype=ttnn.bfloat16), target.weights)
+        flow, vjp = displacement(x_t, step)
+        # The clean actions x_0 = x_t - time * v_t, where flow = dt * v_t.
+        clean = ttnn.add(x_t, ttnn.mul(flow, time * num_steps), dtype=ttnn.float32)
+        difference = ttnn.subtract(clean, target.actions, dtype=ttnn.float32)
+        # Both factors of the product must be bfloat16.
+        error = ttnn.mul(ttnn.subtract(difference, target.remainder, dtype=ttnn.bfloat16), target.weights)
+        # The error times the Jacobian of x_0.
         correction = ttnn.add(error, ttnn.mul(vjp(error), time * num_steps))
         return [flow, ttnn.mul(correction, -guidance_weight(time) / num_steps)]
 
@@ -53,6 +57,6 @@ def guide(
 
 
 def guidance_weight(time: float) -> float:
-    """Return how strong the guidance is at a time in (0, 1]."""
+    """Return the weight of the guidance at a time in (0, 1]; see the reference."""
     tau = 1.0 - time
     return min((tau**2 + time**2) / (tau * time), MAX_GUIDANCE_WEIGHT) if tau else MAX_GUIDANCE_WEIGHT

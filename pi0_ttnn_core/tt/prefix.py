@@ -15,17 +15,17 @@ class PrefixEmbeddingTTNN:
 
     def __init__(self, config: PI0Config, vision: Weights, prefix: Weights) -> None:
         self.config = config
-        self.vision_tower = SigLIPVisionTowerTTNN(config.vision, vision.of("vision_tower"))
+        self.vision_tower = SigLIPVisionTowerTTNN(config.vision, vision.child("vision_tower"))
         self.projector = vision.linear("projector")
         # Gemma's scaling by sqrt(width) is folded into the table.
-        self.embed_tokens = prefix.place(
+        self.embed_tokens = prefix.to_device(
             "embed_tokens",
             lambda: prefix.tensor("embed_tokens.weight") * config.prefix.width**0.5,
             layout=ttnn.ROW_MAJOR_LAYOUT,
         )
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Map images, bfloat16, as `embed_patches` takes them, to [batch, 1, cameras * patches, width]."""
+        """Map images, laid out as for `embed_patches`, to [batch, 1, cameras * patches, width]."""
         features = self.projector(self.vision_tower(images))
         cameras, patches = self.config.num_cameras, self.config.vision.num_patches
         return ttnn.reshape(features, (images.shape[0] // cameras, 1, cameras * patches, features.shape[-1]))
@@ -36,7 +36,7 @@ class PrefixEmbeddingTTNN:
         return ttnn.unsqueeze(embedded, 1)
 
     def embed_prefix(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Return [1, 1, batch * prefix, width]: of each row of the batch its images, then its tokens."""
+        """Return [1, 1, batch * prefix, width]: for each sequence of the batch its images, then its tokens."""
         parts = [self.embed_images(images), self.embed_language(tokens)]
         shape = (parts[0].shape[0], parts[0].shape[2] + parts[1].shape[2], parts[0].shape[3])
         embedded = ttnn.concat(parts, dim=2, memory_config=activation_memory(shape, images.device()))

@@ -1,4 +1,4 @@
-"""How well two results agree, and what is good enough."""
+"""How well two results agree, and the thresholds to pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ if TYPE_CHECKING:
 
 # The lowest PCC that passes.
 THRESHOLDS = {"accuracy": 0.9995, "default": 0.999, "fast": 0.995}
-# Where errors add up, over ten steps or through all layers and back.
+# Components whose errors accumulate: over all Euler steps, or forward and backward through all layers.
 LONG_COMPONENTS = ("actions", "guided_actions", "expert_step_vjp")
 LONG = {"accuracy": 0.9995, "default": 0.998, "fast": 0.98}
+# For norms and the prefix embedding.
 EXACT = 0.9999
 EXACT_COMPONENTS = ("prefix_embedding", "prefix_rms_norm", "expert_rms_norm", "expert_adaptive_rms_norm")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A component's results, float32. `base` is what the component adds to: it alone would correlate."""
+    """Results of one component, float32.
+
+    Attributes:
+        expected: the reference's.
+        actual: the device's, of the same shape.
+        base: the input that a residual component adds to; it alone would correlate.
+    """
 
     expected: Tensor
     actual: Tensor
@@ -31,13 +38,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One component's result.
+    """Comparison of one component with the reference.
 
-    shape: of what was compared
-    pcc: Pearson's correlation with the reference, of the result or of what it adds to its input, whichever is lower
-    max_error: largest absolute difference
-    skipped: why it was not run
-    error: why it has no result
+    Attributes:
+        component: name of the component.
+        threshold: lowest PCC that passes.
+        shape: shape of the compared results.
+        pcc: Pearson's correlation coefficient, of the results or of what they add to the input, whichever is lower.
+        max_error: largest absolute difference.
+        skipped: why the component was not run.
+        error: why there is no result.
     """
 
     component: str
@@ -50,6 +60,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
+        """Whether the PCC reaches the threshold."""
         return self.pcc is not None and self.pcc >= self.threshold
 
     def __str__(self) -> str:
@@ -62,20 +73,20 @@ class Comparison:
 
 
 def threshold(component: str, precision: str) -> float:
-    """Return the lowest PCC with which a component passes."""
+    """Return the lowest PCC that passes, for a component and a precision preset."""
     if component in EXACT_COMPONENTS and precision != "fast":
         return EXACT
     return (LONG if component in LONG_COMPONENTS else THRESHOLDS)[precision]
 
 
 def pcc(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Return Pearson's correlation coefficient; NaN where a value is not finite or all are the same."""
+    """Return Pearson's correlation coefficient; NaN if a value is not finite or all are the same."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return float(np.corrcoef(expected.ravel(), actual.ravel())[0, 1])
 
 
 def compare(name: str, lowest: float, pair: Pair) -> Comparison:
-    """Return how well the device's result agrees with the reference's."""
+    """Compare the device's result with the reference's."""
     expected, actual = pair.expected.double().numpy(), pair.actual.double().numpy()
     if expected.shape != actual.shape or not np.isfinite(actual).all():
         return Comparison(name, lowest, expected.shape, error=f"not finite, or of shape {actual.shape}")

@@ -1,7 +1,7 @@
-"""The components of the model, each called in the reference and on the device with the same weights and inputs.
+"""The list of components, each run in the reference and on the device with the same weights and inputs.
 
-The one place that knows how a component of `tt/` is called. Inputs are of the scale that they have in the model, and
-such that bfloat16 holds them exactly: what differs is what the component does.
+Inputs have the scale that they have in the model, and values that bfloat16 represents exactly: then differences come
+from the component alone.
 """
 
 from __future__ import annotations
@@ -44,9 +44,12 @@ from pi0_ttnn_core.validation.vision import patch_embedding, prefix_embedding, p
 
 @dataclass(frozen=True)
 class Component:
-    """compare: builds it in the reference and on the device, and runs both.
-    of_vision: it sees one camera's image, not the prefix.
-    all_layers: it has all layers of the model by its nature.
+    """One component of the model.
+
+    Attributes:
+        compare: builds the component in the reference and on the device, and runs both.
+        of_vision: whether it processes camera images, not the prefix.
+        all_layers: whether it needs all layers of the model.
     """
 
     compare: Callable[[Harness], Pair]
@@ -54,12 +57,12 @@ class Component:
     all_layers: bool = False
 
 
-def _of(case: Callable[[Harness], GemmaCase], component: GemmaComponent) -> Component:
+def _gemma_component(case: Callable[[Harness], GemmaCase], component: GemmaComponent) -> Component:
     return Component(lambda harness: component(case(harness)))
 
 
 def shortened(config: PI0Config) -> PI0Config:
-    """Return a model of the same widths that a simulator runs in minutes: one layer deep, with a short prefix."""
+    """Return sizes of the same widths that a simulator runs in minutes: one layer, and a short prefix."""
     return replace(
         config,
         vision=replace(config.vision, depth=1, image_size=2 * config.vision.patch_size),
@@ -71,7 +74,7 @@ def shortened(config: PI0Config) -> PI0Config:
 
 
 def components(config: PI0Config) -> dict[str, Component]:
-    """Return the components of a model by name, in the order of the data."""
+    """Return the components of a model by name, in the order of the data flow."""
     norm = "adaptive_rms_norm" if config.pi05 else "rms_norm"
     attention = siglip_component(".self_attn", siglip.SigLIPAttentionTorch, SigLIPAttentionTTNN)
     mlp = siglip_component(".mlp", siglip.SigLIPMLPTorch, lambda _, weights: SigLIPMLPTTNN(weights))
@@ -84,18 +87,18 @@ def components(config: PI0Config) -> dict[str, Component]:
         "siglip_tower": Component(siglip_tower, of_vision=True, all_layers=True),
         "projector": Component(projector, of_vision=True),
         "prefix_embedding": Component(prefix_embedding),
-        "prefix_rms_norm": _of(prefix_case, prefix_rms_norm),
-        "prefix_rope": _of(prefix_case, prefix_rope),
-        "prefix_attention": _of(prefix_case, prefix_attention),
-        "prefix_mlp": _of(prefix_case, prefix_mlp),
-        "prefix_block": _of(prefix_case, prefix_block),
+        "prefix_rms_norm": _gemma_component(prefix_case, prefix_rms_norm),
+        "prefix_rope": _gemma_component(prefix_case, prefix_rope),
+        "prefix_attention": _gemma_component(prefix_case, prefix_attention),
+        "prefix_mlp": _gemma_component(prefix_case, prefix_mlp),
+        "prefix_block": _gemma_component(prefix_case, prefix_block),
         "suffix_embedding": Component(suffix_embedding),
-        f"expert_{norm}": _of(expert_case, expert_rms_norm),
-        "expert_rope": _of(expert_case, expert_rope),
-        "expert_attention": _of(expert_case, expert_attention),
-        "expert_mlp": _of(expert_case, expert_mlp),
-        "expert_block": _of(expert_case, expert_block),
-        "expert_block_vjp": _of(expert_case, expert_block_vjp),
+        f"expert_{norm}": _gemma_component(expert_case, expert_rms_norm),
+        "expert_rope": _gemma_component(expert_case, expert_rope),
+        "expert_attention": _gemma_component(expert_case, expert_attention),
+        "expert_mlp": _gemma_component(expert_case, expert_mlp),
+        "expert_block": _gemma_component(expert_case, expert_block),
+        "expert_block_vjp": _gemma_component(expert_case, expert_block_vjp),
         "expert_step": Component(expert_step),
         "expert_step_vjp": Component(expert_step_vjp),
         "output_projection": Component(output_projection),

@@ -1,7 +1,7 @@
 """pi0-ttnn validate: every component on the device against the float32 reference.
 
-The device is used in a process of its own: where it takes that process down, the component that did it has failed, and
-the others go on in a new one.
+The device is used in a subprocess. If a component crashes it, that component has failed, and the others continue in a
+new subprocess.
 """
 
 from __future__ import annotations
@@ -30,13 +30,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEED = 0
-# A simulator computes some 170 MFLOP/s: a model of more weights is run there in parts.
+# A simulator computes some 170 MFLOP/s: a model with more weights is validated there in parts.
 SIMULATED_WEIGHTS = 20_000_000
 
 
 @dataclass(frozen=True)
 class Validation:
-    """What is to be validated: a checkpoint's model, or one of random weights; all its components, or those named."""
+    """What to validate.
+
+    Attributes:
+        config: name of the sizes of a model with random weights.
+        checkpoint: folder of a checkpoint to validate instead.
+        components: names of components. Empty: all.
+        precision: one of PRECISIONS.
+    """
 
     config: str
     checkpoint: Path | None
@@ -48,11 +55,11 @@ HEADER = f"{'component':26}{'compared':14} {'PCC':>9} {'max error':>10} {'thresh
 
 
 def validate(validation: Validation, as_json: bool) -> bool:
-    """Compare, print a table, and return whether all that was compared passed.
+    """Compare, print a table or JSON, and return whether everything that was compared passed.
 
     Raises:
         BackendError: there is no device, or a component is unknown.
-        CheckpointError: of `open_checkpoint`.
+        CheckpointError: the checkpoint cannot be used.
     """
     config = open_checkpoint(validation.checkpoint).config if validation.checkpoint else CONFIGS[validation.config]
     weights = str(validation.checkpoint) if validation.checkpoint else f"random weights of {validation.config}"
@@ -75,10 +82,10 @@ def validate(validation: Validation, as_json: bool) -> bool:
 
 
 def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
-    """Yield the device's name, again for each process that was needed, and what a Comparison is made of."""
+    """Yield {"device": name} for each subprocess, and the fields of each Comparison."""
     wormhole = select_wormhole()
     if isinstance(wormhole, str):
-        raise BackendError(f"{wormhole}")
+        raise BackendError(wormhole)
     done: list[str] = []
     while True:
         options = {
@@ -105,16 +112,16 @@ def _reports(validation: Validation) -> Iterator[dict[str, Any]]:
                     done.append(report["component"])
                     running = None
             log.seek(0)
-            last_words = (log.read().decode(errors="replace").strip().splitlines() or ["no word"])[-1]
-        ended = f"the device's process ended with status {status}: {last_words.strip()}"
+            last_line = (log.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        ended = f"the device's process ended with status {status}: {last_line.strip()}"
         if running is None:
-            raise BackendError(f"{ended}")
+            raise BackendError(ended)
         done.append(running)
         yield asdict(Comparison(running, threshold(running, validation.precision), error=ended))
 
 
 def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
-    """Run `main` in a new process, its output into `log`; yield what it reports, and its exit status at the end."""
+    """Run `main` in a subprocess that prints into `log`; yield its reports, and its exit status at the end."""
     reader, writer = os.pipe()
     command = [sys.executable, "-m", "pi0_ttnn_core.validation.runner", json.dumps(options), str(writer)]
     process = subprocess.Popen(command, stdout=log, stderr=log, pass_fds=[writer])
@@ -124,13 +131,13 @@ def _run(options: Mapping[str, Any], log: int) -> Iterator[dict[str, Any]]:
             for line in lines:
                 yield json.loads(line)
     finally:
-        # The device is free only then.
+        # The device is free only after this.
         process.wait()
     yield {"status": process.returncode}
 
 
 def main() -> None:
-    """Compare on the device: options as JSON, then the descriptor of the pipe to report into."""
+    """Compare on the device. Arguments: options as JSON, and the file descriptor of the pipe for reports."""
     options = json.loads(sys.argv[1])
     with os.fdopen(int(sys.argv[2]), "w") as pipe:
 
@@ -144,11 +151,11 @@ def main() -> None:
         except BackendError as error:
             report(refused=str(error))
         except ImportError as error:
-            report(refused=f"backend ttnn needs the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'")
+            report(refused=f"backend ttnn requires the package ttnn ({error}): pip install 'pi0_ttnn_ros[ttnn]'")
 
 
 def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
-    # Reads the environment that the parent has set.
+    # Imported here: ttnn reads the environment that the parent has set.
     import torch
     import ttnn
 
@@ -159,30 +166,30 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
 
     checkpoint = open_checkpoint(options["checkpoint"]) if options["checkpoint"] else None
     config = checkpoint.config if checkpoint else CONFIGS[options["config"]]
-    every, named, precision = components(config), options["components"], options["precision"]
-    unknown = [name for name in named if name not in every]
+    known, requested, precision = components(config), options["components"], options["precision"]
+    unknown = [name for name in requested if name not in known]
     if unknown:
-        raise BackendError(f"unknown components {unknown}: choose from {list(every)}")
+        raise BackendError(f"unknown components {unknown}: choose from {list(known)}")
     weights = sum(int(np.prod(shape)) for shape in expected_shapes(config).values())
     in_parts: bool = options["simulated"] and weights > SIMULATED_WEIGHTS
     device = open_device(config, config.num_steps)
     grid = device.compute_with_storage_grid_size()
     report(device=f"{options['device']}, {grid.x}x{grid.y} cores")
     stored = checkpoint.read_tensor if checkpoint else None
-    benches = {
+    harnesses = {
         short: Harness(sizes, weight_reader(sizes, stored), device, PRESETS[precision])
         for short, sizes in ((False, config), (True, shortened(config)))
     }
-    for name, component in every.items():
-        if name in options["done"] or (named and name not in named):
+    for name, component in known.items():
+        if name in options["done"] or (requested and name not in requested):
             continue
         lowest = threshold(name, precision)
-        if in_parts and component.all_layers and not named:
-            reason = f"hours on a simulator at this size; --component {name} runs it"
+        if in_parts and component.all_layers and not requested:
+            reason = f"takes hours on a simulator at this size; --component {name} runs it"
             report(**asdict(Comparison(name, lowest, skipped=reason)))
             continue
         report(running=name)
-        harness = benches[in_parts and not component.of_vision and not component.all_layers]
+        harness = harnesses[in_parts and not component.of_vision and not component.all_layers]
         try:
             with torch.no_grad():
                 result = compare(name, lowest, component.compare(harness))
@@ -193,9 +200,9 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
 
 
 def weight_reader(config: PI0Config, stored: Callable[[str], Tensor] | None) -> Callable[[str], Tensor]:
-    """Return what reads one tensor of a model by our full name: a stored one, or a random one.
+    """Return a function that reads a tensor by its full canonical name from `stored`, or makes a random one.
 
-    Of tables that are longer than the model's, it has the first rows.
+    Tables that are longer than the model's are truncated to their first rows.
     """
     import torch
 

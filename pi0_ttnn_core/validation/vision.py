@@ -17,6 +17,7 @@ from pi0_ttnn_core.validation.harness import TOWER, Harness, download, normal
 
 
 def patch_embedding(harness: Harness) -> Pair:
+    """Compare the embedded patches of all images."""
     vision = replace(harness.config.vision, depth=0)
     reference = harness.reference(lambda: siglip.SigLIPVisionTowerTorch(vision), f"{TOWER}.")
     images = torch.from_numpy(harness.inputs.images)[0]
@@ -25,7 +26,7 @@ def patch_embedding(harness: Harness) -> Pair:
 
 
 def siglip_component(name: str, torch_class: type[nn.Module], ttnn_class: Callable, residual: bool = False) -> Callable:
-    """Compare a part of the first block on one image."""
+    """Return the comparison of a part of the first block, on one image."""
 
     def compare(harness: Harness) -> Pair:
         vision, full_name = harness.config.vision, f"{TOWER}.layers.0{name}"
@@ -38,6 +39,7 @@ def siglip_component(name: str, torch_class: type[nn.Module], ttnn_class: Callab
 
 
 def siglip_tower(harness: Harness) -> Pair:
+    """Compare the features of all images."""
     vision = harness.config.vision
     reference = harness.reference(lambda: siglip.SigLIPVisionTowerTorch(vision), f"{TOWER}.")
     device = SigLIPVisionTowerTTNN(vision, harness.weights("vision", TOWER))
@@ -46,6 +48,7 @@ def siglip_tower(harness: Harness) -> Pair:
 
 
 def projector(harness: Harness) -> Pair:
+    """Compare the projection of features to the prefix's width."""
     config, name = harness.config, "prefix_embedding.projector"
     features = normal(config.vision.num_patches, config.vision.width)
     reference = harness.reference(lambda: nn.Linear(config.vision.width, config.prefix.width), f"{name}.")
@@ -54,7 +57,7 @@ def projector(harness: Harness) -> Pair:
 
 
 def prefix_embedding(harness: Harness) -> Pair:
-    """Compare it without the tower's blocks, which have rows of their own."""
+    """Compare the prefix embedding without the tower's blocks, which are compared on their own."""
     config = replace(harness.config, vision=replace(harness.config.vision, depth=0))
     inputs, on_device = harness.inputs, harness.device_inputs
     reference = harness.reference(lambda: PrefixEmbeddingTorch(config), "prefix_embedding.")

@@ -6,8 +6,9 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from pi0_ttnn_core.backend import DTYPES, PRECISIONS, BackendError
+from pi0_ttnn_core.backend import DTYPES, BackendError
 from pi0_ttnn_core.configs import CONFIGS
+from pi0_ttnn_core.precision import PRECISIONS
 
 
 def positive(text: str) -> int:

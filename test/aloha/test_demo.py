@@ -120,5 +120,5 @@ def test_bad_checkpoint_ends_the_demo(tmp_path):
     demo = start_demo(tmp_path, "--checkpoint", str(tmp_path / "nowhere"))
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 1
-    assert "nowhere is no folder" in output and "Traceback" not in output
+    assert "nowhere is not a directory" in output and "Traceback" not in output
     assert not pids_of(tmp_path)

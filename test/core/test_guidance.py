@@ -17,7 +17,7 @@ HORIZON, STEPS = 12, 10
 
 def test_soft_mask_matches_paper():
     """Equation 5: 1 up to the delay d, c (e^c - 1) / (e - 1) with c = (H - s - i) / (H - s - d + 1), 0 from H - s."""
-    weights = soft_mask(horizon=50, frozen=4, overlap=40)
+    weights = soft_mask(horizon=50, num_frozen=4, overlap=40)
     assert (weights[:4] == 1).all() and (weights[40:] == 0).all()
     for index in range(4, 40):
         c = (40 - index) / (40 - 4 + 1)

@@ -137,7 +137,7 @@ def test_yaml_selects_transforms(tmp_path):
         ("[0.0, 0.04]", "[0.04]", "gripper_range.robot must be two different numbers"),
         ("[degrees,", "[aloha,", "two arms.*3 joints instead of 14"),
         ("openpi", "closedpi", "conventions is 'closedpi'"),
-        ("ros__parameters", "parameters", "no ROS parameter file"),
+        ("ros__parameters", "parameters", "not a ROS parameter file"),
     ],
 )
 def test_invalid_robot_yaml(tmp_path, old, new, culprit):
@@ -153,7 +153,7 @@ def test_invalid_robot_yaml(tmp_path, old, new, culprit):
         ({"joint_names": NAMES[:13]}, "joint_names has 13 joints, the checkpoint's state has 14 values"),
         ({"cameras": ["base_0_rgb", "chest"]}, r"cameras names \['chest'\]; the checkpoint was trained with"),
         ({"cameras": []}, "cameras is empty"),
-        ({"normalization_key": "trossen"}, "LeRobot's have no keys"),
+        ({"normalization_key": "trossen"}, "LeRobot checkpoints have no keys"),
     ],
 )
 def test_robot_mismatch_before_loading_weights(tiny_checkpoint, changes, culprit):
@@ -169,7 +169,7 @@ def test_relative_actions_are_not_applied_twice(tiny_checkpoint):
     metadata = replace(open_checkpoint(tiny_checkpoint).metadata, relative_joints=(True,) * 14)
     robot = Robot(CAMERAS, tuple(NAMES), transforms=(RelativeActions(MASK),))
     assert incompatibilities(robot, metadata) == [
-        "transforms names relative_actions, and the checkpoint's own pipeline does the same already"
+        "transforms names relative_actions, but the checkpoint's own pipeline already makes actions relative"
     ]
 
 

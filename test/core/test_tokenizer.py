@@ -85,7 +85,7 @@ def test_a_long_prompt_is_cut_off_with_a_warning(processor):
     with unittest.TestCase().assertLogs("pi0_ttnn_core.processing.tokenizer", "WARNING") as logs:
         tokens = prompt(tokenizer, text)
     assert tokens == processor.encode(text + "\n", add_bos=True)[:48]
-    assert "the model takes 48: its end is cut off" in logs.output[0]
+    assert "but the model takes 48: the prompt is truncated" in logs.output[0]
 
 
 def test_a_json_tokenizer_ignores_its_own_limit(tmp_path):

@@ -250,7 +250,7 @@ def test_one_of_three_cameras(robot, tiny_checkpoint):
     ("changes", "culprit"),
     [
         ({"checkpoint": ""}, "checkpoint is not set"),
-        ({"checkpoint": "/nowhere"}, "/nowhere is no folder"),
+        ({"checkpoint": "/nowhere"}, "/nowhere is not a directory"),
         ({"backend": "abacus"}, "unknown backend 'abacus'"),
         ({"joint_names": [*JOINTS[:13], "tail"]}, "joint states lack ['tail']"),
         ({"joint_names": [*JOINTS[:13], JOINTS[0]]}, f"joint_names names ['{JOINTS[0]}'] more than once"),

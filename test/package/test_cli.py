@@ -88,7 +88,7 @@ def test_bad_inputs_are_refused_by_name(tiny_checkpoint, tmp_path, arrays, chang
 def test_a_missing_checkpoint_is_one_clear_line(tmp_path, arrays):
     run, _ = infer(tmp_path / "nowhere", tmp_path, arrays)
     assert run.returncode == 2
-    assert run.stderr.startswith("pi0-ttnn infer: ") and "nowhere is no folder" in run.stderr
+    assert run.stderr.startswith("pi0-ttnn infer: ") and "nowhere is not a directory" in run.stderr
 
 
 def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):

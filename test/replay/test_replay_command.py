@@ -90,8 +90,8 @@ def test_reference_backend_agrees(replay, bags):
     [
         (("nowhere",), "nowhere: does not exist"),
         (("BAG", "--robot", "toaster"), "toaster"),
-        (("BAG", "--checkpoint", "nowhere"), "nowhere is no folder"),
-        (("BAG", "OTHER", "--jobs", "2", "--checkpoint", "nowhere"), "nowhere is no folder"),
+        (("BAG", "--checkpoint", "nowhere"), "nowhere is not a directory"),
+        (("BAG", "OTHER", "--jobs", "2", "--checkpoint", "nowhere"), "nowhere is not a directory"),
         (("BAG", "--reference", "recorded"), "has no chunks"),
         (("BAG", "--jobs", "2", "--backend", "ttnn"), "a card serves one process at a time"),
         (("BAG", "BAG/../one"), "several bags are called"),

@@ -1,11 +1,11 @@
-"""The expert's linear layers with what stands before and after them, each one kernel on the device.
+"""The expert's linear layers, each fused with the operations around it into one program on the device.
 
-The expert runs once per Euler step over few rows: its time is the time to read its weights, and each operation between
-two products would keep the memory waiting. So a product is one program with the norm before it and the rotary
-embedding, the GeGLU or the residual after it. The columns of the weight are spread over the cores; products are summed
-in float32 over the whole width, and what follows is computed in float32 too.
+The expert runs at every Euler step over few rows, so its time is the time to read its weights, and any operation
+between two products would leave the memory idle. Therefore a product is one program with the norm before it and the
+rotary embedding, the GeGLU or the residual after it. The columns of the weight are distributed over the cores. Products
+are accumulated in float32 over the whole width, and what follows is computed in float32 too.
 
-A vector that all rows share is [1, 1, 32, width], each row the same: a row of tiles that needs no broadcast.
+A vector that all rows share is [1, 1, 32, width] with equal rows: a row of tiles that needs no broadcast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KERNELS = Path(__file__).parent
 INPUT, WEIGHTS, COMPUTE = (
     (KERNELS / f"expert_linear_{name}.cpp").read_text() for name in ("input", "weights", "compute")
 )
-# The most tiles along the inner dimension that are read at once.
+# Most tiles along the inner dimension that are read at once.
 INNER_BLOCK = 16
 # A unit of work is one column of tiles.
 SINGLE = {"columns": 1, "weight_columns": 1}
@@ -30,7 +30,12 @@ SINGLE = {"columns": 1, "weight_columns": 1}
 
 @dataclass(frozen=True)
 class Modulation:
-    """An adaptive norm before a product: x / rms(x) * scale @ weight + bias, where bias is shift @ weight."""
+    """An adaptive norm before a product: x / rms(x) * scale @ weight + bias.
+
+    Attributes:
+        scale: [1, 1, 32, inputs], with equal rows.
+        bias: shift @ weight, [1, 1, 32, outputs], with equal rows.
+    """
 
     scale: Tensor
     bias: Tensor
@@ -38,16 +43,21 @@ class Modulation:
 
 @dataclass(frozen=True)
 class ExpertLinear:
-    """A weight [inputs, outputs] and how exactly it is multiplied."""
+    """A linear layer of the expert.
+
+    Attributes:
+        weight: [inputs, outputs].
+        fidelity: math fidelity of the product.
+    """
 
     weight: Tensor
     fidelity: ttnn.MathFidelity
 
     def rotary(self, x: Tensor, rotary: Rotary, cache: KV, modulation: Modulation | None = None) -> Tensor:
-        """Project RMS-normed rows [1, 1, rows, inputs] to heads: queries, keys, values, in this order.
+        """Project RMS-normed rows [1, 1, rows, inputs] to heads of queries, keys and values, in this order.
 
-        Return the rotated queries [1, heads, rows, head_dim]; write rotated keys, and values, into the last rows of the
-        cache [1, kv_heads, tokens, head_dim].
+        Return the rotated queries [1, heads, rows, head_dim]. Write the rotated keys and the values into the last rows
+        of the cache [1, kv_heads, tokens, head_dim].
         """
         _, kv_heads, tokens, head_dim = cache[0].padded_shape
         heads = self.weight.padded_shape[-1] // head_dim
@@ -73,7 +83,7 @@ class ExpertLinear:
         return query
 
     def geglu(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
-        """Return gelu(gate) * up [1, 1, rows, outputs / 2] of RMS-normed rows; the weight is gate's, then up's."""
+        """Return gelu(gate) * up of RMS-normed rows, [1, 1, rows, outputs / 2]; the weight is gate's, then up's."""
         units = self.weight.padded_shape[-1] // 2 // TILE
         out = _empty((1, 1, x.shape[-2], units * TILE), x)
         sizes = {"pair_stride": units, "columns": 1, "weight_columns": 2, "has_geglu": 1}
@@ -82,7 +92,7 @@ class ExpertLinear:
         return out
 
     def normed(self, x: Tensor, modulation: Modulation | None = None) -> Tensor:
-        """Return the product of RMS-normed rows, [1, 1, rows, outputs], and nothing after it."""
+        """Return the product of RMS-normed rows and the weight, [1, 1, rows, outputs]."""
         units = self.weight.padded_shape[-1] // TILE
         out = _empty((1, 1, x.shape[-2], units * TILE), x)
         scale, bias = _parts(modulation)
@@ -90,7 +100,7 @@ class ExpertLinear:
         return out
 
     def residual(self, x: Tensor, residual: Tensor, gate: Tensor | None = None) -> Tensor:
-        """Return residual + gate * (x @ weight), of rows [1, 1, rows, inputs] or heads [1, heads, rows, head_dim]."""
+        """Return residual + gate * (x @ weight) for rows [1, 1, rows, inputs] or heads [1, heads, rows, head_dim]."""
         out = _empty(tuple(residual.padded_shape), x)
         units = self.weight.padded_shape[-1] // TILE
         self._run(x, units, SINGLE, out, gate=gate, residual=residual)
@@ -104,9 +114,9 @@ class ExpertLinear:
         gate: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        """Return residual + gate * ((x * scale) @ weight.T), [1, 1, rows, inputs], of rows or heads as in `residual`.
+        """Return residual + gate * ((x * scale) @ weight.T), [1, 1, rows, inputs], for rows or heads as in `residual`.
 
-        Of the weight only the columns from `first` on are taken, as many as x has; `first` is a multiple of a tile.
+        Only the weight's columns from `first` on are used, as many as x has. `first` is a multiple of a tile.
         """
         units = self.weight.padded_shape[-2] // TILE
         out = _empty((1, 1, x.shape[-2], units * TILE), x)
@@ -188,7 +198,7 @@ class ExpertLinear:
             inputs=(x, scale, out, key, value),
             weights=(self.weight, bias, cos, sin, gate, residual),
         )
-        # The cache is not among them: a few of its rows are written in place.
+        # The cache is not listed: a few of its rows are written in place.
         tensors = [tensor for tensor in (x, self.weight, scale, bias, cos, sin, gate, residual) if tensor is not None]
         ttnn.generic_op([*tensors, out], program)
 
@@ -258,7 +268,7 @@ def _buffers(
         + arguments["has_residual"] * rows
     )
     bfloat16, float32 = ttnn.bfloat16, ttnn.float32
-    buffers = {  # number: tiles, dtype; the numbers are the kernels' cb_...
+    buffers = {  # number: (tiles, dtype); the numbers are the cb_* constants of the kernels
         0: (rows * inner, bfloat16),
         1: (3 * arguments["inner_block"] * weight_columns, weight_dtype),
         2: (2 * operands, bfloat16),

@@ -1,1 +1,1 @@
-"""What is around the model on the device: opening it, the session (trace), the host's inputs, the backend."""
+"""Everything around the model on the device: opening it, laying out inputs, sessions with a trace, the backend."""

@@ -1,4 +1,4 @@
-"""The TTNN model as a backend of the policy."""
+"""The TTNN model as a backend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pi0_ttnn_core.wormhole import cache_root
 
 
 class TTNNBackend:
-    """A checkpoint on a Wormhole."""
+    """The TTNN model with a checkpoint's weights on a Wormhole; see `Backend`."""
 
     name = "ttnn"
 
@@ -40,11 +40,18 @@ class TTNNBackend:
         with_guidance: bool = False,
         traced: bool = True,
     ) -> None:
-        """Load the weights.
+        """Open the device and load the weights.
 
         Args:
-            with_guidance: every inference has guidance, and where there is no target its weight is zero.
-            traced: capture an inference and replay it; else operations run one by one.
+            checkpoint: the weights and the sizes of the model.
+            device_name: the device, in words.
+            precision: one of PRECISIONS.
+            num_steps: Euler steps of every inference.
+            with_guidance: whether inferences are guided. All are then: without a target, its weights are zero.
+            traced: capture one inference and replay it; otherwise ops are dispatched one by one.
+
+        Raises:
+            BackendError: the device cannot be opened, or cannot run a model of these sizes.
         """
         self.config = checkpoint.config
         _check_sizes(self.config)
@@ -70,6 +77,12 @@ class TTNNBackend:
         return model
 
     def sample_actions(self, inputs: ModelInputs, num_steps: int, target: GuidanceTarget | None = None) -> np.ndarray:
+        """Return normalised actions, float32 [batch, horizon, action_dim], guided towards `target` if given.
+
+        Raises:
+            BackendError: the backend was loaded without guidance or for another number of steps, there are too many
+                tokens, or the inference failed. The next inference starts in a new session.
+        """
         if target is not None and not self._with_guidance:
             raise BackendError("backend ttnn was loaded without guidance: load it with with_guidance=True")
         if inputs.tokens.shape[1] > self.config.max_prompt_tokens:
@@ -81,7 +94,6 @@ class TTNNBackend:
         try:
             actions = self._run(inputs, target)
         except RuntimeError as error:
-            # The next inference begins anew.
             self._end_session()
             raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
@@ -95,19 +107,19 @@ class TTNNBackend:
             return self._session.run()
 
     def upload(self, inputs: ModelInputs, target: GuidanceTarget | None = None) -> None:
-        """Begin to upload the inputs of the next inference; one that is under way is not disturbed."""
+        """Start to upload the inputs of the next inference, without disturbing one that is running."""
         batch = len(inputs.tokens)
         if self._with_guidance and target is None:
             target = unguided_target(batch, self.config.action_horizon, self.config.action_dim)
-        laid_out = host_inputs(complete(inputs, self.config.num_cameras), self.config, target)
+        laid_out = host_inputs(pad_cameras(inputs, self.config.num_cameras), self.config, target)
         if self._session is None or self._batch != batch:
-            # A trace owns the memory of its activations: there is one at a time.
+            # Only one session at a time: a trace owns the memory of its activations.
             self._end_session()
             self._session, self._batch = Session(self.model, laid_out, self._traced), batch
         self._session.upload(laid_out)
 
     def close(self) -> None:
-        """Free weights and device; the backend is of no use after."""
+        """Free the weights and the device. The backend cannot be used afterwards."""
         self._end_session()
         del self.model
         ttnn.close_device(self._device)
@@ -122,13 +134,13 @@ def _check_sizes(config: PI0Config) -> None:
     head_dim = config.prefix.head_dim
     if head_dim % (2 * TILE):
         raise BackendError(
-            f"head_dim is {head_dim}, but the rotary embedding on the device takes multiples of {2 * TILE}: "
+            f"head_dim is {head_dim}, but the rotary embedding on the device requires a multiple of {2 * TILE}: "
             "run this model with backend torch"
         )
 
 
-def complete(inputs: ModelInputs, num_cameras: int) -> ModelInputs:
-    """Return the inputs with all camera slots, the missing ones empty and masked."""
+def pad_cameras(inputs: ModelInputs, num_cameras: int) -> ModelInputs:
+    """Return the inputs with all camera slots; the added ones are empty and masked."""
     batch, cameras, *rest = inputs.images.shape
     images = np.full((batch, num_cameras, *rest), -1.0, np.float32)
     images[:, :cameras] = inputs.images

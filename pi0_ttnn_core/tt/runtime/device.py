@@ -1,4 +1,4 @@
-"""The device: opened with what the model needs, closed cleanly; what is missing is said in words."""
+"""Open the device as the model needs it; errors say what is missing."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ import ttnn
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.configs import PI0Config
 
-SFPI_PLACES = (Path(ttnn.__file__).parent / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi"))
-# What ttnn this was made for, and run with on the simulator: its experimental operations change between releases.
+SFPI_FOLDERS = (Path(ttnn.__file__).parent / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi"))
+# The only supported release of ttnn: experimental ops change between releases.
 TTNN_VERSION = "0.81.1"
-# Bytes that one operation takes in a captured trace, at most: its commands for every core.
+# Most bytes that one op takes in a captured trace: its commands for every core.
 TRACE_BYTES = 64 * 1024
 
 
 def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn.MeshDevice:
     """Open the first Wormhole, with room for the trace of one inference and a second queue for uploads.
 
-    `guided`: the inference will have guidance.
+    Args:
+        config: sizes of the model.
+        num_steps: Euler steps of an inference.
+        guided: whether inferences are guided.
 
     Raises:
-        BackendError: it cannot be opened, or is no Wormhole; the message says what is missing.
+        BackendError: the device cannot be opened or is not a Wormhole; the message says what is missing.
     """
     if version("ttnn") != TTNN_VERSION:
         raise BackendError(
-            f"ttnn is {version('ttnn')}, but the backend is made for {TTNN_VERSION}: pip install ttnn=={TTNN_VERSION}"
+            f"ttnn is {version('ttnn')}, but the backend requires {TTNN_VERSION}: pip install ttnn=={TTNN_VERSION}"
         )
-    if not any((place / "compiler" / "bin" / "riscv-tt-elf-g++").exists() for place in SFPI_PLACES):
+    if not any((folder / "compiler" / "bin" / "riscv-tt-elf-g++").exists() for folder in SFPI_FOLDERS):
         raise BackendError(
-            f"SFPI, the compiler of the card's kernels, is neither in {SFPI_PLACES[0]} nor in {SFPI_PLACES[1]}: "
+            f"SFPI, the compiler of the card's kernels, is neither in {SFPI_FOLDERS[0]} nor in {SFPI_FOLDERS[1]}: "
             "install it from Tenstorrent's release page, or with scripts/setup"
         )
     try:
@@ -48,17 +51,17 @@ def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn
         ) from error
     if not ttnn.device.is_wormhole_b0(device):
         ttnn.close_device(device)
-        raise BackendError("the first Tenstorrent card is no Wormhole, for which this backend is made")
+        raise BackendError("the first Tenstorrent card is not a Wormhole, the only card that this backend supports")
     return device
 
 
 def operations(config: PI0Config, num_steps: int, guided: bool) -> int:
-    """Return a bound of the number of operations in one inference."""
-    of_a_block, of_a_step = (50, 50) if guided else (5, 10)
-    of_denoising = num_steps * (of_a_block * config.expert.depth + of_a_step)
-    return 16 * (1 + config.vision.depth + config.prefix.depth) + of_denoising
+    """Return an upper bound of the number of operations in one inference."""
+    per_block, per_step = (50, 50) if guided else (5, 10)
+    denoising = num_steps * (per_block * config.expert.depth + per_step)
+    return 16 * (1 + config.vision.depth + config.prefix.depth) + denoising
 
 
 def can_trace() -> bool:
-    """Return whether commands can be captured: with slow dispatch they can not."""
+    """Return whether commands can be captured into a trace, which slow dispatch cannot do."""
     return not os.environ.get("TT_METAL_SLOW_DISPATCH_MODE")

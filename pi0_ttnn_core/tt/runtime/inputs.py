@@ -1,8 +1,6 @@
-"""One batch of inputs as the device takes it: what is uploaded, in its layout."""
+"""One batch of inputs in the layout of the device, on the host."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,44 +13,18 @@ from pi0_ttnn_core.reference.gemma import GemmaRotaryEmbeddingTorch
 from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_core.tt.common import MASKED_LOGIT
 from pi0_ttnn_core.tt.geometry import prefix_length, suffix_length
+from pi0_ttnn_core.tt.model import Inputs
 
-
-@dataclass(frozen=True)
-class HostInputs:
-    """float32 unless said otherwise; `prefix` and `suffix` are the padded lengths, batch rows one after the other.
-
-    images: [batch * cameras, size, size / patch, patch * 3]: each row of pixels cut at the patches' edges
-    tokens: int32 [batch, prefix - cameras * patches]
-    state: [1, 1, batch * suffix, action_dim + 1], PI0's only: the state and a 1 in its row, zeros elsewhere
-    action_rows: [1, 1, batch * suffix, width], PI0's only: 1 where a row is an action, zeros elsewhere
-    noise: [1, 1, batch * suffix, action_dim]
-    prefix_mask: [1, 1, batch * prefix, batch * prefix], additive
-    suffix_mask: [1, 1, batch * suffix, batch * (prefix + suffix)], additive; all prefixes come before all suffixes
-    prefix_cos, prefix_sin, suffix_cos, suffix_sin: [1, 1, rows, head_dim]
-    target_actions, target_remainder, guidance_mask: [1, 1, batch * suffix, action_dim], with guidance only, see
-        `guidance.DeviceTarget`
-    """
-
-    images: Tensor
-    tokens: Tensor
-    state: Tensor | None
-    action_rows: Tensor | None
-    noise: Tensor
-    prefix_mask: Tensor
-    suffix_mask: Tensor
-    prefix_cos: Tensor
-    prefix_sin: Tensor
-    suffix_cos: Tensor
-    suffix_sin: Tensor
-    target_actions: Tensor | None = None
-    target_remainder: Tensor | None = None
-    guidance_mask: Tensor | None = None
+HostInputs = Inputs[Tensor]
 
 
 def host_inputs(inputs: ModelInputs, config: PI0Config, target: GuidanceTarget | None = None) -> HostInputs:
-    """Lay out checked inputs with all camera slots, and not more tokens than the model's number.
+    """Return checked inputs in the layout of the device.
 
-    `target` is normalised, [batch, horizon, values].
+    Args:
+        inputs: with all camera slots and at most `max_prompt_tokens` tokens.
+        config: sizes of the model.
+        target: normalised, [batch, horizon, values].
     """
     batch, horizon = len(inputs.tokens), config.action_horizon
     prefix, suffix = prefix_length(config), suffix_length(config)
@@ -63,7 +35,7 @@ def host_inputs(inputs: ModelInputs, config: PI0Config, target: GuidanceTarget |
     pad_mask = masks.prefix_pad_mask(
         torch.from_numpy(inputs.image_masks), torch.from_numpy(token_mask).bool(), config.vision.num_patches
     )
-    # The device has the state token after the actions.
+    # On the device, the state token comes after the actions.
     length = config.num_state_tokens + horizon
     order = [*range(config.num_state_tokens, length), *range(config.num_state_tokens)]
     positions = torch.zeros(batch, suffix, dtype=torch.long)
@@ -123,7 +95,7 @@ def _action_rows(batch: int, config: PI0Config, suffix: int) -> Tensor:
 
 
 def _block_diagonal(allowed: Tensor) -> Tensor:
-    """Map what each row of the batch allows, bool [batch, queries, keys], to bool [batch * queries, batch * keys]."""
+    """Map one mask per sequence, bool [batch, queries, keys], to one of all, bool [batch * queries, batch * keys]."""
     return torch.block_diag(*allowed.int()).bool()
 
 
@@ -138,10 +110,10 @@ def _prefix_mask(pad_mask: Tensor) -> Tensor:
 def _suffix_mask(pad_mask: Tensor, config: PI0Config, order: list[int], suffix: int) -> Tensor:
     batch, prefix = pad_mask.shape
     allowed = masks.suffix_attention(pad_mask, config.num_state_tokens, config.action_horizon)[:, 0] == 0.0
-    on_prefix, on_suffix = allowed[:, :, :prefix], allowed[:, :, prefix:]
+    to_prefix, to_suffix = allowed[:, :, :prefix], allowed[:, :, prefix:]
     length = len(order)
-    rows = torch.zeros(batch, suffix, prefix, dtype=torch.bool)
-    rows[:, :length] = on_prefix[:, order]
-    columns = torch.zeros(batch, suffix, suffix, dtype=torch.bool)
-    columns[:, :length, :length] = on_suffix[:, order][:, :, order]
-    return _additive(torch.cat([_block_diagonal(rows), _block_diagonal(columns)], dim=1))
+    padded_to_prefix = torch.zeros(batch, suffix, prefix, dtype=torch.bool)
+    padded_to_prefix[:, :length] = to_prefix[:, order]
+    padded_to_suffix = torch.zeros(batch, suffix, suffix, dtype=torch.bool)
+    padded_to_suffix[:, :length, :length] = to_suffix[:, order][:, :, order]
+    return _additive(torch.cat([_block_diagonal(padded_to_prefix), _block_diagonal(padded_to_suffix)], dim=1))

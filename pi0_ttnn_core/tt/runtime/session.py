@@ -1,7 +1,7 @@
 """One batch size on the device: its inputs, its KV cache and the trace of one whole inference.
 
-Inputs come over the second command queue into a staging copy, while an inference may still be running on the first; the
-first moves them to where the trace reads them. Only what has changed is uploaded.
+The second command queue uploads inputs into a staging copy while an inference may still be running on the first queue,
+which then copies them to where the trace reads them. Only inputs that have changed are uploaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pi0_ttnn_core.tt.model import DeviceInputs, PI0ModelTTNN
 from pi0_ttnn_core.tt.runtime.inputs import HostInputs
 
 COMPUTE_QUEUE, UPLOAD_QUEUE = 0, 1
-# dtype and layout on the device, where they are not bfloat16 in tiles.
+# dtype and layout on the device of inputs that are not bfloat16 in tiles.
 FORMATS = {
     "images": (ttnn.bfloat16, ttnn.ROW_MAJOR_LAYOUT),
     "tokens": (ttnn.uint32, ttnn.ROW_MAJOR_LAYOUT),
@@ -26,14 +26,17 @@ class Session:
     """Runs the model on inputs of fixed shapes."""
 
     def __init__(self, model: PI0ModelTTNN, inputs: HostInputs, traced: bool) -> None:
-        """Take the first inputs, which give the shapes; without a trace the same operations run one by one."""
+        """Allocate memory for inputs of the shapes of `inputs`, and upload these.
+
+        With `traced`, one inference is captured and replayed; otherwise ops are dispatched one by one.
+        """
         self._model = model
         self._device = model.device
         self._upload_queue = UPLOAD_QUEUE if traced else COMPUTE_QUEUE
         self._uploaded: dict[str, torch.Tensor] = {}
         self._staging = device_inputs(inputs, self._device)
         self._inputs = device_inputs(inputs, self._device)
-        # Kept, as a copy may still be under way when `upload` returns.
+        # Kept because a copy may still be running when `upload` returns.
         self._host: dict[str, Tensor] = {}
         self._staged: set[str] = set()
         self._moved: ttnn.MeshEvent | None = None
@@ -46,10 +49,10 @@ class Session:
             self._capture()
 
     def upload(self, inputs: HostInputs) -> None:
-        """Begin to upload what differs from what was uploaded last; an inference under way is not disturbed."""
+        """Start to upload the inputs that have changed, without disturbing a running inference."""
         changed = {
             name: values
-            for name, values in present(inputs).items()
+            for name, values in inputs.present().items()
             if name not in self._uploaded or not torch.equal(values, self._uploaded[name])
         }
         if not changed:
@@ -57,7 +60,7 @@ class Session:
         if self._moved is not None:
             ttnn.wait_for_event(self._upload_queue, self._moved)
         for name, values in changed.items():
-            dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+            dtype, layout = format_of(name)
             self._host[name] = ttnn.from_torch(values, dtype=dtype, layout=layout)
             ttnn.copy_host_to_device_tensor(self._host[name], getattr(self._staging, name), cq_id=self._upload_queue)
         self._uploaded |= changed
@@ -74,7 +77,7 @@ class Session:
         return ttnn.to_torch(self._actions, cq_id=COMPUTE_QUEUE)
 
     def close(self) -> None:
-        """Free the trace; the session is of no use after."""
+        """Free the trace. The session cannot be used afterwards."""
         if self._trace is not None:
             ttnn.release_trace(self._device, self._trace)
 
@@ -93,7 +96,7 @@ class Session:
         return self._model.sample_actions(self._inputs, self._cache)
 
     def _capture(self) -> None:
-        """Run once, which compiles the kernels, then capture."""
+        """Run once, to compile the kernels, then capture."""
         self._move_inputs()
         self._run_model()
         trace = ttnn.begin_trace_capture(self._device, cq_id=COMPUTE_QUEUE)
@@ -104,15 +107,15 @@ class Session:
         self._trace = trace
 
 
-def present(inputs: HostInputs) -> dict[str, torch.Tensor]:
-    """Return the inputs that the model has, by name."""
-    return {name: values for name, values in vars(inputs).items() if values is not None}
+def format_of(name: str) -> tuple[ttnn.DataType, ttnn.Layout]:
+    """Return the dtype and the layout of an input on the device."""
+    return FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
 
 
 def device_inputs(inputs: HostInputs, device: ttnn.MeshDevice) -> DeviceInputs:
-    """Return memory for such inputs on the device."""
+    """Allocate inputs on the device, of the shapes of `inputs`; they are not initialised."""
     tensors: dict[str, Tensor | None] = dict.fromkeys(vars(inputs))
-    for name, values in present(inputs).items():
-        dtype, layout = FORMATS.get(name, (ttnn.bfloat16, ttnn.TILE_LAYOUT))
+    for name, values in inputs.present().items():
+        dtype, layout = format_of(name)
         tensors[name] = ttnn.allocate_tensor_on_device(ttnn.Shape(values.shape), dtype, layout, device)
     return DeviceInputs(**tensors)

@@ -1,1 +1,1 @@
-"""Checkpoint tensors to device tensors: conversion, folding and the cache on disk."""
+"""Checkpoint tensors to device tensors: conversion, folding, and the cache on disk."""

@@ -1,4 +1,4 @@
-"""Converted weights on disk, so that a checkpoint is converted once: trusted only while their digests are right."""
+"""Cache of converted weights on disk, so that a checkpoint is converted once. Files are checked by their digests."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import ttnn
 from pi0_ttnn_core.checkpoints.files import file_digest
 
 LOGGER = logging.getLogger(__name__)
-# To be raised when the way that weights are converted changes.
+# Increment this when the conversion of weights changes.
 FORMAT = 1
 MANIFEST = "manifest.json"
 
 
 def cache_key(*parts: object) -> str:
-    """Return the name of the cache for what these parts describe: checkpoint, sizes, precision, steps."""
+    """Return the name of the cache for the given checkpoint, sizes, precision and number of steps."""
     return hashlib.sha256(repr((FORMAT, version("ttnn"), *parts)).encode()).hexdigest()[:32]
 
 
 class WeightCache:
-    """The converted weights of one checkpoint at one precision, a file for each.
+    """The converted weights of one checkpoint at one precision, one file each.
 
-    A file that is missing or damaged is made again from the checkpoint; so is the whole folder where the list of its
-    files is missing or no list. A disk that cannot be written to costs the cache, not the inference.
+    A missing or damaged file is converted again from the checkpoint, and the whole folder if its manifest is missing or
+    invalid. If the disk cannot be written to, weights are used without being cached.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,34 +39,34 @@ class WeightCache:
         self._changed = False
 
     def get(self, name: str, convert: Callable[[], ttnn.Tensor]) -> ttnn.Tensor:
-        """Return the host tensor `name`: as it was kept, or converted and kept."""
+        """Return the host tensor `name` from the cache, or convert and cache it."""
         path = self.folder / f"{name}.tensorbin"
         expected = self._digests.get(name)
         if expected is not None:
             if path.is_file() and file_digest(path) == expected:
                 return ttnn.load_tensor(str(path))
-            LOGGER.warning("%s is damaged or missing: converted again", path)
+            LOGGER.warning("%s is damaged or missing: converting it again", path)
         tensor = convert()
-        self._keep(path, name, tensor)
+        self._store(path, name, tensor)
         return tensor
 
     def close(self) -> None:
-        """Write the list of files, last: what it does not name does not count."""
+        """Write the manifest, last: files that it does not list are not used."""
         if not self._changed:
             return
         try:
             _write(self.folder / MANIFEST, lambda path: path.write_text(json.dumps(self._digests)))
         except OSError as error:
-            LOGGER.warning("the cache of converted weights cannot be kept: %s", error)
+            LOGGER.warning("cannot write the manifest of the weight cache: %s", error)
 
-    def _keep(self, path: Path, name: str, tensor: ttnn.Tensor) -> None:
+    def _store(self, path: Path, name: str, tensor: ttnn.Tensor) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, lambda temporary: ttnn.dump_tensor(str(temporary), tensor))
             self._digests[name] = file_digest(path)
             self._changed = True
         except (OSError, RuntimeError) as error:
-            LOGGER.warning("the converted weight %s cannot be kept: %s", name, error)
+            LOGGER.warning("cannot cache the converted weight %s: %s", name, error)
 
     def _read_manifest(self) -> dict[str, str]:
         try:
@@ -78,7 +78,7 @@ class WeightCache:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         temporary = Path(folder) / path.name
         write(temporary)

@@ -1,4 +1,4 @@
-"""What PI0.5's adaptive norms do at each Euler step: constants, computed at load."""
+"""PI0.5's adaptive norms at each Euler step: constants, computed when the model is loaded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pi0_ttnn_core.tt.weights.conversion import Weights
 
 
 class Modulations:
-    """Of one norm: x / rms(x) * scale + shift, and the gate of the branch that follows. All torch float32 [width]."""
+    """Scale, shift and gate of one norm at each Euler step, torch float32 [width].
+
+    The norm is x / rms(x) * scale + shift; the gate is that of the branch that follows.
+    """
 
     def __init__(self, norm: Weights, conditions: list[Tensor]) -> None:
-        """Take the condition of each step, float32 [width]."""
+        """Take the norm's weights, and the condition of each step, float32 [width]."""
         self._norm = norm
         self._conditions = conditions
 
@@ -23,10 +26,13 @@ class Modulations:
         return [(dense @ condition + bias).chunk(3) for condition in self._conditions]
 
     def scale(self, step: int) -> Tensor:
+        """Return the scale at Euler step `step`."""
         return 1.0 + self._parts[step][0]
 
     def shift(self, step: int) -> Tensor:
+        """Return the shift at Euler step `step`."""
         return self._parts[step][1]
 
     def gate(self, step: int) -> Tensor:
+        """Return the gate at Euler step `step`."""
         return self._parts[step][2]

@@ -1,8 +1,7 @@
-"""The suffix's weights for the device: what algebra can fold is folded, in float64."""
+"""The suffix's weights for the device. Consecutive linear maps are folded, in float64."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +10,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.reference.suffix import create_sinusoidal_pos_embedding_torch
 from pi0_ttnn_core.tt.common import Linear
 from pi0_ttnn_core.tt.weights.conversion import Weights
 
 
 @dataclass(frozen=True)
 class SuffixWeightsTTNN:
-    """action_in: PI0 action_in_proj and the actions' half of action_time_mlp_in, without bias; PI0.5 action_in_proj.
-    action_out: action_out_proj times the length of an Euler step, -1 / num_steps.
-    time_biases: PI0's, one for each step, [1, width].
-    conditions: PI0.5's, one for each step, torch [width].
+    """The weights of `SuffixEmbeddingTTNN`.
+
+    Attributes:
+        action_in: PI0.5: action_in_proj. PI0: action_in_proj and the actions' half of action_time_mlp_in, without bias.
+        action_out: action_out_proj times dt = -1 / num_steps.
+        time_biases: [1, width], one per Euler step: the time's half of action_time_mlp_in, and all biases. PI0 only.
+        action_time_mlp_out: action_time_mlp_out. PI0 only.
+        state_proj: state_proj, with its bias as one more column of the weight. PI0 only.
+        conditions: torch float32 [width], one per Euler step: the condition of adaptive norms. PI0.5 only.
     """
 
     action_in: Linear
@@ -32,12 +37,9 @@ class SuffixWeightsTTNN:
 
 
 def create_sinusoidal_pos_embedding_ttnn(config: PI0Config, num_steps: int) -> Tensor:
-    """Return the embedded times of all Euler steps, torch float64 [num_steps, width]: they are needed at load only."""
+    """Return the embedded times of all Euler steps, torch float64 [num_steps, width]: only loading needs them."""
     time = 1.0 - torch.arange(num_steps, dtype=torch.float64) / num_steps
-    fraction = torch.linspace(0.0, 1.0, config.expert.width // 2, dtype=torch.float64)
-    period = config.min_period * (config.max_period / config.min_period) ** fraction
-    angle = 2 * math.pi * time[:, None] / period
-    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+    return create_sinusoidal_pos_embedding_torch(time, config.expert.width, config.min_period, config.max_period)
 
 
 def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_steps: int) -> SuffixWeightsTTNN:
@@ -47,7 +49,7 @@ def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_step
         return weights.tensor(f"{name}.weight").double(), weights.tensor(f"{name}.bias").double()
 
     def linear(name: str, weight: Tensor, bias: Tensor | None) -> Linear:
-        return weights.linear_of(name, weight.float, None if bias is None else bias.float)
+        return weights.linear_from(name, weight.float, None if bias is None else bias.float)
 
     times = create_sinusoidal_pos_embedding_ttnn(config, num_steps)
     action_weight, action_bias = double("action_in_proj")
@@ -69,8 +71,8 @@ def convert_suffix_weights_to_ttnn(config: PI0Config, weights: Weights, num_step
     return SuffixWeightsTTNN(
         action_in=linear("action_in", on_actions @ action_weight, None),
         action_out=action_out,
-        time_biases=[weights.place(f"time_bias.{step}", bias[None].float) for step, bias in enumerate(biases)],
+        time_biases=[weights.to_device(f"time_bias.{step}", bias[None].float) for step, bias in enumerate(biases)],
         action_time_mlp_out=weights.linear("action_time_mlp_out"),
-        # A column for the bias, which only the row of the state is to get: there the input is 1.
+        # One column for the bias, so that only the state's row gets it: its input there is 1.
         state_proj=linear("state", torch.cat([state_weight, state_bias[:, None]], dim=1), None),
     )
