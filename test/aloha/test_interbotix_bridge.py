@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-xs_msgs = pytest.importorskip("interbotix_xs_msgs.msg", reason="interbotix_xs_msgs is not installed")
+xs_msgs = pytest.importorskip("interbotix_xs_msgs.msg", reason=OVERLAY)
 
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState

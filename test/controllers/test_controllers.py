@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from rclpy.action import ActionServer
@@ -91,7 +93,7 @@ def test_joints_are_split_between_controllers(listener, node):
 
 def test_action_goals_reproduce_all_plans(listener):
     """Each goal arrives as late as it may, and what the controller does is what was planned last, at every moment."""
-    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
     server = TrajectoryServer(listener.node, "arm")
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
     listener.spin_until(lambda: not controller.error, label="the server")
@@ -132,7 +134,7 @@ def test_action_goals_reproduce_all_plans(listener):
 @pytest.mark.parametrize("failure", ["refused", "aborted"])
 def test_failed_goal_is_reported_and_retried(listener, failure):
     """A goal that fails is reported as an error for a while; the next plan after it is sent again."""
-    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
     assert "there is no action server" in controller.error
     server = TrajectoryServer(listener.node, "arm")
@@ -155,7 +157,7 @@ def test_failed_goal_is_reported_and_retried(listener, failure):
 @pytest.mark.parametrize("kind", ["GripperCommand", "ParallelGripperCommand"])
 def test_gripper_action_receives_end_of_plan(listener, kind):
     """A gripper action receives the position in which the plan ends, at a limited rate."""
-    control_msgs = pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    control_msgs = pytest.importorskip("control_msgs.action", reason=OVERLAY)
     action = getattr(control_msgs, kind)
     goals = []
 

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-launch_pytest = pytest.importorskip(
-    "launch_pytest", reason="launch_pytest is not installed (it is not among the wheels)"
-)
+launch_pytest = pytest.importorskip("launch_pytest", reason=OVERLAY)
 pytest.importorskip("gym_aloha", reason="gym-aloha is not installed")
 
 from launch import LaunchDescription

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("launch_ros", reason="launch_ros is not installed (it is not among the wheels)")
+from support.reasons import OVERLAY
+
+pytest.importorskip("launch_ros", reason=OVERLAY)
 
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription

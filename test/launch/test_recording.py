@@ -9,10 +9,12 @@ import subprocess
 import pytest
 import yaml
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-pytest.importorskip("rosbag2_py", reason="rosbag2 is not installed, it is not among the wheels")
+pytest.importorskip("rosbag2_py", reason=OVERLAY)
 if shutil.which("ros2") is None:
-    pytest.skip("ros2 is not installed, it is not among the wheels", allow_module_level=True)
+    pytest.skip(OVERLAY, allow_module_level=True)
 
 from lifecycle_msgs.msg import Transition
 

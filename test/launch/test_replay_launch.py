@@ -8,9 +8,11 @@ import subprocess
 
 import pytest
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 if shutil.which("ros2") is None:
-    pytest.skip("ros2 is not installed, it is not among the wheels", allow_module_level=True)
+    pytest.skip(OVERLAY, allow_module_level=True)
 
 from support.bags import LENIENT, PARAMETERS, messages, write_bag
 

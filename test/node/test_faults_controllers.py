@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from support.reasons import OVERLAY
+
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
@@ -55,7 +57,7 @@ def test_each_controller_receives_its_joints(robot, tiny_checkpoint):
 @pytest.mark.parametrize("failure", ["refused", "aborted", "gone"])
 def test_action_controller_fails_and_recovers(robot, tiny_checkpoint, failure):
     """The robot holds while the status tells it, and goes on."""
-    pytest.importorskip("control_msgs.action", reason="control_msgs is not installed")
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
     server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
     robot.trajectories = server.goals
     activate(
