@@ -1,1 +1,1 @@
-"""The PI0 policy: checkpoints, transforms and the model. Knows nothing of ROS."""
+"""The PI0 policy: checkpoints, transforms and the model. Independent of ROS."""

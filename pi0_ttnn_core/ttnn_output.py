@@ -1,4 +1,7 @@
-"""What ttnn and its kernel compiler print goes to a log file; progress is shown instead. Free of ttnn."""
+"""Redirect the output of ttnn and its kernel compiler to a log file, and report progress instead.
+
+This module does not import ttnn.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ def ttnn_log() -> Path:
 
 @contextmanager
 def ttnn_output_logged(activity: str) -> Iterator[None]:
-    """Send this process's stdout and stderr to `ttnn_log`; report `activity` and the log on stderr, with progress.
+    """Redirect stdout and stderr to `ttnn_log` for a while; report `activity`, the log and progress on stderr.
 
-    The first compilation of a model's kernels prints over a thousand lines, from processes of its own: so the file
-    descriptors are redirected. Python's own `sys.stdout` and `sys.stderr` stay where they were.
+    The first compilation of a model's kernels prints over a thousand lines, from subprocesses; therefore the file
+    descriptors are redirected. Python's `sys.stdout` and `sys.stderr` still write to where they did before.
     """
     log = ttnn_log()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ def ttnn_output_logged(activity: str) -> Iterator[None]:
 
 
 def _report_progress(activity: str, log: Path, stderr: TextIO, finished: threading.Event) -> None:
-    print(f"{activity}; what ttnn prints goes to {log}", file=stderr)
+    print(f"{activity}; the output of ttnn goes to {log}", file=stderr)
     start = time.monotonic()
     while not finished.wait(PERIOD):
         print(f"{activity}, {time.monotonic() - start:.0f} s so far", file=stderr)

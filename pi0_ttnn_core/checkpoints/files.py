@@ -19,7 +19,7 @@ WEIGHT_DTYPES = ("F32", "BF16", "F16")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, what is wrong and the remedy."""
+    """A checkpoint that cannot be used; the message names the file, the problem and the remedy."""
 
 
 @dataclass(frozen=True)

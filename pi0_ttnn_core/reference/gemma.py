@@ -27,10 +27,10 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class GemmaRMSNormTorch(nn.Module):
-    """RMSNorm with a learned weight, computed in float32 whatever the input's dtype.
+    """RMSNorm with a learned weight, in float32 whatever the input's dtype, as Gemma was trained.
 
-    Gemma rounds to the input's dtype after it has multiplied by the weight (openpi models/gemma.py, RMSNorm); Llama
-    rounds before (https://github.com/huggingface/transformers/pull/29402).
+    Gemma rounds to the input's dtype only after it has multiplied by the weight (openpi models/gemma.py, RMSNorm);
+    Llama rounds before (https://github.com/huggingface/transformers/pull/29402).
     """
 
     def __init__(self, width: int) -> None:

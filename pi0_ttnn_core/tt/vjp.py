@@ -171,7 +171,7 @@ def _per_head(x: Tensor, heads: int) -> Tensor:
 def _product(
     a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False, dtype: ttnn.DataType = ttnn.bfloat16
 ) -> Tensor:
-    """Return a @ b, [1, kv_heads, rows, columns], with the largest blocks of the inner axis that fit."""
+    """Return a @ b, [1, kv_heads, rows, columns], summed in float32 over the largest inner blocks that fit."""
     rows, inner = list(a.padded_shape)[-2:][:: -1 if transpose_a else 1]
     columns = b.padded_shape[-2 if transpose_b else -1]
     grid = a.device().compute_with_storage_grid_size()

@@ -1,4 +1,4 @@
-"""LeRobot's side of `pi0-ttnn bench model --peer lerobot`: options as JSON, then the file to write."""
+"""LeRobot's side of `pi0-ttnn bench model --peer lerobot`. Arguments: options as JSON, and the file to write."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pi0_ttnn_ros.bench.model import measure
 
 
 def load_policy(checkpoint: Checkpoint, dtype: str) -> PI0Policy | PI05Policy:
-    """Return LeRobot's policy with the checkpoint's weights; they are copied one by one to spare memory."""
-    # Random values for three billion weights would take minutes, and every weight is overwritten below.
+    """Return LeRobot's policy with the checkpoint's weights, copied one by one to save memory."""
+    # Initialising three billion weights would take minutes, and every weight is overwritten below.
     for initializer in ("kaiming_uniform_", "uniform_", "normal_", "trunc_normal_", "xavier_uniform_"):
         setattr(torch.nn.init, initializer, lambda tensor, *_, **__: tensor)
     pi05 = checkpoint.config.pi05

@@ -1,6 +1,6 @@
-"""LeRobot's PI0 and PI0.5 policies at the sizes of our small models, with weights from our seed.
+"""LeRobot's PI0 and PI0.5 policies at the sizes of our small models, with our random weights.
 
-LeRobot fixes the sizes of the models in its code; only the constructor that does so is replaced here, everything that
+LeRobot's code fixes the sizes of the models. Only the constructor that does so is replaced here; everything that
 computes is LeRobot's.
 """
 
@@ -37,7 +37,7 @@ PIPELINES = {
 
 
 class LeRobotPeer:
-    """One policy of LeRobot; its config and pipelines are saved into `folder` by LeRobot itself."""
+    """One policy of LeRobot, which itself saves its config and pipelines into `folder`."""
 
     def __init__(self, family: str, config: PI0Config, folder: Path) -> None:
         self.config = config
@@ -53,7 +53,7 @@ class LeRobotPeer:
 
     @torch.no_grad()
     def run(self, case: Case, detailed: bool) -> dict[str, np.ndarray]:
-        """Return actions and the first velocity of a case, and where `detailed` what lies before them."""
+        """Return actions and first velocity of a case, and the intermediate results if `detailed`."""
         arrays = {name: torch.from_numpy(array) for name, array in model_arrays(case, self.config).items()}
         images = [arrays["images"][:, slot] for slot in range(3)]
         masks = [arrays["image_masks"][:, slot] for slot in range(3)]
@@ -99,7 +99,7 @@ class LeRobotPeer:
 
     @staticmethod
     def resize(image: np.ndarray) -> np.ndarray:
-        """Return LeRobot's resize of a uint8 image [height, width, 3], float32 in [0, 1] as its policies do it."""
+        """Return a uint8 image [height, width, 3], resized as in LeRobot's policies, float32 in [0, 1]."""
         pixels = torch.from_numpy(image)[None].float() / 255.0
         return vla_utils.resize_with_pad_torch(pixels, RESIZED, RESIZED)[0].numpy()
 
@@ -177,7 +177,7 @@ def _load_weights(policy: Any, config: PI0Config, folder: Path) -> None:
     file.unlink()
     missing, unexpected = policy.load_state_dict(tensors, strict=False)
     if missing or unexpected:
-        raise SystemExit(f"LeRobot's tensors are not ours: missing {missing}, unexpected {unexpected}")
+        raise SystemExit(f"LeRobot's tensors differ from ours: missing {missing}, unexpected {unexpected}")
 
 
 def _pipelines(family: str, settings: Any) -> tuple[Any, Any]:
@@ -186,7 +186,7 @@ def _pipelines(family: str, settings: Any) -> tuple[Any, Any]:
     )
 
     class Local:
-        """PaliGemma's tokenizer is not ours to fetch: a tokenizer of bytes stands in for it."""
+        """A tokenizer of bytes in place of PaliGemma's, whose licence has to be accepted."""
 
         @staticmethod
         def from_pretrained(*_: Any, **__: Any) -> PreTrainedTokenizerFast:

@@ -1,6 +1,6 @@
-"""Run LeRobot on the cases of test/support/peer_cases.py and write or check what it computes.
+"""Run LeRobot on the cases of test/support/peer_cases.py, and write or check its results.
 
-Needs LeRobot's environment.
+Needs LeRobot's own environment, see `make_peer_fixtures`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from support import peer_cases
 from support.peer_cases import CASES, DETAILED, RAW, RESIZED, SMALL
 
 FIXTURES = ROOT / "test" / "data" / "lerobot"
-# float32 on another processor, or with another number of threads, adds in another order.
+# On another processor, or with another number of threads, float32 sums have another order.
 TOLERANCE = 2e-5
 
 
 def main() -> None:
-    """Write the fixtures, or with --check compare; differences end with status 1."""
+    """Write the fixtures, or with --check compare; exit with status 1 on differences."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the fixtures that are there")
+    parser.add_argument("--check", action="store_true", help="compare with the existing fixtures")
     check = parser.parse_args().check
     torch.manual_seed(0)
     if not check:
@@ -39,12 +39,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
         problems = compare(Path(folder), FIXTURES)
-    print("\n".join(problems) or "the fixtures are what LeRobot computes")
+    print("\n".join(problems) or "the fixtures equal LeRobot's results")
     sys.exit(1 if problems else 0)
 
 
 def write(out: Path) -> None:
-    """Compute everything and write it into the folder `out`."""
+    """Compute all results and write them into the folder `out`."""
     for family, config in SMALL.items():
         folder = out / family
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write(out: Path) -> None:
 
 
 def compare(new: Path, old: Path) -> list[str]:
-    """Return in words where the files of two folders differ."""
+    """Return the differences between the files of two folders, in words."""
     problems = []
     names = {str(file.relative_to(folder)) for folder in (new, old) for file in folder.rglob("*") if file.is_file()}
     for name in sorted(names):

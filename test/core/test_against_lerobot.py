@@ -1,4 +1,4 @@
-"""The whole policy against what LeRobot computed from the same seeds (scripts/make_peer_fixtures)."""
+"""The whole policy against LeRobot's results from the same seeds (scripts/peers/make_peer_fixtures)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from support.peer_cases import (
 
 DATA = Path(__file__).parents[1] / "data" / "lerobot"
 TOLERANCE = 2e-4
-# Every input must move the actions far more than the tolerance, or their equality would prove nothing.
+# Every input must change the actions far more than the tolerance, or their equality would prove nothing.
 VISIBLE = 100 * TOLERANCE
 
 family = pytest.mark.parametrize("family", SMALL)
@@ -44,7 +44,7 @@ family = pytest.mark.parametrize("family", SMALL)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """LeRobot's own config and pipelines, with the weights of the seed and, in config.json, the model's small sizes."""
+    """LeRobot's own config and pipelines, with random weights and, in config.json, the model's small sizes."""
     folders = {}
     for name, config in SMALL.items():
         folders[name] = Path(shutil.copytree(DATA / name, tmp_path_factory.mktemp("peer") / name))
@@ -65,7 +65,7 @@ def results():
     return {name: dict(np.load(DATA / name / "results.npz")) for name in SMALL}
 
 
-def tensors_of(case, config) -> dict[str, torch.Tensor]:
+def case_tensors(case, config) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in model_arrays(case, config).items()}
 
 
@@ -77,7 +77,7 @@ def assert_equal(ours, theirs) -> None:
 @family
 @pytest.mark.parametrize("name", CASES)
 def test_actions_and_first_velocity(models, results, family, name):
-    inputs = tensors_of(CASES[name], SMALL[family])
+    inputs = case_tensors(CASES[name], SMALL[family])
     model = models[family]
     actions = model.sample_actions(**inputs, num_steps=10)
     assert_equal(actions, results[family][f"{name}.actions"])
@@ -90,14 +90,14 @@ def test_actions_and_first_velocity(models, results, family, name):
 @family
 @torch.inference_mode()
 def test_embeddings_and_kv_cache(models, results, family):
-    inputs, model, theirs = tensors_of(CASES[DETAILED], SMALL[family]), models[family], results[family]
+    inputs, model, theirs = case_tensors(CASES[DETAILED], SMALL[family]), models[family], results[family]
     embedding = model.prefix_embedding
     images = embedding.embed_images(inputs["images"])
     assert_equal(images, theirs[f"{DETAILED}.images"].reshape(images.shape))
     assert_equal(embedding.embed_prefix(inputs["images"], inputs["tokens"]), theirs[f"{DETAILED}.prefix"])
     prefix = model.encode_prefix(*(inputs[key] for key in ("images", "image_masks", "tokens", "token_mask")))
     assert prefix.pad_mask.shape[1] == theirs[f"{DETAILED}.keys"].shape[3]
-    valid = prefix.pad_mask[:, None, :, None].numpy()  # what padding computes is seen by nobody
+    valid = prefix.pad_mask[:, None, :, None].numpy()  # nothing attends to padding
     for layer, (key, value) in enumerate(prefix.cache):
         assert_equal(key.numpy() * valid, theirs[f"{DETAILED}.keys"][layer] * valid)
         assert_equal(value.numpy() * valid, theirs[f"{DETAILED}.values"][layer] * valid)
@@ -106,20 +106,20 @@ def test_embeddings_and_kv_cache(models, results, family):
 @family
 def test_every_input_moves_the_actions(models, family):
     config = SMALL[family]
-    inputs = tensors_of(CASES["three_cameras"], config)
+    inputs = case_tensors(CASES["three_cameras"], config)
 
-    def moved(name: str, place: tuple, change) -> float:
+    def change_of_actions(name: str, place: tuple, change) -> float:
         changed = {key: tensor.clone() for key, tensor in inputs.items()}
         changed[name][place] = change(changed[name][place])
         before, after = (models[family].sample_actions(**arrays, num_steps=10) for arrays in (inputs, changed))
         return (after - before).abs().max().item()
 
     for camera in range(3):
-        assert moved("images", (0, camera), torch.neg) > VISIBLE, camera
+        assert change_of_actions("images", (0, camera), torch.neg) > VISIBLE, camera
     for token in range(inputs["tokens"].shape[1]):
-        assert moved("tokens", (0, token), lambda x: (x + 1) % config.vocab_size) > VISIBLE, token
-    if not config.pi05:  # which has the state in its prompt
-        assert moved("state", (0,), torch.neg) > VISIBLE
+        assert change_of_actions("tokens", (0, token), lambda x: (x + 1) % config.vocab_size) > VISIBLE, token
+    if not config.pi05:  # PI0.5 has the state in its prompt
+        assert change_of_actions("state", (0,), torch.neg) > VISIBLE
 
 
 @family
@@ -128,7 +128,7 @@ def test_from_raw_observation_to_the_robots_units(folders, results, family, name
     images, state, noise = raw_observation(name)
     robot = Robot(cameras=tuple(images), joint_names=tuple(JOINTS))
     policy = load_policy(folders[family], "torch", robot)
-    policy._noise = lambda stamp_ns: noise  # LeRobot was given it
+    policy._noise = lambda stamp_ns: noise  # the noise that LeRobot was given
     actions = policy.infer(Observation(images, state, RAW[name].task, stamp_ns=0)).actions
     assert_equal(actions, results[family][f"raw.{name}.actions"])
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was stored, and what cannot be used is refused by name."""
+"""Checkpoints: tensors are read as stored, and errors name what cannot be used."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def rewrite_json(file, change):
 
 
 def test_full_size_tensor_names_match_lerobot():
-    """The list was taken from LeRobot's own pi0 policy; a line stands for all layers of its kind."""
+    """Names and shapes of a full-size PI0 are those of LeRobot's pi0 policy, listed with one line per kind of layer."""
     theirs = {}
     for line in (DATA / "lerobot_pi0_tensors.tsv").read_text().splitlines():
         name, shape, count = line.split("\t")

@@ -1,4 +1,4 @@
-"""Real-time chunking: the guided flow, against the published formulas in numpy and by what it is for."""
+"""Real-time chunking: the guided flow against the published formulas in numpy, and its effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts of the peers, new and old: the same weights and statistics, whatever they are stored as."""
+"""Layouts of LeRobot and openpi, new and old: the same weights and statistics, however they are stored."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tiny_pi05(tmp_path_factory):
     return folder
 
 
-def weights_of(folder) -> dict[str, torch.Tensor]:
+def read_weights(folder) -> dict[str, torch.Tensor]:
     return dict(open_checkpoint(folder).read_tensors())
 
 
@@ -46,7 +46,7 @@ def assert_same_weights(ours, theirs) -> None:
 
 
 def openpi_export(source: Path, out: Path, config, statistics: dict) -> Path:
-    """Store `source` as openpi's export does: no `model.`, the tied embedding under the head's name, no processors."""
+    """Store `source` like openpi's export: no `model.`, the tied embedding under the head's name, no processors."""
     tensors = {name.removeprefix("model."): tensor for name, tensor in load_file(source / "model.safetensors").items()}
     del tensors[EMBEDDING]
     out.mkdir()
@@ -71,7 +71,7 @@ def test_openpi_export_of_pi0(tiny_checkpoint, tmp_path):
     checkpoint = open_checkpoint(folder)
     assert (checkpoint.metadata.layout, checkpoint.config.pi05) == ("openpi", False)
     assert checkpoint.cameras == CAMERAS and checkpoint.metadata.state_size == 14
-    assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
+    assert_same_weights(read_weights(folder), read_weights(tiny_checkpoint))
 
 
 def test_openpi_export_of_pi05(tiny_pi05, tmp_path):
@@ -80,7 +80,7 @@ def test_openpi_export_of_pi05(tiny_pi05, tmp_path):
     checkpoint = open_checkpoint(folder)
     assert checkpoint.config.pi05 and checkpoint.config.max_prompt_tokens == 200
     assert checkpoint.metadata.state_statistics.kind == "quantiles"
-    assert_same_weights(weights_of(folder), weights_of(tiny_pi05))
+    assert_same_weights(read_weights(folder), read_weights(tiny_pi05))
 
 
 def test_openpi_action_horizon(tiny_checkpoint, tmp_path):
@@ -114,7 +114,7 @@ def test_several_statistics_need_a_choice(tiny_checkpoint, tmp_path):
 def test_openpi_export_without_statistics(tiny_checkpoint, tmp_path):
     """An openpi export without assets loads bare, but refuses to drive a robot."""
     folder = openpi_export(tiny_checkpoint, tmp_path / "openpi", TINY, {})
-    assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
+    assert_same_weights(read_weights(folder), read_weights(tiny_checkpoint))
     with pytest.raises(CheckpointError, match=r"norm_stats.json is missing: copy the assets"):
         load_policy(folder, "torch", Robot(CAMERAS, JOINTS))
 
@@ -129,7 +129,7 @@ def test_invalid_openpi_statistics(tiny_checkpoint, tmp_path):
 
 
 def older_name(name: str) -> str:
-    """A tensor's name before transformers 4.52 and LeRobot 0.4."""
+    """Return a tensor's name before transformers 4.52 and LeRobot 0.4."""
     stem = "model.paligemma_with_expert.paligemma."
     for present, older in (
         ("model.language_model.", "language_model.model."),
@@ -157,7 +157,7 @@ def make_older(folder: Path) -> None:
 
 def test_older_lerobot_names_and_buffers(folder, tiny_checkpoint):
     make_older(folder)
-    assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
+    assert_same_weights(read_weights(folder), read_weights(tiny_checkpoint))
     ours, theirs = (open_checkpoint(path).metadata for path in (folder, tiny_checkpoint))
     for name in ("state_statistics", "action_statistics"):
         old, new = getattr(ours, name), getattr(theirs, name)
@@ -170,13 +170,13 @@ def test_missing_unused_heads(folder, tiny_checkpoint):
     """A checkpoint without heads that inference does not use is complete."""
     tensors = load_file(folder / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if n.removeprefix("model.") not in HEADS}, folder / "model.safetensors")
-    assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
+    assert_same_weights(read_weights(folder), read_weights(tiny_checkpoint))
 
 
 def test_names_without_lerobots_prefix(folder, tiny_checkpoint):
     tensors = load_file(folder / "model.safetensors")
     save_file({name.removeprefix("model."): tensor for name, tensor in tensors.items()}, folder / "model.safetensors")
-    assert_same_weights(weights_of(folder), weights_of(tiny_checkpoint))
+    assert_same_weights(read_weights(folder), read_weights(tiny_checkpoint))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -184,7 +184,7 @@ def test_half_precision_is_widened_exactly(folder, dtype):
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
     weights = load_policy(folder, "torch").backend.model.state_dict()
-    stored = weights_of(folder)
+    stored = read_weights(folder)
     assert all(torch.equal(weights[name], stored[name].float()) for name in stored)
 
 
@@ -244,7 +244,7 @@ def test_empty_training_cameras_are_ignored(folder):
 @pytest.mark.parametrize("kind", ["mean_std", "quantiles"])
 @pytest.mark.parametrize("conventions", ["lerobot", "openpi"])
 def test_normalization_conventions(tmp_path, kind, conventions):
-    """The formulas are written down here from the peers' sources, in float64."""
+    """Normalisation against formulas from the sources of LeRobot and openpi, in float64."""
     config = TINY_PI05 if kind == "quantiles" else TINY
     write_checkpoint(config, tmp_path, seed=0, dtype="float32")
     statistics = open_checkpoint(tmp_path).metadata.state_statistics

@@ -31,12 +31,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ours(folder):
+def model(folder):
     return load_backend("torch", open_checkpoint(folder)).model
 
 
 @pytest.fixture(scope="module")
-def peers(folder):
+def huggingface(folder):
     return huggingface_models(folder, TINY)
 
 
@@ -60,27 +60,27 @@ def difference(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @torch.inference_mode()
-def test_vision_tower_equals_siglip(ours, peers, inputs):
+def test_vision_tower_equals_siglip(model, huggingface, inputs):
     images = inputs["images"].flatten(0, 1)
-    expected = peers[0].model.vision_tower(images).last_hidden_state
-    assert difference(ours.prefix_embedding.vision_tower(images), expected) < TOLERANCE
+    expected = huggingface[0].model.vision_tower(images).last_hidden_state
+    assert difference(model.prefix_embedding.vision_tower(images), expected) < TOLERANCE
 
 
 @torch.inference_mode()
-def test_image_embeddings_equal_paligemma(ours, peers, inputs):
-    expected = peers[0].model.get_image_features(inputs["images"].flatten(0, 1)).pooler_output
-    embedded = ours.prefix_embedding.embed_images(inputs["images"])
+def test_image_embeddings_equal_paligemma(model, huggingface, inputs):
+    expected = huggingface[0].model.get_image_features(inputs["images"].flatten(0, 1)).pooler_output
+    embedded = model.prefix_embedding.embed_images(inputs["images"])
     assert difference(embedded, expected.reshape(embedded.shape)) < TOLERANCE
 
 
 @torch.inference_mode()
-def test_language_embeddings_equal_gemma(ours, peers, inputs):
-    expected = peers[0].model.language_model.get_input_embeddings()(inputs["tokens"])
-    assert difference(ours.prefix_embedding.embed_language(inputs["tokens"]), expected) < TOLERANCE
+def test_language_embeddings_equal_gemma(model, huggingface, inputs):
+    expected = huggingface[0].model.language_model.get_input_embeddings()(inputs["tokens"])
+    assert difference(model.prefix_embedding.embed_language(inputs["tokens"]), expected) < TOLERANCE
 
 
 def huggingface_prefill(paligemma, embedded: torch.Tensor, pad_mask: torch.Tensor) -> DynamicCache:
-    """Prefill with masks and positions written down here from the paper's words, not taken from `masks`."""
+    """Prefill with masks and positions written from the paper's description, not taken from `masks`."""
     allowed = torch.einsum("bi,bj->bij", pad_mask.float(), pad_mask.float())[:, None]
     cache = DynamicCache()
     paligemma.model.language_model(
@@ -93,10 +93,10 @@ def huggingface_prefill(paligemma, embedded: torch.Tensor, pad_mask: torch.Tenso
     return cache
 
 
-def huggingface_velocity(ours, expert, cache, pad_mask, state, actions, time) -> torch.Tensor:
-    """The expert's velocity; only the suffix embedding, tested on its own below, is ours."""
+def huggingface_velocity(model, expert, cache, pad_mask, state, actions, time) -> torch.Tensor:
+    """Return the expert's velocity; only the suffix embedding, which has its own test below, is our model's."""
     suffix = TINY.action_horizon + 1
-    embedded, _ = ours.suffix_embedding.embed_suffix(state, actions, time)
+    embedded, _ = model.suffix_embedding.embed_suffix(state, actions, time)
     allowed = torch.ones(BATCH, suffix, pad_mask.shape[1] + suffix)
     allowed[:, :, : pad_mask.shape[1]] = pad_mask[:, None].float()
     allowed[:, 0, pad_mask.shape[1] + 1 :] = 0.0
@@ -108,15 +108,15 @@ def huggingface_velocity(ours, expert, cache, pad_mask, state, actions, time) ->
         past_key_values=copy,
         use_cache=True,
     ).last_hidden_state
-    return ours.suffix_embedding.project_output(hidden[:, 1:])
+    return model.suffix_embedding.project_output(hidden[:, 1:])
 
 
 @torch.inference_mode()
-def test_kv_cache_of_every_layer_equals_gemma(ours, peers, inputs):
-    prefix = ours.encode_prefix(*(inputs[name] for name in ("images", "image_masks", "tokens", "token_mask")))
-    embedded = ours.prefix_embedding.embed_prefix(inputs["images"], inputs["tokens"])
-    cache = huggingface_prefill(peers[0], embedded, prefix.pad_mask)
-    valid = prefix.pad_mask[:, None, :, None]  # what padding computes is seen by nobody
+def test_kv_cache_of_every_layer_equals_gemma(model, huggingface, inputs):
+    prefix = model.encode_prefix(*(inputs[name] for name in ("images", "image_masks", "tokens", "token_mask")))
+    embedded = model.prefix_embedding.embed_prefix(inputs["images"], inputs["tokens"])
+    cache = huggingface_prefill(huggingface[0], embedded, prefix.pad_mask)
+    valid = prefix.pad_mask[:, None, :, None]  # nothing attends to padding
     assert len(prefix.cache) == TINY.prefix.depth
     for (key, value), layer in zip(prefix.cache, cache.layers, strict=True):
         assert difference(key * valid, layer.keys * valid) < TOLERANCE
@@ -124,24 +124,24 @@ def test_kv_cache_of_every_layer_equals_gemma(ours, peers, inputs):
 
 
 @torch.inference_mode()
-def test_ten_step_actions_equal_gemma(ours, peers, inputs):
-    paligemma, expert = peers
+def test_ten_step_actions_equal_gemma(model, huggingface, inputs):
+    paligemma, expert = huggingface
     pad_mask = torch.cat([inputs["image_masks"].repeat_interleave(64, 1), inputs["token_mask"]], 1)
-    embedded = ours.prefix_embedding.embed_prefix(inputs["images"], inputs["tokens"])
+    embedded = model.prefix_embedding.embed_prefix(inputs["images"], inputs["tokens"])
     cache = huggingface_prefill(paligemma, embedded, pad_mask)
     expected, time = inputs["noise"], 1.0
     for _ in range(10):
         times = torch.full((BATCH,), time)
-        velocity = huggingface_velocity(ours, expert, cache, pad_mask, inputs["state"], expected, times)
+        velocity = huggingface_velocity(model, expert, cache, pad_mask, inputs["state"], expected, times)
         expected, time = expected - 0.1 * velocity, time - 0.1
-    actions = ours.sample_actions(**inputs, num_steps=10)
-    assert (expected - inputs["noise"]).abs().max() > 0.1  # the model has a say
+    actions = model.sample_actions(**inputs, num_steps=10)
+    assert (expected - inputs["noise"]).abs().max() > 0.1  # the model changes the noise
     assert difference(actions, expected) < TOLERANCE
 
 
 @torch.inference_mode()
-def test_suffix_embedding_equals_its_formula_in_numpy(ours, inputs):
-    suffix = ours.suffix_embedding
+def test_suffix_embedding_equals_its_formula_in_numpy(model, inputs):
+    suffix = model.suffix_embedding
     weights = {name: tensor.double().numpy() for name, tensor in suffix.state_dict().items()}
 
     def linear(name, x):
@@ -165,7 +165,7 @@ def test_suffix_embedding_equals_its_formula_in_numpy(ours, inputs):
 def test_time_embedding_spans_its_periods():
     time = torch.tensor([4e-3, 4.0], dtype=torch.float64)
     embedded = create_sinusoidal_pos_embedding_torch(time, 8, 4e-3, 4.0)
-    # One whole turn of the shortest period, one whole turn of the longest: sin 0, cos 1.
+    # One full turn of the shortest period, one full turn of the longest: sin 0, cos 1.
     assert embedded[0, [0, 4]].tolist() == pytest.approx([0.0, 1.0], abs=1e-12)
     assert embedded[1, [3, 7]].tolist() == pytest.approx([0.0, 1.0], abs=1e-12)
 
@@ -181,21 +181,21 @@ def test_denoise_follows_closed_forms():
     assert difference(times, noise - 0.625) < 1e-5
 
 
-def test_masked_inputs_do_not_reach_the_actions(ours, inputs):
-    before = ours.sample_actions(**inputs, num_steps=2)
+def test_masked_inputs_do_not_reach_the_actions(model, inputs):
+    before = model.sample_actions(**inputs, num_steps=2)
     changed = {name: tensor.clone() for name, tensor in inputs.items()}
     changed["images"][~inputs["image_masks"]] = 0.7
     changed["tokens"][~inputs["token_mask"]] = 3
-    assert difference(ours.sample_actions(**changed, num_steps=2), before) < 1e-5
+    assert difference(model.sample_actions(**changed, num_steps=2), before) < 1e-5
     for name in ("images", "tokens", "state", "noise"):
         changed = {key: tensor.clone() for key, tensor in inputs.items()}
         changed[name][:, 0] += 1
-        assert difference(ours.sample_actions(**changed, num_steps=2), before) > 1e-3, name
+        assert difference(model.sample_actions(**changed, num_steps=2), before) > 1e-3, name
 
 
-def test_batch_rows_do_not_mix(ours, inputs):
-    together = ours.sample_actions(**inputs, num_steps=2)
-    alone = ours.sample_actions(**{name: tensor[1:] for name, tensor in inputs.items()}, num_steps=2)
+def test_batch_rows_do_not_mix(model, inputs):
+    together = model.sample_actions(**inputs, num_steps=2)
+    alone = model.sample_actions(**{name: tensor[1:] for name, tensor in inputs.items()}, num_steps=2)
     assert difference(together[1:], alone) < 1e-5
 
 
@@ -204,8 +204,8 @@ def test_attention_masks():
     pad_mask = torch.tensor([[True, True, False, True]])
     allowed = masks.suffix_attention(pad_mask, state_tokens=1, horizon=2)[0, 0] == 0.0
     assert allowed.int().tolist() == [
-        [1, 1, 0, 1, 1, 0, 0],  # the state sees prefix and itself
-        [1, 1, 0, 1, 1, 1, 1],  # actions see all that is valid
+        [1, 1, 0, 1, 1, 0, 0],  # the state attends to the prefix and itself
+        [1, 1, 0, 1, 1, 1, 1],  # actions attend to all valid tokens
         [1, 1, 0, 1, 1, 1, 1],
     ]
     assert masks.suffix_positions(pad_mask, suffix=3).tolist() == [[3, 4, 5]]

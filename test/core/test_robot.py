@@ -1,4 +1,4 @@
-"""Steps between a robot's units and a checkpoint's: closed forms, inverses, and what a YAML may say."""
+"""Transforms between a robot's units and a checkpoint's: closed forms, inverses, and the robot's YAML."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_units_and_grippers():
     state = np.full(14, 0.022, np.float32)
     assert degrees(NAMES, ["left_0"]).encode_state(state)[[0, 1]] == pytest.approx([math.degrees(0.022), 0.022])
     assert joint_signs(NAMES, ["left_1"]).encode_state(state)[[0, 1]] == pytest.approx([0.022, -0.022])
-    # Half open, and the model counts the other way round: from 1 (closed) to 0 (open).
+    # Half open; the model's range is reversed, from 1 (closed) to 0 (open).
     assert STEPS["gripper_range"].encode_state(state)[[6, 5]] == pytest.approx([0.5, 0.022])
 
 
@@ -159,7 +159,7 @@ def test_invalid_robot_yaml(tmp_path, old, new, culprit):
 def test_robot_mismatch_before_loading_weights(tiny_checkpoint, changes, culprit):
     """A robot that does not match the checkpoint is refused before the weights are read."""
     robot = robot_from_parameters({"cameras": list(CAMERAS), "joint_names": NAMES} | changes)
-    # A backend that does not exist would be refused when the weights are loaded: the robot comes first.
+    # An unknown backend would be refused when the weights are loaded; the robot is checked first.
     with pytest.raises(ValueError, match=culprit):
         load_policy(tiny_checkpoint, "abacus", robot)
 
@@ -177,6 +177,6 @@ def test_relative_actions_are_not_applied_twice(tiny_checkpoint):
 def test_shipped_robots(file, tiny_checkpoint):
     """Each robot in config/ fits a checkpoint with as many joints."""
     robot = robot_from_yaml(file)
-    joints = len(robot.joint_names)  # a checkpoint that was trained on such a robot has as many
+    joints = len(robot.joint_names)  # as many as a checkpoint that was trained on this robot
     metadata = replace(open_checkpoint(tiny_checkpoint).metadata, state_size=joints, action_size=joints)
     assert not incompatibilities(robot, metadata)

@@ -1,4 +1,4 @@
-"""Prompts: the peers' formats, on a SentencePiece model that is trained here."""
+"""Prompts in the formats of LeRobot and openpi, with a SentencePiece model that is trained here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STATE = np.array([-1.0, 0.0, 0.999], np.float32)
 
 @pytest.fixture(scope="module")
 def processor(tmp_path_factory):
-    """A small vocabulary with PaliGemma's options: bytes where a character is unknown, no space put before a text."""
+    """A small vocabulary with PaliGemma's options: unknown characters become bytes, no space is put before a text."""
     prefix = tmp_path_factory.mktemp("tokenizer") / "tokenizer"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXT * 20),
@@ -73,7 +73,7 @@ def test_pi05_prompt_holds_the_state(processor, conventions):
 
 def test_state_discretization():
     """PI0.5's 256 bins of the normalized state."""
-    # 256 bins of 1/128 over [-1, 1); the edges belong to the bin above, below -1 is bin -1 as in the peers.
+    # 256 bins of 1/128 over [-1, 1). Edges belong to the bin above; values below -1 are in bin -1, as upstream.
     values = np.array([-1.01, -1.0, -1.0 + 1 / 128, -1e-9, 0.0, 1.0 - 1e-9, 1.0, 7.0])
     assert discretize(values).tolist() == [-1, 0, 1, 127, 128, 255, 255, 255]
 
@@ -81,7 +81,7 @@ def test_state_discretization():
 def test_a_long_prompt_is_cut_off_with_a_warning(processor):
     tokenizer = PromptTokenizer(processor.file, TINY, "lerobot")
     text = "fold the towel and " * 20
-    # Not caplog: ROS 2's launch, where it is loaded, makes loggers that it does not hear.
+    # Not caplog: it does not capture the loggers that ROS 2's launch, if loaded, creates.
     with unittest.TestCase().assertLogs("pi0_ttnn_core.processing.tokenizer", "WARNING") as logs:
         tokens = prompt(tokenizer, text)
     assert tokens == processor.encode(text + "\n", add_bos=True)[:48]

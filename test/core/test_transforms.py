@@ -13,7 +13,7 @@ from pi0_ttnn_core.processing.transforms import pad_vector
 
 
 def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize by its definition: pixel centres at half integers, the border repeated, float64."""
+    """Resize bilinearly by definition: pixel centres at half integers, the border repeated, float64."""
     rows = np.clip((np.arange(height) + 0.5) * image.shape[0] / height - 0.5, 0, image.shape[0] - 1)
     columns = np.clip((np.arange(width) + 0.5) * image.shape[1] / width - 0.5, 0, image.shape[1] - 1)
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)

@@ -1,4 +1,4 @@
-"""What ttnn prints while it loads and compiles goes to a log that is named."""
+"""The output of ttnn while it loads and compiles goes to a log file, whose name is reported."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_compiler_output_goes_to_the_log(run, tmp_path):
     assert log == "the compiler\nits warning\nthe library"
     assert out == "result before\nresult after\n"
     first, *progress, warning_and_end = err.splitlines()
-    assert first == f"compiling; what ttnn prints goes to {tmp_path}/cache/ttnn.log"
+    assert first == f"compiling; the output of ttnn goes to {tmp_path}/cache/ttnn.log"
     assert warning_and_end == "error after"
     assert "a warning for the user" in progress
     assert any("compiling, 0 s so far" in line for line in progress)

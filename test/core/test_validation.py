@@ -1,4 +1,4 @@
-"""How pi0-ttnn validate judges, and what it does without a device. The components themselves: test/device."""
+"""The verdicts of pi0-ttnn validate, and its behaviour without a device. For the components see test/device."""
 
 from __future__ import annotations
 

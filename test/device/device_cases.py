@@ -1,4 +1,4 @@
-"""What the tests on a Wormhole share: where they can run, models of odd sizes, and requests in a process of its own."""
+"""Shared by tests on a Wormhole: whether there is one, models of odd sizes, and requests sent from a subprocess."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ needs_wormhole = [
     pytest.mark.skipif(isinstance(WORMHOLE, str), reason=f"no Wormhole: {WORMHOLE}"),
 ]
 
-# No size is a whole number of tiles that need not be one; horizon and prompt are not the usual ones.
+# Sizes are not whole numbers of tiles unless they have to be; horizon and prompt have unusual sizes.
 ODD = replace(
     PI0,
     vision=VisionConfig(width=288, depth=2, mlp_dim=272, num_heads=4, patch_size=28, image_size=112),
@@ -36,9 +36,13 @@ ODD_PI05 = replace(ODD, pi05=True, max_prompt_tokens=41)
 
 @dataclass(frozen=True)
 class Request:
-    """The arrays of ModelInputs, how many Euler steps are asked for, and whether something else fills the cores' L1.
+    """One request to the backend.
 
-    target: normalised
+    Attributes:
+        arrays: the arrays of ModelInputs.
+        num_steps: requested Euler steps.
+        l1_is_full: whether something else fills the cores' L1.
+        target: normalised.
     """
 
     arrays: dict[str, np.ndarray]
@@ -47,36 +51,36 @@ class Request:
     target: GuidanceTarget | None = None
 
 
-def answers(
+def send_requests(
     checkpoint: Path, requests: list[Request], folder: Path, traced: bool = True, guided: bool = False
 ) -> list[np.ndarray | str]:
-    """Send requests to one backend, one after the other; return the actions, or the message of the refusal.
+    """Send requests to one backend, one after the other; return the actions, or the message of a refusal.
 
-    The backend is loaded with guidance if `guided`. It gets a process of its own: the simulator ends the process where
-    it meets what it does not know.
+    The backend is loaded with guidance if `guided`. It runs in a subprocess: the simulator ends its process on an op
+    that it does not support.
     """
     folder.mkdir()
     for number, request in enumerate(requests):
-        asked = {"num_steps": request.num_steps, "l1_is_full": request.l1_is_full}
+        options = {"num_steps": request.num_steps, "l1_is_full": request.l1_is_full}
         target = {} if request.target is None else {f"target_{key}": x for key, x in vars(request.target).items()}
-        np.savez(folder / f"{number}.npz", **request.arrays, **asked, **target)
-    # The user's cache of converted weights is left alone.
+        np.savez(folder / f"{number}.npz", **request.arrays, **options, **target)
+    # Not the user's cache of converted weights.
     environment = {**os.environ, "PI0_TTNN_CACHE": str(checkpoint.parent / "cache")}
     script = Path(__file__).with_name("run_requests.py")
-    how = "traced" if traced else "op by op", "guided" if guided else "free"
-    command = [sys.executable, script, checkpoint, folder, *how]
+    modes = "traced" if traced else "op by op", "guided" if guided else "free"
+    command = [sys.executable, script, checkpoint, folder, *modes]
     run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
-    return [_answer(folder, number) for number in range(len(requests))]
+    return [_response(folder, number) for number in range(len(requests))]
 
 
-def _answer(folder: Path, number: int) -> np.ndarray | str:
+def _response(folder: Path, number: int) -> np.ndarray | str:
     refusal = folder / f"{number}.txt"
     return refusal.read_text(encoding="utf-8") if refusal.exists() else np.load(folder / f"{number}.npy")
 
 
 def random_arrays(config: PI0Config, cameras: list[list[bool]], tokens: list[int]) -> dict[str, np.ndarray]:
-    """Return a batch: which cameras are there and how long the prompt is, row by row."""
+    """Return a batch, given the present cameras and the prompt's length of each row."""
     random = np.random.default_rng([len(cameras), *tokens])
     batch, length, size = len(tokens), max(tokens), config.vision.image_size
     return {

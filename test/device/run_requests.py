@@ -1,7 +1,7 @@
 """Send requests to one TTNN backend: `run_requests.py CHECKPOINT FOLDER traced|"op by op" guided|free`.
 
-FOLDER/0.npz and so on hold the arrays, `num_steps`, `l1_is_full` and, if there is a target, its arrays; 0.npy will hold
-the actions, or 0.txt the refusal. The backend is loaded for the number of steps of the first.
+FOLDER/0.npz and so on hold the arrays, `num_steps`, `l1_is_full` and, if there is a target, its arrays. 0.npy will hold
+the actions, or 0.txt the message of a refusal. The backend is loaded for the number of steps of the first request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pi0_ttnn_core.wormhole import select_wormhole
 
 
 def fill_l1(device):
-    """Return a tensor that leaves the cores' L1 a few tiles."""
+    """Allocate a tensor that leaves only a few tiles of the cores' L1 free."""
     import ttnn
 
     view = ttnn.get_memory_view(device, ttnn.BufferType.L1)
@@ -32,7 +32,7 @@ def main() -> None:
     checkpoint, folder = open_checkpoint(sys.argv[1]), Path(sys.argv[2])
     files = sorted(folder.glob("*.npz"), key=lambda file: int(file.stem))
     wormhole = select_wormhole()
-    # Reads the environment that the selection sets.
+    # Imported here: ttnn reads the environment that the selection sets.
     from pi0_ttnn_core.tt.runtime.backend import TTNNBackend
 
     num_steps = int(np.load(files[0])["num_steps"])
@@ -41,7 +41,7 @@ def main() -> None:
     for file in files:
         arrays = dict(np.load(file))
         num_steps, l1_is_full = int(arrays.pop("num_steps")), bool(arrays.pop("l1_is_full"))
-        hog = fill_l1(backend.model.device) if l1_is_full else None
+        filler = fill_l1(backend.model.device) if l1_is_full else None
         target = {name: arrays.pop(f"target_{name}") for name in ("actions", "weights") if f"target_{name}" in arrays}
         inputs, _ = model_inputs(arrays, checkpoint.config)
         try:
@@ -49,7 +49,7 @@ def main() -> None:
             np.save(file.with_suffix(".npy"), actions)
         except BackendError as error:
             file.with_suffix(".txt").write_text(str(error), encoding="utf-8")
-        del hog
+        del filler
     backend.close()
 
 

@@ -19,9 +19,9 @@ EXPERT = ["suffix_embedding", *(f"expert_{part}" for part in ("rms_norm", "rope"
 GRADIENTS = ["expert_block_vjp", "expert_step_vjp"]
 WHOLE = ["expert_step", "output_projection", "actions", *GRADIENTS, "guided_actions"]
 PI0 = [*VISION, *PREFIX, *EXPERT, *WHOLE]
-# What PI0.5 has different.
+# Components that differ in PI0.5.
 PI05 = ["suffix_embedding", "expert_adaptive_rms_norm", "expert_block", "expert_step", "actions", *GRADIENTS]
-# Blocks hold the attention and the MLP; a simulator computes some 170 MFLOP/s.
+# Blocks contain the attention and the MLP; a simulator computes some 170 MFLOP/s.
 FULL_WIDTH = [
     *("patch_embedding", "siglip_block", "projector", "prefix_embedding", "prefix_rms_norm", "prefix_rope"),
     *("prefix_block", "suffix_embedding", "expert_rms_norm", "expert_rope", "expert_block", "output_projection"),
@@ -42,7 +42,7 @@ def validate(*options: str) -> subprocess.CompletedProcess[str]:
 
 @cache
 def validated(run: str) -> subprocess.CompletedProcess[str]:
-    """Compare all that is to be compared in one run, whose name begins with that of the model."""
+    """Validate all components of one of RUNS, whose name starts with that of the model."""
     config, *_ = run.split(",")
     return validate("--config", config, *(option for name in RUNS[run] for option in ("--component", name)))
 
@@ -57,18 +57,18 @@ def report(run: str) -> dict:
 SLOW = ("tiny_pi05, guided", "pi0", "pi05")
 
 
-def marked(run: str, *values: str):
+def run_param(run: str, *values: str):
     return pytest.param(run, *values, marks=[pytest.mark.slow] if run in SLOW else [])
 
 
-@pytest.mark.parametrize(("run", "name"), [marked(run, name) for run in RUNS for name in RUNS[run]])
+@pytest.mark.parametrize(("run", "name"), [run_param(run, name) for run in RUNS for name in RUNS[run]])
 def test_component_matches_reference(run, name):
     """Each component on the device passes its threshold against the float32 reference."""
     (row,) = [row for row in report(run)["components"] if row["component"] == name]
     assert row["passed"], row
 
 
-@pytest.mark.parametrize("run", [marked(run) for run in RUNS])
+@pytest.mark.parametrize("run", [run_param(run) for run in RUNS])
 def test_report_and_exit_status(run):
     """The report names the device; the exit status is the verdict."""
     assert WORMHOLE.name in report(run)["device"]

@@ -1,6 +1,6 @@
 """`pi0-ttnn graph --json` of the full-size models, in the background.
 
-The kernels take minutes to compile, and nearly all other tests wait for nodes: the captures take what they leave.
+Compiling the kernels takes minutes, while nearly all other tests wait for nodes: the captures run at low priority.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import sys
 import threading
 from pathlib import Path
 
-# Both models and both grids; the other two are slow tests.
+# Both models and both grids. The other two combinations are slow tests.
 CAPTURES = ("pi0 8x8", "pi05 8x7")
 SLOW_CAPTURES = ("pi05 8x8", "pi0 8x7")
 
 
 class Captures:
-    """Runs one capture after the other, from `start` on or when the first is asked for."""
+    """Runs captures one after the other in a thread."""
 
     def __init__(self, folder: Path, names: list[str]) -> None:
         self._folder = folder
@@ -37,14 +37,14 @@ class Captures:
         return self._folder / name
 
     def stop(self) -> None:
-        """End what is still running."""
+        """Stop the running capture, and start no others."""
         self._stopping = True
         if self._running is not None:
             self._running.kill()
         self._thread.join()
 
     def remove(self) -> None:
-        """Remove what was written."""
+        """Remove the results."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _capture_all(self) -> None:
@@ -57,12 +57,17 @@ class Captures:
             options = ["--config", config, "--grid", grid, "--json", "--out", "page.md"]
             command = [sys.executable, "-m", "pi0_ttnn_ros.cli.main", "graph", *options]
             self._running = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, preexec_fn=_give_way
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=folder,
+                preexec_fn=_lower_priority,
             )
             out, err = self._running.communicate()
             self._runs[name] = subprocess.CompletedProcess(command, self._running.returncode, out, err)
             (folder / "graph.json").write_text(out)
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     os.nice(19)

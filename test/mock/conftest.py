@@ -1,4 +1,4 @@
-"""Begins the captures of the full-size models as soon as it is known that they will be wanted."""
+"""Start the captures of the full-size models as soon as it is known that tests need them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _captures = pytest.StashKey[Captures]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    asked = [item.callspec.params["graph"] for item in session.items if "graph" in getattr(item, "fixturenames", ())]
-    if asked and find_spec("ttnn") is not None and not session.config.option.collectonly:
+    requested = [
+        item.callspec.params["graph"] for item in session.items if "graph" in getattr(item, "fixturenames", ())
+    ]
+    if requested and find_spec("ttnn") is not None and not session.config.option.collectonly:
         session.config.stash[_captures] = Captures(
-            Path(tempfile.mkdtemp(prefix="captures-")), list(dict.fromkeys(asked))
+            Path(tempfile.mkdtemp(prefix="captures-")), list(dict.fromkeys(requested))
         )
 
 

@@ -1,6 +1,6 @@
-"""Captures ops of known cost on a mock Wormhole and prints what the graph says of each, as JSON.
+"""Capture ops of known cost on a mock Wormhole, and write their modelled costs as JSON: `known_ops.py FILE`.
 
-A program of its own: TTNN chooses its device when it is imported.
+This is a separate program because TTNN chooses its device when it is imported.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def project_heads():
     ExpertLinear(weight, ttnn.MathFidelity.HiFi4).residual(heads, rows)
 
 
-def turn_round():
-    """Multiply by the second half of the columns of a weight."""
+def transposed_half():
+    """Multiply by the second half of the columns of a weight, transposed."""
     halves, weight = empty(1, 1, 64, 2048), empty(1024, 4096, dtype=ttnn.bfloat8_b)
     ExpertLinear(weight, ttnn.MathFidelity.HiFi4).transposed(halves, first=2048)
 
@@ -83,9 +83,9 @@ CASES = {
     "fill_cache": lambda: ttnn.fill_cache(keys, empty(1, 1, 64, 256), batch_idx=0, update_idx=832),
     "in place": lambda: ttnn.add_(rows, rows_in_l1),
     "our own kernel": project_heads,
-    "our own kernel, turned round": turn_round,
-    "first factor turned round": lambda: ttnn.matmul(empty(1, 1, 512, 64), empty(1, 1, 512, 256), transpose_a=True),
-    "second factor turned round": lambda: ttnn.matmul(empty(1, 1, 512, 256), keys, transpose_b=True),
+    "our own kernel, transposed": transposed_half,
+    "first factor transposed": lambda: ttnn.matmul(empty(1, 1, 512, 64), empty(1, 1, 512, 256), transpose_a=True),
+    "second factor transposed": lambda: ttnn.matmul(empty(1, 1, 512, 256), keys, transpose_b=True),
     "transfers": lambda: (ttnn.zeros((32, 32), device=device, layout=ttnn.TILE_LAYOUT), ttnn.to_torch(rows)),
     "too much in L1": lambda: ttnn.to_memory_config(empty(1, 1, 8192, 8192), L1),
     "too large buffers": too_large_buffers,

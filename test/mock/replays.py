@@ -1,6 +1,7 @@
-"""A tiny model on a mock Wormhole, a thousand times; prints what it called and what memory it took, as JSON.
+"""Run a tiny model on a mock Wormhole a thousand times; write its torch calls and memory use as JSON.
 
-A program of its own: TTNN chooses its device when it is imported. A mock has no events, so operations run one by one.
+This is a separate program because TTNN chooses its device when it is imported. A mock has no events, so ops are
+dispatched one by one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ WARM_UP, REPLAYS = 20, 1000
 
 
 class TorchCalls(TorchFunctionMode):
-    """Notes every torch function that is called."""
+    """Records every torch function that is called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ model = model_without_weights(config, "default", device)
 inputs = host_inputs(random_inputs(config, config.num_cameras), config)
 uploaded, cache = device_inputs(inputs, device), model.allocate_cache(batch=1)
 with TorchCalls() as calls:
-    # What the calls are counted by must see them.
+    # Check that calls are recorded at all.
     torch.zeros(1).add(1)
     seen = len(calls.names)
     model.sample_actions(uploaded, cache)

@@ -1,4 +1,4 @@
-"""PI0 and PI0.5 at full size on a mock Wormhole n150, captured as a user captures them: see `captures.py`."""
+"""PI0 and PI0.5 at full size on a mock Wormhole n150, captured by the command: see `captures.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pi0_ttnn_core.configs import CONFIGS, GemmaConfig, PI0Config
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 
 MAX_DRAM = 6 * 2**30
-# The aims, at the default preset. The time is an n150's with its 64 cores; with fewer it may take as much longer.
+# The goals at the default preset. The time is that of an n150's 64 cores; with fewer, it may be longer in proportion.
 MAX_DEVICE_OPS = 2500
 MAX_ROOFLINE_MS = 60
 CORES = {"8x8": 64, "8x7": 56}
@@ -39,7 +39,7 @@ def test_no_transfers_during_inference(graph):
 
 def test_fits_into_dram(graph):
     """Weights and buffers fit into the card's DRAM."""
-    # PI0.5's adaptive norms are computed once, at load.
+    # PI0.5's adaptive norms are computed once, when the model is loaded.
     shapes = expected_shapes(graph["config"]).items()
     stored = {name: prod(shape) for name, shape in shapes if ".dense." not in name}
     table = stored.pop("prefix_embedding.embed_tokens.weight")
@@ -56,7 +56,7 @@ def test_fits_into_l1(graph):
 def test_stage_flops(graph):
     """Each stage computes as many operations as the model's arithmetic asks for."""
     for stage, expected in flops(graph["config"]).items():
-        # More by the padding to whole tiles: 72 to 96 in the vision heads, 51 to 64 rows in the suffix.
+        # More because of the padding to whole tiles: 72 to 96 in the vision heads, 51 to 64 rows in the suffix.
         assert 0.98 * expected <= graph["stages"][stage]["flops"] <= 1.35 * expected, stage
 
 
@@ -90,13 +90,13 @@ def test_modelled_latency(graph):
 
 
 def flops(config: PI0Config) -> dict[str, float]:
-    """Return the FLOPs of each stage by the sizes of the model, without padding."""
+    """Return the FLOPs of each stage from the sizes of the model, without padding."""
     vision, images = config.vision, config.num_cameras * config.vision.num_patches
     projections = 4 * vision.width**2 + 2 * vision.width * vision.mlp_dim
     block = 2 * images * projections + 4 * images * vision.num_patches * vision.width
     patches = 2 * images * 3 * vision.patch_size**2 * vision.width
     prefix, suffix = images + config.max_prompt_tokens, config.num_state_tokens + config.action_horizon
-    # Of the last layer of the prefix, only keys and values are needed.
+    # The last layer of the prefix computes only keys and values.
     layers = config.prefix.depth - 1
     return {
         "vision": vision.depth * block + patches + 2 * images * vision.width * config.prefix.width,

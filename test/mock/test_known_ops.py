@@ -1,4 +1,4 @@
-"""What the graph says of single ops, against what they cost by hand: sizes of tensors, 2 M K N, the card's peaks."""
+"""Modelled costs of single ops against costs worked out by hand: sizes of tensors, 2 M K N, the card's peaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 
-BFLOAT16, BFLOAT8_B = 2, 1088 / 1024  # bytes of a value; a tile of bfloat8_b has its exponents apart
+BFLOAT16, BFLOAT8_B = 2, 1088 / 1024  # bytes per value; a tile of bfloat8_b stores its exponents separately
 ROWS, WEIGHT, PRODUCT = 64 * 1024 * BFLOAT16, int(1024 * 2048 * BFLOAT8_B), 64 * 2048 * BFLOAT16
 HIFI4_OF_64_CORES = 74e12 * 64 / 72
 
@@ -54,7 +54,7 @@ def test_large_matmul_is_compute_bound(measured):
 
 
 def test_cores_without_work_do_not_count(measured):
-    # Two tiles of rows on one axis of the grid, 64 of columns on the other: 2 x 8 cores. Eight heads of two chunks: 16.
+    # Two row tiles over one axis of the grid, 64 column tiles over the other: 2 x 8 cores. Eight heads, two chunks: 16.
     assert measured["minimal_matmul"]["cores"] == [16]
     assert measured["minimal_matmul"]["flops"] == 2 * 64 * 1024 * 2048
     assert measured["attention"]["cores"] == [16]
@@ -81,8 +81,8 @@ def test_custom_kernel_is_one_op(measured):
 
 
 def test_transposed_weight_counts_once(measured):
-    """Of a transposed weight only what is read counts."""
-    own = measured["our own kernel, turned round"]
+    """Only the part of a transposed weight that is read counts."""
+    own = measured["our own kernel, transposed"]
     assert own["ops"] == ["GenericOpDeviceOperation"] and own["cores"] == [32]
     assert own["flops"] == 2 * 64 * 2048 * 1024
     assert own["bytes"] == PRODUCT + int(2048 * 1024 * BFLOAT8_B)
@@ -90,7 +90,7 @@ def test_transposed_weight_counts_once(measured):
 
 def test_transposed_matmul(measured):
     """Products with a transposed factor."""
-    first, second = measured["first factor turned round"], measured["second factor turned round"]
+    first, second = measured["first factor transposed"], measured["second factor transposed"]
     assert first["ops"] == second["ops"] == ["MatmulDeviceOperation"]
     assert first["flops"] == 2 * 64 * 512 * 256
     assert second["flops"] == 2 * 512 * 256 * 896
@@ -101,7 +101,7 @@ def test_transfers_are_seen(measured):
 
 
 def test_what_does_not_fit_into_l1_is_seen(measured):
-    # TTNN allocates nothing while it captures, so it does not refuse this one itself.
+    # TTNN allocates nothing while it captures, so it does not refuse this op itself.
     assert measured["too much in L1"]["l1"] > measured["too much in L1"]["l1_limit"]
     assert measured["linear"]["l1"] < measured["linear"]["l1_limit"]
 

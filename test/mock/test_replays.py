@@ -1,4 +1,4 @@
-"""Inference after inference: nothing grows, and no torch runs between upload and result."""
+"""A thousand inferences: memory does not grow, and no torch runs between upload and result."""
 
 from __future__ import annotations
 

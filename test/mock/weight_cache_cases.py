@@ -1,6 +1,6 @@
-"""Converted weights on disk: kept once, and never trusted when they are damaged.
+"""Converted weights on disk: converted once, and never used when damaged.
 
-Run by `test_weight_cache.py` in a process of its own: TTNN converts nothing without a device, here a mock.
+`test_weight_cache.py` runs this file in a subprocess: TTNN converts nothing without a device, here a mock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VALUES = {"a.weight": torch.arange(64.0).reshape(1, 64), "b.weight": torch.ones(
 
 
 class Converter:
-    """Converts VALUES and counts how often."""
+    """Converts VALUES and records which were converted."""
 
     def __init__(self) -> None:
         self.converted: list[str] = []
