@@ -15,7 +15,7 @@ from pi0_ttnn_core.profiling.graph import DeviceOp, TensorInfo
 # FLOP/s of the whole board of 72 cores, by math fidelity. HiFi3 takes three passes over the operands, HiFi4 four.
 BOARD_CORES = 72
 PEAK_FLOPS = {"LoFi": 262e12, "HiFi2": 148e12, "HiFi3": 99e12, "HiFi4": 74e12}
-DRAM_BANDWIDTH = 288e9
+DRAM_BANDWIDTH = 288e9  # B/s
 
 TILE = 32
 # Our own kernels, the products of the expert. The graph does not contain their fidelity: that of the slowest preset is

@@ -72,11 +72,14 @@ def _target_rows(target: GuidanceTarget, batch: int, config: PI0Config) -> dict[
 
 
 def _pixel_rows(images: Tensor, patch_size: int) -> Tensor:
+    # [B, cameras, 3, size, size] -> [B * cameras, size, size, 3]
     channels_last = images.flatten(0, 1).permute(0, 2, 3, 1)
+    # ... -> [B * cameras, size, size / patch, patch * 3]
     return channels_last.unflatten(2, (-1, patch_size)).flatten(3).contiguous()
 
 
 def _rows(table: Tensor) -> Tensor:
+    # [B, 1, rows, D] -> [1, 1, B * rows, D]
     return table.flatten(0, 2)[None, None]
 
 
