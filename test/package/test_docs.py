@@ -20,6 +20,7 @@ CODE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def names(pages: list[Path]) -> list[str]:
+    """Return the pages' paths from the root."""
     return [str(page.relative_to(ROOT)) for page in pages]
 
 
@@ -30,7 +31,8 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
-def test_every_link_leads_somewhere(page):
+def test_links_resolve(page):
+    """Every relative link and image leads to a file, and its anchor to a heading."""
     links = LINK.findall(CODE.sub("", page.read_text()))
     for target, anchor in links:
         file = (page.parent / target).resolve() if target else page
@@ -39,19 +41,21 @@ def test_every_link_leads_somewhere(page):
 
 
 @pytest.mark.parametrize("page", DOCS, ids=names(DOCS))
-def test_the_generated_parts_are_in_step(page):
-    """What scripts/docs would write is what is there."""
+def test_generated_parts(page):
+    """The generated parts are what scripts/docs would write now."""
     regenerated = runpy.run_path(str(ROOT / "scripts/docs"))["regenerated"]
     assert regenerated(page.read_text()) == page.read_text(), "run .venv/bin/python scripts/docs"
 
 
-def test_the_readme_is_a_front_door():
+def test_readme_front_door():
+    """The README stays short and links to every page."""
     assert README.stat().st_size <= 9216
     text = README.read_text()
     assert all(f"]({page})" in text for page in names(DOCS) if page != "docs/index.md")
 
 
-def test_the_readmes_python_runs(tiny_checkpoint, tmp_path):
+def test_readme_python(tiny_checkpoint, tmp_path):
+    """The README's Python runs as it is and prints what it says."""
     (snippet,) = [code for language, code in CODE.findall(README.read_text()) if language == "python"]
     (tmp_path / "tiny").symlink_to(tiny_checkpoint)
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -59,14 +63,16 @@ def test_the_readmes_python_runs(tiny_checkpoint, tmp_path):
     assert run.stdout.strip() in snippet
 
 
-def test_every_robot_is_in_the_readme():
+def test_readme_robots():
+    """The README names every set-up in config/."""
     text = README.read_text()
     robots = [file.stem for file in (ROOT / "config").glob("*.yaml")]
     assert robots and all(f"`{robot}`" in text for robot in robots)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "launch").glob("*.py")), ids=lambda path: path.name)
-def test_every_launch_argument_is_documented(file):
+def test_launch_arguments(file):
+    """The node's page names every argument of every launch file."""
     page = (ROOT / "docs/reference/node.md").read_text()
     section = page[page.index(f"`{file.name}`") :]
     arguments = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', file.read_text())
@@ -74,7 +80,8 @@ def test_every_launch_argument_is_documented(file):
 
 
 @pytest.mark.parametrize("layout", ["policy.rviz", "foxglove.json"])
-def test_the_saved_layouts_show_topics_that_there_are(layout):
+def test_saved_layouts(layout):
+    """The layouts for RViz and Foxglove show topics that the node publishes."""
     text = (ROOT / "config" / layout).read_text()
     yaml.safe_load(text)  # JSON is YAML
     page = (ROOT / "docs/reference/node.md").read_text()
