@@ -1,4 +1,7 @@
-"""The policy on the simulated ALOHA robot: ros2 launch pi0_ttnn_ros demo.launch.py checkpoint:=DIR"""
+"""Run the policy on the simulated ALOHA robot.
+
+ros2 launch pi0_ttnn_ros demo.launch.py checkpoint:=DIR
+"""
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
@@ -8,7 +11,7 @@ from launch_ros.substitutions import FindPackageShare
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the robot and policy.launch.py with the robot set-up `demo`."""
+    """Return the simulated robot, and policy.launch.py with the robot set-up `demo`."""
     policy = PathJoinSubstitution([FindPackageShare("pi0_ttnn_ros"), "launch", "policy.launch.py"])
     return LaunchDescription(
         [

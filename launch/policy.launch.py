@@ -1,31 +1,27 @@
-"""Start the policy node and take it to active: ros2 launch pi0_ttnn_ros policy.launch.py checkpoint:=DIR"""
+"""Start the policy node and activate it.
+
+ros2 launch pi0_ttnn_ros policy.launch.py checkpoint:=DIR
+"""
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
+from pi0_ttnn_ros.rclpy_utils.launch import robot_arguments
+
 ARGUMENTS = (
-    DeclareLaunchArgument("robot", default_value="aloha", description="Robot set-up: config/ROBOT.yaml."),
+    *robot_arguments(),
     DeclareLaunchArgument("checkpoint", description="Folder of the checkpoint."),
     DeclareLaunchArgument("backend", default_value="torch", description="What runs the model."),
-    DeclareLaunchArgument(
-        "params_file",
-        default_value=[
-            PathJoinSubstitution([FindPackageShare("pi0_ttnn_ros"), "config", LaunchConfiguration("robot")]),
-            ".yaml",
-        ],
-        description="Parameter file of the node; by default that of the robot.",
-    ),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
+    DeclareLaunchArgument("use_sim_time", default_value="false", description="Use the time of /clock."),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics."),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
     DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate the node."),
@@ -68,7 +64,7 @@ def policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         ),
         condition=autostart,
     )
-    # The handlers come first: they must be there when the process starts.
+    # The handlers come first: they have to exist when the process starts.
     return [configure, activate, node]
 
 

@@ -48,6 +48,7 @@ NAMESPACE = "/pi0_bench"
 WIDTH, HEIGHT = 640, 480
 CAMERA_RATE, JOINT_STATE_RATE = 30.0, 50.0  # Hz
 JOINTS = [f"joint_{number}" for number in range(2 * len(REST_POSE))]
+LIMITS = {"min_position": -3.0, "max_position": 3.0, "max_velocity": 1.0, "max_acceleration": 5.0}
 TIMEOUT = 60.0  # seconds for the node to start
 CONTROLLER_MANAGER = 50  # the real-time priority of ros2_control's, which hears the commands on a robot
 LONG_GAP = 0.04  # seconds between two commands of a controller that runs at 50 Hz
@@ -119,18 +120,14 @@ class Stopwatch(Node):
 
 def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list[str]:
     """Return the command of the policy node under test."""
-    count = len(JOINTS)
     parameters = {
         "checkpoint": checkpoint,
         "instruction": "bench",
         "num_steps": 1,
         "cameras": list(CAMERAS),
-        "camera_topics": list(CAMERAS),
+        **{f"{camera}.topic": camera for camera in CAMERAS},
         "joint_names": JOINTS,
-        "position_min": [-3.0] * count,
-        "position_max": [3.0] * count,
-        "max_velocity": [1.0] * count,
-        "max_acceleration": [5.0] * count,
+        **{f"joint_limits.{joint}.{name}": value for joint in JOINTS for name, value in LIMITS.items()},
         "max_jump_time": 5.0,
         "inference_rate": 10.0,
         "strategy": strategy,

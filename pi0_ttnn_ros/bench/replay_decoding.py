@@ -29,7 +29,8 @@ from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.writer import BagWriter, compressed_image, joint_state, message, qos, serialized
 from pi0_ttnn_ros.observation.buffer import Snapshot
 from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
-from pi0_ttnn_ros.parameters.parameters import Parameters, parameters_from_yaml
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, JOINT_STATE, STRING, topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
 from pi0_ttnn_ros.replay.prefetch import prefetched

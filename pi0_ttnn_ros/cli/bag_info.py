@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the check; return 1 when the bag does not fit."""
     require("rosbags", "replay")
     from pi0_ttnn_ros.bags.reader import open_bag
-    from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+    from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
     from pi0_ttnn_ros.replay.bag_check import check_bag
     from pi0_ttnn_ros.system.package_files import robot_file
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+
 from rclpy.node import Node
 
 from pi0_ttnn_ros.controllers.action import FollowTrajectoryController, GripperController, ParallelGripperController
 from pi0_ttnn_ros.controllers.base import Controller, ControllerSetup
 from pi0_ttnn_ros.controllers.topic import PositionController, TrajectoryController
+from pi0_ttnn_ros.parameters.parameters import ControllerParameters
 
 _Class = type[TrajectoryController | FollowTrajectoryController | PositionController | GripperController]
 _CLASSES: dict[str, _Class] = {
@@ -21,21 +23,19 @@ _CLASSES: dict[str, _Class] = {
 
 def make_controllers(
     node: Node,
-    types: list[str],
-    topics: list[str],
-    of_joint: list[int],
-    joint_names: list[str],
+    controllers: Mapping[str, ControllerParameters],
+    joint_names: Sequence[str],
     stamped: bool,
     max_effort: float,
 ) -> list[Controller]:
-    """Return the controllers; `of_joint` says for each joint which of them it belongs to.
+    """Return the controllers, in their order.
 
     Raises:
         ControllerError: one cannot be used.
     """
-    controllers: list[Controller] = []
-    for index, (kind, topic) in enumerate(zip(types, topics, strict=True)):
-        joints = np.flatnonzero(np.array(of_joint) == index).tolist()
-        setup = ControllerSetup(topic, joints, [joint_names[joint] for joint in joints], stamped, max_effort)
-        controllers.append(_CLASSES[kind](node, setup))
-    return controllers
+    made: list[Controller] = []
+    for controller in controllers.values():
+        indices = [joint_names.index(joint) for joint in controller.joints]
+        setup = ControllerSetup(controller.topic, indices, controller.joints, stamped, max_effort)
+        made.append(_CLASSES[controller.type](node, setup))
+    return made

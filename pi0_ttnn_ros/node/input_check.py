@@ -50,8 +50,8 @@ def check_inputs(node: Node, parameters: Parameters) -> None:
             cannot be decoded.
     """
     inputs = [
-        _Input(f"camera {camera!r}", node.resolve_topic_name(topic), image_type(topic), image_from_message)
-        for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
+        _Input(f"camera {name!r}", node.resolve_topic_name(camera.topic), image_type(camera.topic), image_from_message)
+        for name, camera in parameters.cameras.items()
     ]
     joint_states = node.resolve_topic_name(parameters.joint_state_topic)
     decode = partial(positions_from_message, joint_names=parameters.joint_names)

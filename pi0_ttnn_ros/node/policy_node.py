@@ -25,11 +25,11 @@ from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.logs import log_line
 from pi0_ttnn_ros.node.policy_session import PolicySession
 from pi0_ttnn_ros.node.status import ACTIVITIES, diagnostics
-from pi0_ttnn_ros.parameters.declarations import LIVE
-from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.declarations import ParameterError
+from pi0_ttnn_ros.parameters.parameters import LIVE
 from pi0_ttnn_ros.parameters.topics import STATUS_TOPIC
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
-from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
+from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
@@ -46,8 +46,8 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self, policy_command: Sequence[str] = COMMAND) -> None:
         """Take the command that runs the policy, see `PolicyProcess`."""
-        super().__init__("pi0_policy")
-        declare_parameters(self)
+        super().__init__("pi0_policy", allow_undeclared_parameters=True)
+        self._declared = NodeParameters(self)
         self._policy_command = policy_command
         self._setup_error = ""
         self._configured: PolicySession | None = None
@@ -66,7 +66,7 @@ class PolicyNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
-            parameters = read_parameters(self)
+            parameters = self._declared.read()
             self.get_logger().info(
                 log_line("loading the policy", checkpoint=parameters.checkpoint, backend=parameters.backend)
             )
@@ -224,7 +224,7 @@ def main(policy_command: Sequence[str] = COMMAND) -> None:
     sys.setswitchinterval(0.001)
     try:
         run_node(partial(PolicyNode, policy_command), PolicyNode.release)
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except (ParameterError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         sys.exit(f"pi0_policy: {error}")
 
 

@@ -65,9 +65,7 @@ class PolicySession:
         check_inputs(node, parameters)
         self.controllers = make_controllers(
             node,
-            parameters.controller_types,
-            parameters.controller_topics,
-            parameters.controller_of_joint,
+            parameters.controllers,
             parameters.joint_names,
             parameters.stamp_trajectories,
             parameters.gripper_max_effort,
@@ -209,8 +207,10 @@ class PolicySession:
         node, parameters = self.node, self.parameters
         subscriptions = [
             # Serialized: most images are never decoded, because a newer one comes before the next inference.
-            node.create_subscription(image_type(topic), topic, partial(self._put_image, camera), NEWEST, raw=True)
-            for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
+            node.create_subscription(
+                image_type(camera.topic), camera.topic, partial(self._put_image, name), NEWEST, raw=True
+            )
+            for name, camera in parameters.cameras.items()
         ]
         subscriptions.append(
             node.create_subscription(JointState, parameters.joint_state_topic, self._put_joint_states, NEWEST)
@@ -243,7 +243,7 @@ class PolicySession:
         self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)
 
     def _decode(self, snapshot: Snapshot) -> Observation:
-        types = dict(zip(self.parameters.cameras, map(image_type, self.parameters.camera_topics), strict=True))
+        types = {name: image_type(camera.topic) for name, camera in self.parameters.cameras.items()}
         images = {camera: deserialize_message(raw, types[camera]) for camera, raw in snapshot.images.items()}
         return observation_from_snapshot(replace(snapshot, images=images), self.parameters.joint_names)
 

@@ -1,41 +1,45 @@
-"""The joints' limits: from the parameters, and what they leave out from the URDF. Knows nothing of ROS."""
+"""The joints' limits: from the parameters, and what they leave out from the URDF."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from pi0_ttnn_ros.execution.safety import Limits
-from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters
+from pi0_ttnn_ros.parameters.declarations import ParameterError
+from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
 # A continuous joint has no position limits in its URDF; rad.
 CONTINUOUS = 1e6
-URDF_NAMES = {"position_min": "lower", "position_max": "upper", "max_velocity": "velocity"}
+URDF_NAMES = {"min_position": "lower", "max_position": "upper", "max_velocity": "velocity"}
+SHOWN = 3  # missing parameters that are named
 
 
 def joint_limits(parameters: Parameters, urdf: Callable[[list[str]], str]) -> Limits:
-    """Return the limits of `joint_names`; `urdf` is asked, with the parameters that are missing, where there are such.
+    """Return the limits of `joint_names`. `urdf` is called with the names of missing parameters, if there are any.
 
     Raises:
-        ParameterError: one is neither in the parameters nor in the URDF, or does not make sense.
+        ParameterError: a limit is neither in the parameters nor in the URDF, or does not make sense.
     """
-    values = {name: list(getattr(parameters, name)) for name in (*URDF_NAMES, "max_acceleration")}
-    missing = [name for name, given in values.items() if not given]
+    given: dict[str, dict[str, Any]] = {joint: vars(limits) for joint, limits in parameters.joint_limits.items()}
+    missing = [_full(joint, name) for joint in given for name in URDF_NAMES if given[joint][name] is None]
     if missing:
-        described = urdf_limits(urdf(missing))
-        for name in missing:
-            values[name] = [_of(described, joint, name) for joint in parameters.joint_names]
-    limits = Limits(tuple(parameters.joint_names), **{name: np.array(given) for name, given in values.items()})
-    for index, joint in enumerate(limits.joint_names):
-        if limits.position_min[index] >= limits.position_max[index]:
-            raise ParameterError(f"position_min of joint {joint!r} is not below its position_max")
-        for name in ("max_velocity", "max_acceleration"):
-            if getattr(limits, name)[index] <= 0:
-                raise ParameterError(f"{name} of joint {joint!r} must be above 0")
-    return limits
+        more = [f"and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
+        described = urdf_limits(urdf(missing[:SHOWN] + more))
+        given = {joint: _completed(joint, limits, described.get(joint, {})) for joint, limits in given.items()}
+    for joint, limits in given.items():
+        _check(joint, limits)
+    return Limits(
+        tuple(given),
+        position_min=np.array([limits["min_position"] for limits in given.values()]),
+        position_max=np.array([limits["max_position"] for limits in given.values()]),
+        max_velocity=np.array([limits["max_velocity"] for limits in given.values()]),
+        max_acceleration=np.array([limits["max_acceleration"] for limits in given.values()]),
+    )
 
 
 def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
@@ -49,14 +53,25 @@ def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
         if joint.limit is not None:
             values = {name: getattr(joint.limit, key) for name, key in URDF_NAMES.items()}
             if joint.type == "continuous":
-                values |= {"position_min": -CONTINUOUS, "position_max": CONTINUOUS}
+                values |= {"min_position": -CONTINUOUS, "max_position": CONTINUOUS}
             found[joint.name] = {name: value for name, value in values.items() if np.isfinite(value)}
     return found
 
 
-def _of(described: dict[str, dict[str, float]], joint: str, name: str) -> float:
-    if name not in described.get(joint, {}):
-        raise ParameterError(
-            f"parameter {name} is not set, and {ROBOT_DESCRIPTION} does not give it for joint {joint!r}"
-        )
-    return described[joint][name]
+def _completed(joint: str, given: dict[str, Any], described: dict[str, float]) -> dict[str, float]:
+    for name, value in given.items():
+        if value is None and name not in described:
+            raise ParameterError(f"parameter {_full(joint, name)} is not set, and {ROBOT_DESCRIPTION} does not give it")
+    return {name: described[name] if value is None else value for name, value in given.items()}
+
+
+def _check(joint: str, limits: dict[str, float]) -> None:
+    if limits["min_position"] >= limits["max_position"]:
+        raise ParameterError(f"{_full(joint, 'min_position')} is not below {_full(joint, 'max_position')}")
+    for name in ("max_velocity", "max_acceleration"):
+        if limits[name] <= 0:
+            raise ParameterError(f"{_full(joint, name)} is {limits[name]:g}, but must be above 0")
+
+
+def _full(joint: str, name: str) -> str:
+    return f"joint_limits.{joint}.{name}"

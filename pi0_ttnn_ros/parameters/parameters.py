@@ -1,161 +1,313 @@
-"""Every parameter of the policy node, declared once, with type, range and description. Knows nothing of ROS."""
+"""Every parameter of the policy node, declared once, and the dataclasses that hold the values at configure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from pi0_ttnn_core.processing.robot import Robot, robot_from_parameters, yaml_parameters
+from pi0_ttnn_core.processing.robot import Robot
 from pi0_ttnn_ros.execution.chunk_executor import STRATEGIES
 from pi0_ttnn_ros.execution.safety import LIMIT_POLICIES
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
-from pi0_ttnn_ros.parameters.declarations import ARRAYS, CONTROLLER_TYPES, DECLARATIONS, PYTHON_TYPES, Declaration
+from pi0_ttnn_ros.parameters.declarations import Declaration, ParameterError, declarations, parameter
+
+# Of each type of controller, what ros2_control's controllers call its topic or action.
+CONTROLLER_TOPICS = {
+    "joint_trajectory": "joint_trajectory",
+    "follow_joint_trajectory": "follow_joint_trajectory",
+    "position": "commands",
+    "gripper_command": "gripper_cmd",
+    "parallel_gripper_command": "gripper_cmd",
+}
 
 
-class ParameterError(ValueError):
-    """A parameter that does not fit; the message names it and the remedy."""
+@dataclass(frozen=True)
+class CameraParameters:
+    """The section `<camera>`."""
+
+    topic: str = parameter(
+        "",
+        "Image topic of the camera: sensor_msgs/CompressedImage if it ends in /compressed, otherwise "
+        "sensor_msgs/Image. Required.",
+    )
+
+
+@dataclass(frozen=True)
+class ControllerParameters:
+    """The section `<controller>`."""
+
+    type: str = parameter(
+        "joint_trajectory",
+        "Type of the controller: joint_trajectory (JointTrajectory), follow_joint_trajectory (FollowJointTrajectory), "
+        "position (Float64MultiArray), gripper_command (GripperCommand) or parallel_gripper_command "
+        "(ParallelGripperCommand).",
+        choices=tuple(CONTROLLER_TOPICS),
+    )
+    topic: str = parameter(
+        "",
+        "Topic of the controller, or name of its action. If empty, that of the ros2_control controller of this name, "
+        "such as <controller>/joint_trajectory.",
+    )
+    joints: list[str] = parameter(
+        [],
+        "Joints of the controller, in its order. If empty, all joints, which only a single controller can have.",
+    )
+
+
+@dataclass(frozen=True)
+class JointLimitParameters:
+    """The section `joint_limits.<joint>`."""
+
+    min_position: float | None = parameter(
+        None, "Lower position limit, rad or m. If not set, that of the URDF.", bounds=(-1e6, 1e6)
+    )
+    max_position: float | None = parameter(
+        None, "Upper position limit, rad or m. If not set, that of the URDF.", bounds=(-1e6, 1e6)
+    )
+    max_velocity: float | None = parameter(
+        None, "Velocity limit, rad/s or m/s, above 0. If not set, that of the URDF.", bounds=(0.0, 1e6)
+    )
+    max_acceleration: float | None = parameter(
+        None,
+        "Acceleration limit, rad/s^2 or m/s^2, above 0. Required, because a URDF does not have it.",
+        bounds=(0.0, 1e6),
+    )
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """The values at configure, checked against each other. Field names are the parameters' names."""
+    """The values at configure, checked against each other.
 
-    checkpoint: str
-    backend: str
-    dtype: str
-    precision: str
-    num_steps: int
-    seed: int
-    instruction: str
-    inference_rate: float
-    inference_timeout: float
-    load_timeout: float
-    strategy: str
-    execution_horizon: int
-    temporal_ensemble_coeff: float
-    command_rate: float
-    time_step: float
+    Attributes:
+        joint_limits: limits of each joint, in the order of `joint_names`.
+        robot: what cameras, joints and transforms mean to the policy.
+    """
+
+    joint_limits: dict[str, JointLimitParameters]
     robot: Robot
-    cameras: list[str]
-    camera_topics: list[str]
-    joint_state_topic: str
-    joint_names: list[str]
-    controller_topics: list[str]
-    controller_types: list[str]
-    controller_of_joint: list[int]
-    stamp_trajectories: bool
-    gripper_max_effort: float
-    position_min: list[float]
-    position_max: list[float]
-    max_velocity: list[float]
-    max_acceleration: list[float]
-    limit_policy: str
-    max_jump_time: float
-    max_chunk_age: float
-    speed_scaling: float
-    dry_run: bool
-    introspection: bool
-    marker_links: list[str]
-    input_wait: float
-    image_timeout: float
-    joint_state_timeout: float
-    instruction_timeout: float
-    heartbeat_timeout: float
-    sync_tolerance: float
+
+    checkpoint: str = parameter("", "Folder of the checkpoint. Required.", group="Policy")
+    backend: str = parameter("torch", "What runs the model: torch (CPU) or ttnn (Wormhole).")
+    dtype: str = parameter("float32", "Type of weights and activations on the torch backend: float32 or bfloat16.")
+    precision: str = parameter(
+        "default", "Preset of dtypes and math fidelity on the ttnn backend: accuracy, default or fast."
+    )
+    num_steps: int = parameter(0, "Euler steps of the flow; 0 takes the checkpoint's number.", bounds=(0, 100))
+    seed: int = parameter(
+        0,
+        "Seed of the flow noise. The noise is a function of this seed and the observation's stamp.",
+        bounds=(0, 2**31 - 1),
+    )
+    instruction: str = parameter("", "Instruction at the start. If empty, the node waits for one on ~/instruction.")
+    conventions: str = parameter(
+        "",
+        "Whose prompt format and normalization apply: lerobot or openpi. If empty, those of the checkpoint's layout.",
+    )
+    normalization_key: str = parameter(
+        "", "Asset id of the statistics, for an openpi checkpoint that has several of them."
+    )
+    tokenizer: str = parameter("", "PaliGemma's tokenizer file. If empty, the one in the checkpoint's folder.")
+    load_timeout: float = parameter(900.0, "Seconds that loading the policy may take.", bounds=(1.0, 36000.0))
+
+    inference_rate: float = parameter(
+        10.0, "Maximum number of inferences per second, Hz.", bounds=(0.1, 100.0), live=True, group="Inference"
+    )
+    inference_timeout: float = parameter(
+        5.0,
+        "Seconds after which an inference counts as hung: the robot holds and the policy process is restarted.",
+        bounds=(0.05, 3600.0),
+        live=True,
+    )
+    strategy: str = parameter(
+        "asynchronous",
+        "How consecutive chunks are combined: synchronous, asynchronous, blended or rtc.",
+        choices=STRATEGIES,
+    )
+    execution_horizon: int = parameter(
+        0,
+        "Number of a chunk's actions that the synchronous strategy executes before the next inference; 0 for all.",
+        bounds=(0, 1000),
+    )
+    temporal_ensemble_coeff: float = parameter(
+        0.01, "The blended strategy weights the n-th oldest chunk by exp(-coefficient * n).", bounds=(-10.0, 10.0)
+    )
+
+    time_step: float = parameter(
+        0.02, "Seconds between two actions, as in the training data.", bounds=(0.001, 1.0), group="Robot"
+    )
+    cameras: dict[str, CameraParameters] = parameter(
+        [],
+        "The checkpoint's names of the cameras that this robot has. Each of them has a section of its name. Required.",
+    )
+    joint_state_topic: str = parameter("joint_states", "Topic of the measured joint states.")
+    joint_names: list[str] = parameter(
+        [], "Joints, in the order of the checkpoint's state and actions. Each has a section in joint_limits. Required."
+    )
+    controllers: dict[str, ControllerParameters] = parameter(
+        ["joint_trajectory_controller"],
+        "Controllers of the robot. Each of them has a section of its name, and every joint has exactly one of them.",
+    )
+    stamp_trajectories: bool = parameter(
+        True,
+        "Whether trajectories carry the time at which they start. Set it to false for a controller whose clock "
+        "differs: they then start on arrival.",
+    )
+    gripper_max_effort: float = parameter(20.0, "Maximum effort in the goals of gripper actions, N.", bounds=(0, 1000))
+
+    transforms: list[str] = parameter(
+        [],
+        "Transforms from the robot's units to the checkpoint's, in this order: degrees, joint_signs, gripper_range, "
+        "aloha or relative_actions.",
+        group="Transforms",
+    )
+    degrees_joints: list[str] = parameter(
+        [], "Joints that are in rad on the robot and in degrees in the checkpoint's data.", name="degrees.joints"
+    )
+    joint_signs_joints: list[str] = parameter(
+        [], "Joints whose positive direction is the opposite in the checkpoint's data.", name="joint_signs.joints"
+    )
+    gripper_range_joints: list[str] = parameter(
+        [], "Grippers whose range differs in the checkpoint's data.", name="gripper_range.joints"
+    )
+    gripper_range_robot: list[float] = parameter(
+        [], "[closed, open] position of these grippers on the robot, rad or m.", name="gripper_range.robot"
+    )
+    gripper_range_model: list[float] = parameter(
+        [], "[closed, open] position of these grippers in the checkpoint's data.", name="gripper_range.model"
+    )
+    relative_actions_joints: list[str] = parameter(
+        [],
+        "Joints whose actions are offsets from the state, for a checkpoint that does not say so itself (openpi).",
+        name="relative_actions.joints",
+    )
+
+    command_rate: float = parameter(
+        50.0, "Plans per second, and points per second within a plan, Hz.", bounds=(5.0, 500.0), group="Motion"
+    )
+    limit_policy: str = parameter(
+        "clamp",
+        "What to do with a chunk that exceeds a limit: clamp it to the limits, or reject it and hold.",
+        choices=LIMIT_POLICIES,
+    )
+    max_jump_time: float = parameter(
+        0.5,
+        "A chunk is refused if it starts farther from the robot than max_velocity covers in this time, s.",
+        bounds=(0.0, 60.0),
+    )
+    max_chunk_age: float = parameter(
+        2.0, "Seconds after its observation during which a chunk's actions may be executed.", bounds=(0.05, 3600.0)
+    )
+    speed_scaling: float = parameter(
+        1.0, "Factor on the speed of chunks and on max_velocity.", bounds=(0.01, 1.0), live=True
+    )
+    dry_run: bool = parameter(False, "Do everything except send commands to the controllers.", live=True)
+
+    input_wait: float = parameter(
+        10.0, "Seconds that configure waits for a message of every input.", bounds=(0.0, 600.0), group="Inputs"
+    )
+    image_timeout: float = parameter(
+        0.5, "Age at which an image is stale and the robot holds, s.", bounds=(0.01, 60.0), live=True
+    )
+    joint_state_timeout: float = parameter(
+        0.2, "Age at which joint states are stale and the robot holds, s.", bounds=(0.01, 60.0), live=True
+    )
+    instruction_timeout: float = parameter(
+        0.0, "Age at which an instruction is stale and the robot holds, s; 0 for never.", bounds=(0, 36000), live=True
+    )
+    heartbeat_timeout: float = parameter(
+        0.0,
+        "Seconds without a message on ~/heartbeat after which the robot holds; 0 if no heartbeat is needed.",
+        bounds=(0.0, 60.0),
+        live=True,
+    )
+    sync_tolerance: float = parameter(
+        0.1,
+        "Largest difference between the stamps of the images and joint states of an observation, s.",
+        bounds=(0.001, 60.0),
+        live=True,
+    )
+
+    introspection: bool = parameter(
+        False,
+        "Publish ~/image_annotated and ~/predicted_trajectory while they have subscribers.",
+        group="Visualization",
+    )
+    marker_links: list[str] = parameter(
+        [],
+        "Links of the URDF whose paths ~/predicted_trajectory shows. If empty, the links that follow the last joints.",
+    )
 
     @property
     def input_timeouts(self) -> dict[str, float]:
-        """The timeout of each input by its name, as `ObservationBuffer` takes them."""
+        """The timeout of each input by its name, as `ObservationBuffer` takes them, in seconds."""
         timeouts = dict.fromkeys(self.cameras, self.image_timeout) | {JOINT_STATES: self.joint_state_timeout}
         optional = {INSTRUCTION: self.instruction_timeout, HEARTBEAT: self.heartbeat_timeout}
         return timeouts | {name: timeout for name, timeout in optional.items() if timeout > 0}
 
 
-def parameters_from_yaml(file: Path, overrides: Mapping[str, Any]) -> Parameters:
-    """Return the parameters of a ROS parameter file as the node would read them; `overrides` go before the file's.
+@dataclass(frozen=True)
+class Sections:
+    """The sections of all names in a list.
+
+    Attributes:
+        names: the parameter that lists the names.
+        prefix: what precedes a name in the full names of its parameters.
+        content: dataclass that declares the parameters of one section.
+        attribute: field of `Parameters` that holds the sections by name.
+    """
+
+    names: str
+    prefix: str
+    content: type
+    attribute: str
+
+    def declarations(self, name: str) -> Iterator[Declaration]:
+        """Yield the parameters in the section of `name`."""
+        return declarations(self.content, f"{self.prefix}{name}.")
+
+    def section(self, name: str, values: Mapping[str, Any]) -> Any:
+        """Return the section of `name`, from values by full name."""
+        return self.content(**{each.attribute: values[each.name] for each in self.declarations(name)})
+
+
+SECTIONS = (
+    Sections("cameras", "", CameraParameters, "cameras"),
+    Sections("joint_names", "joint_limits.", JointLimitParameters, "joint_limits"),
+    Sections("controllers", "", ControllerParameters, "controllers"),
+)
+DECLARATIONS = tuple(declarations(Parameters))
+LIVE = frozenset(declaration.name for declaration in DECLARATIONS if declaration.live)
+# A section of one of these names would mix with other parameters, of this node, of rclpy or of replay.
+RESERVED = {declaration.name.partition(".")[0] for declaration in DECLARATIONS} | {
+    *("joint_limits", "replay", "use_sim_time", "qos_overrides", "start_type_description_service")
+}
+
+
+def all_declarations(names: Mapping[str, Sequence[str]]) -> Iterator[Declaration]:
+    """Yield every parameter of a robot with these lists of `Sections.names`. Sections follow their list."""
+    sections = {each.names: each for each in SECTIONS}
+    for declaration in DECLARATIONS:
+        yield declaration
+        if declaration.name in sections:
+            for name in names[declaration.name]:
+                yield from sections[declaration.name].declarations(name)
+
+
+def check_names(names: Mapping[str, Sequence[str]]) -> None:
+    """Check that no section would mix with another one or with another parameter.
 
     Raises:
-        ParameterError, RobotError: a value has another type or is out of range, a required one is missing, or one does
-            not fit another.
-        OSError: the file cannot be read.
+        ParameterError: a name appears twice, or belongs to another parameter.
     """
-    given = {**yaml_parameters(file), **overrides}
-    return checked_parameters({declaration.name: _typed(declaration, given, file) for declaration in DECLARATIONS})
-
-
-def checked_parameters(given: Mapping[str, Any]) -> Parameters:
-    """Return the parameters with these values by the declared names; an array that nobody set is empty.
-
-    Raises:
-        ParameterError, RobotError: a required one is missing, or one does not fit another.
-    """
-    values = {field.name: given[field.name] for field in fields(Parameters) if field.name != "robot"}
-    for name in ("checkpoint", "cameras", "camera_topics", "joint_names", "max_acceleration"):
-        if not values[name]:
-            raise ParameterError(f"parameter {name} is not set: give it in the robot's YAML or with -p {name}:=...")
-    values["controller_of_joint"] = values["controller_of_joint"] or [0] * len(values["joint_names"])
-    parameters = Parameters(robot=robot_from_parameters(given), **values)
-    _check(parameters)
-    return parameters
-
-
-def _typed(declaration: Declaration, given: Mapping[str, Any], file: Path) -> Any:
-    if declaration.name not in given:
-        return [] if declaration.default is None else declaration.default
-    value, kind = given[declaration.name], PYTHON_TYPES[declaration.type]
-    elements = value if isinstance(value, list) else [value]
-    # As rcl does it: an integer is no double, so that a YAML that is read here is one that the node takes.
-    is_array = isinstance(value, list)
-    if is_array != (declaration.type in ARRAYS) or any(type(element) is not kind for element in elements):
-        raise ParameterError(f"{file}: {declaration.name} is {value!r}, but must be of type {declaration.type}")
-    if declaration.bounds and not declaration.bounds[0] <= value <= declaration.bounds[1]:
-        low, high = declaration.bounds
-        raise ParameterError(f"{file}: {declaration.name} is {value}, but must be from {low:g} to {high:g}")
-    return value
-
-
-def _check(parameters: Parameters) -> None:
-    if len(parameters.camera_topics) != len(parameters.cameras):
-        raise ParameterError(
-            f"camera_topics has {len(parameters.camera_topics)} entries, "
-            f"cameras {len(parameters.cameras)}: one topic each"
-        )
-    for name in ("cameras", "camera_topics", "joint_names", "controller_topics"):
-        values = getattr(parameters, name)
-        doubled = sorted({value for value in values if values.count(value) > 1})
+    for option, values in names.items():
+        doubled = sorted({name for name in values if list(values).count(name) > 1})
         if doubled:
-            raise ParameterError(f"{name} names {doubled} more than once")
-    for name, choices in (("strategy", STRATEGIES), ("limit_policy", LIMIT_POLICIES)):
-        if getattr(parameters, name) not in choices:
-            raise ParameterError(f"{name} is {getattr(parameters, name)!r}: choose one of {list(choices)}")
-    _check_controllers(parameters)
-    joints = len(parameters.joint_names)
-    for name in ("position_min", "position_max", "max_velocity", "max_acceleration"):
-        values = getattr(parameters, name)
-        if values and len(values) != joints:
-            raise ParameterError(f"{name} has {len(values)} entries, joint_names {joints}: one value each")
-        if not np.isfinite(values).all():
-            raise ParameterError(f"{name} has a value that is not finite")
-
-
-def _check_controllers(parameters: Parameters) -> None:
-    count, joints = len(parameters.controller_topics), len(parameters.joint_names)
-    if len(parameters.controller_types) != count:
-        raise ParameterError(
-            f"controller_types has {len(parameters.controller_types)} entries, controller_topics {count}: one each"
-        )
-    unknown = [name for name in parameters.controller_types if name not in CONTROLLER_TYPES]
-    if unknown:
-        raise ParameterError(f"controller_types names {unknown}: choose from {list(CONTROLLER_TYPES)}")
-    of_joint = parameters.controller_of_joint
-    if len(of_joint) != joints:
-        raise ParameterError(f"controller_of_joint has {len(of_joint)} entries, joint_names {joints}: one each")
-    if set(of_joint) != set(range(count)):
-        raise ParameterError(
-            f"controller_of_joint names the controllers {sorted(set(of_joint))}; there are {count}, from 0, and each "
-            f"needs a joint"
-        )
+            raise ParameterError(f"{option} names {doubled} more than once")
+    for option in ("cameras", "controllers"):
+        taken = sorted(name for name in names[option] if name.partition(".")[0] in RESERVED)
+        if taken:
+            raise ParameterError(f"{option} names {taken}, which is the name of another parameter: choose another name")
+    both = sorted(set(names["cameras"]) & set(names["controllers"]))
+    if both:
+        raise ParameterError(f"cameras and controllers both name {both}: each needs a section of its own")

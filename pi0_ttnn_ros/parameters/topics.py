@@ -1,4 +1,4 @@
-"""The topics that a robot's parameters name, as they are called on the robot and in a bag. Knows nothing of ROS."""
+"""Fully resolved topic names, as a robot's parameters determine them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JOINT_STATE = "sensor_msgs/msg/JointState"
 STRING = "std_msgs/msg/String"
 IMAGE, COMPRESSED_IMAGE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CHUNK, STATUS = "pi0_ttnn_ros/msg/ActionChunk", "pi0_ttnn_ros/msg/PolicyStatus"
-# What a controller of each type is commanded with, where it is a topic.
+# Message type of each type of controller that is commanded through a topic.
 COMMANDS = {"joint_trajectory": "trajectory_msgs/msg/JointTrajectory", "position": "std_msgs/msg/Float64MultiArray"}
 
 
@@ -22,13 +22,14 @@ COMMANDS = {"joint_trajectory": "trajectory_msgs/msg/JointTrajectory", "position
 class Topics:
     """Full names of the node's topics.
 
-    cameras: by the camera's name
-    controllers: in the order of `controller_topics`; those of actions are among them
+    Attributes:
+        cameras: image topics by camera.
+        controllers: topics by controller, or names of actions.
     """
 
     cameras: dict[str, str]
     joint_states: str
-    controllers: list[str]
+    controllers: dict[str, str]
     instruction: str
     heartbeat: str
     chunks: str
@@ -43,11 +44,9 @@ def topics_of(parameters: Parameters, namespace: str = "") -> Topics:
         return full_name(name, namespace)
 
     return Topics(
-        cameras={
-            camera: resolve(topic) for camera, topic in zip(parameters.cameras, parameters.camera_topics, strict=True)
-        },
+        cameras={name: resolve(camera.topic) for name, camera in parameters.cameras.items()},
         joint_states=resolve(parameters.joint_state_topic),
-        controllers=[resolve(topic) for topic in parameters.controller_topics],
+        controllers={name: resolve(controller.topic) for name, controller in parameters.controllers.items()},
         instruction=resolve(INSTRUCTION_TOPIC),
         heartbeat=resolve(HEARTBEAT_TOPIC),
         chunks=resolve(CHUNK_TOPIC),
@@ -57,14 +56,12 @@ def topics_of(parameters: Parameters, namespace: str = "") -> Topics:
 
 
 def recorded_topics(parameters: Parameters, namespace: str = "") -> list[str]:
-    """Return what a recording needs for replay: the node's inputs, what it commands, its chunks and its status.
+    """Return what a recording needs for replay: the node's inputs, commands, chunks and status.
 
-    A gripper that is commanded by an action has no topic for it.
+    A controller that is commanded through an action has no topic for it.
     """
     topics = topics_of(parameters, namespace)
-    commands = [
-        topic for topic, kind in zip(topics.controllers, parameters.controller_types, strict=True) if kind in COMMANDS
-    ]
+    commands = [topic for name, topic in topics.controllers.items() if parameters.controllers[name].type in COMMANDS]
     of_node = [topics.instruction, topics.chunks, topics.status]
     return [*topics.cameras.values(), topics.joint_states, *commands, *of_node]
 

@@ -6,7 +6,7 @@ from urdf_parser_py import xml_reflection
 from urdf_parser_py.urdf import URDF
 from urdf_parser_py.xml_reflection import core
 
-from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 
 # The parser would report each tag that is not part of URDF, such as <ros2_control>, on stderr.

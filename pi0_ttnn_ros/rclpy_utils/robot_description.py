@@ -5,7 +5,7 @@ from __future__ import annotations
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each

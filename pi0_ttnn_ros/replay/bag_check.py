@@ -182,7 +182,8 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
         "correct joint_names or joint_state_topic in the robot's YAML",
     )
     expected[topics.instruction] = _Expected("instruction", STRING, "", 0.0, lambda message: repr(message.data[:60]))
-    for topic, kind in zip(topics.controllers, parameters.controller_types, strict=True):
+    for name, topic in topics.controllers.items():
+        kind = parameters.controllers[name].type
         if kind in COMMANDS:
             expected.setdefault(topic, _Expected("command", COMMANDS[kind], WARNING, 0.0, lambda message: ""))
     return expected
@@ -229,7 +230,7 @@ def _instead(bag: Bag, topic: str, type_name: str) -> str:
             return f"it is {other} in the bag: give --namespace {other.removesuffix(topic).strip('/')}"
     for other in (f"{topic}/compressed", topic.removesuffix("/compressed")):
         if other != topic and other in bag.topics:
-            return f"the bag has {other}: name that in camera_topics of the robot's YAML"
+            return f"the bag has {other}: set that as the camera's topic in the robot's YAML"
     others = sorted(other.name for other in bag.topics.values() if other.type == type_name)
     if others:
         return f"correct its name in the robot's YAML (of its type the bag has {', '.join(others)}), or record it"

@@ -46,9 +46,9 @@ class BagFeed:
             topics.heartbeat: HEARTBEAT,
         }
         self._commands = {
-            topic: np.flatnonzero(np.array(parameters.controller_of_joint) == index).tolist()
-            for index, topic in enumerate(topics.controllers)
-            if parameters.controller_types[index] in COMMANDS
+            topic: [parameters.joint_names.index(joint) for joint in parameters.controllers[name].joints]
+            for name, topic in topics.controllers.items()
+            if parameters.controllers[name].type in COMMANDS
         }
         self._buffer = ObservationBuffer(
             parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, bag.start_ns

@@ -111,8 +111,8 @@ class _Player(Node):
         self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
         self._controllers = [
             topic
-            for topic, kind in zip(topics.controllers, parameters.controller_types, strict=True)
-            if kind == "joint_trajectory"
+            for name, topic in topics.controllers.items()
+            if parameters.controllers[name].type == "joint_trajectory"
         ]
         for topic in self._controllers:
             self.create_subscription(JointTrajectory, topic, self._on_command, 100)

@@ -19,8 +19,10 @@ from pi0_ttnn_ros.bags.files import find_bags
 from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
-from pi0_ttnn_ros.parameters.parameters import ParameterError, Parameters, parameters_from_yaml
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import Topics, topics_of
 from pi0_ttnn_ros.replay.episode import Episode
 from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag, scenes
@@ -211,10 +213,11 @@ def _load(parameters: Parameters, backend: str) -> Policy:
 
 def _describe_run(parameters: Parameters, options: Options, policy: Policy, digest: str) -> dict[str, Any]:
     """Return, as JSON, all that decides what is predicted, except the bag."""
-    model = ("backend", "dtype", "precision", "num_steps", "seed", "instruction", "cameras", "camera_topics")
+    model = ("backend", "dtype", "precision", "num_steps", "seed", "instruction")
     inputs = ("joint_names", "joint_state_topic", "inference_rate", "sync_tolerance", "input_timeouts")
     values = {name: getattr(parameters, name) for name in (*model, *inputs)}
     return values | {
+        "cameras": {name: camera.topic for name, camera in parameters.cameras.items()},
         "checkpoint": digest,
         "transforms": [str(transform) for transform in policy.pipeline.transforms],
         "stride": options.stride,

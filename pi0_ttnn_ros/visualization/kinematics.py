@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from urdf_parser_py import urdf as parsed
 
-from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
 ROTATING = ("revolute", "continuous")

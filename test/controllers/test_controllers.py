@@ -23,6 +23,7 @@ from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, ChunkExecutor, Execution, Plan
 from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.observation.stamps import nanoseconds
+from pi0_ttnn_ros.parameters.parameters import ControllerParameters
 from support.fake_controller import TrajectoryServer
 from support.fake_robot import points_of
 from support.processes import Listener
@@ -54,7 +55,12 @@ def node(listener):
 
 
 def controllers(node, types, topics, of_joint, stamped=True):
-    return make_controllers(node, types, topics, of_joint, JOINTS, stamped, max_effort=7.0)
+    """Return controllers, which have those joints that have their index in `of_joint`."""
+    described = {
+        topic: ControllerParameters(kind, topic, [joint for joint, of in zip(JOINTS, of_joint, strict=True) if of == i])
+        for i, (kind, topic) in enumerate(zip(types, topics, strict=True))
+    }
+    return make_controllers(node, described, JOINTS, stamped, max_effort=7.0)
 
 
 @pytest.mark.parametrize("stamped", [True, False])

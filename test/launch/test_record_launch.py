@@ -65,10 +65,10 @@ def test_recorded_topics(recorded_arguments, robot, expected):
 def test_params_file_and_namespace(recorded_arguments, tmp_path):
     file = tmp_path / "robot.yaml"
     file.write_text(
-        "/**/pi0_policy:\n  ros__parameters:\n    cameras: [base_0_rgb]\n    camera_topics: [/ceiling/image]\n"
-        "    joint_names: [a, b]\n    controller_topics: [arm/command, hand/gripper_cmd]\n"
-        "    controller_types: [position, gripper_command]\n    controller_of_joint: [0, 1]\n"
-        "    max_acceleration: [1.0, 1.0]\n"
+        "/**/pi0_policy:\n  ros__parameters:\n    cameras: [base_0_rgb]\n    base_0_rgb: {topic: /ceiling/image}\n"
+        "    joint_names: [a, b]\n    joint_limits: {a: {max_acceleration: 1.0}, b: {max_acceleration: 1.0}}\n"
+        "    controllers: [arm, hand]\n    arm: {type: position, topic: arm/command, joints: [a]}\n"
+        "    hand: {type: gripper_command, joints: [b]}\n"
     )
     # A name that is absolute stays; a gripper's action has no topic.
     topics = [
@@ -90,11 +90,10 @@ def test_every_robot_can_be_recorded(recorded_arguments, robot):
 
     (node,) = yaml.safe_load((Path(__file__).parents[2] / "config" / f"{robot}.yaml").read_text()).values()
     given = node["ros__parameters"]
-    types = given.get("controller_types", ["joint_trajectory"])
-    controllers = given.get("controller_topics", ["joint_trajectory_controller/joint_trajectory"])
-    commands = [
-        topic for topic, kind in zip(controllers, types, strict=True) if kind in ("joint_trajectory", "position")
-    ]
-    expected = [*given["camera_topics"], given.get("joint_state_topic", "joint_states"), *commands]
+    controllers = [given[name] for name in given.get("controllers", [])]
+    commands = [each["topic"] for each in controllers if each["type"] in ("joint_trajectory", "position")]
+    commands = commands or ["joint_trajectory_controller/joint_trajectory"]
+    cameras = [given[name]["topic"] for name in given["cameras"]]
+    expected = [*cameras, given.get("joint_state_topic", "joint_states"), *commands]
     topics = recorded_arguments(robot=robot)[5:]
     assert topics == [f"/{topic}" for topic in (*expected, *(f"pi0_policy/{name}" for name in NODE))]

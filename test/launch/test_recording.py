@@ -19,7 +19,7 @@ if shutil.which("ros2") is None:
 from lifecycle_msgs.msg import Transition
 
 from pi0_ttnn_ros.bags.reader import open_bag
-from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import recorded_topics
 from pi0_ttnn_ros.replay.bag_check import check_bag
 from support.fake_robot import FakeRobot, good_parameters

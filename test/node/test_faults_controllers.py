@@ -39,9 +39,9 @@ def test_each_controller_receives_its_joints(robot, tiny_checkpoint):
     activate(
         robot,
         tiny_checkpoint,
-        controller_topics=["left/joint_trajectory", "gripper/commands"],
-        controller_types=["joint_trajectory", "position"],
-        controller_of_joint=[0] * 13 + [1],
+        controllers=["left", "gripper"],
+        left={"joints": JOINTS[:13]},
+        gripper={"type": "position", "topic": "gripper/commands", "joints": JOINTS[13:]},
     )
     robot.spin_until(lambda: len(left) > 20 and len(gripper) > 20, label="commands for both")
     assert left[-1].joint_names == JOINTS[:13]
@@ -63,8 +63,8 @@ def test_action_controller_fails_and_recovers(robot, tiny_checkpoint, failure):
     activate(
         robot,
         tiny_checkpoint,
-        controller_topics=["arm/follow_joint_trajectory"],
-        controller_types=["follow_joint_trajectory"],
+        controllers=["arm"],
+        arm={"type": "follow_joint_trajectory"},
     )
     robot.wait_for_chunks(2)
     robot.wait_for_motion()

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from lifecycle_msgs.msg import Transition
 
 from pi0_ttnn_ros.observation.stamps import nanoseconds
-from support.fake_robot import MAX_VELOCITY, activate, assert_within_limits, bring_up, is_hold, points_of
+from support.fake_robot import JOINTS, MAX_VELOCITY, activate, assert_within_limits, bring_up, is_hold, points_of
 from support.processes import resident_memory
 
 
@@ -45,7 +45,7 @@ def test_the_clock_jumps_back(start):
 def test_parameters_change_while_the_robot_moves(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
-    (result,) = robot.set_parameters(max_velocity=[9.0] * 14)
+    (result,) = robot.set_parameters(joint_limits={JOINTS[0]: {"max_velocity": 9.0}})
     assert not result.successful and "clean up the node first" in result.reason
     (result,) = robot.set_parameters(speed_scaling=2.0)
     assert not result.successful

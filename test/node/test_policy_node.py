@@ -24,6 +24,8 @@ from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 from support.fake_robot import (
     JOINTS,
+    LIMITS,
+    MAX_ACCELERATION,
     MAX_VELOCITY,
     FakeRobot,
     activate,
@@ -138,7 +140,8 @@ def test_limits_from_urdf(robot, tiny_checkpoint):
     """Limits that the parameters leave out come from the URDF."""
     description = robot.node.create_publisher(String, "robot_description", LATCHED)
     description.publish(String(data=sliding_chain()))
-    activate(robot, tiny_checkpoint, position_min=[], position_max=[], max_velocity=[])
+    limits = {name: {"max_acceleration": MAX_ACCELERATION} for name in JOINTS}
+    activate(robot, tiny_checkpoint, joint_limits=limits)
     robot.spin_until(lambda: len(robot.trajectories) > 100, label="commands")
     assert_within_limits(robot.trajectories)  # the URDF's are those of the other tests
     fastest = max(np.abs(points_of(trajectory)[2]).max() for trajectory in robot.trajectories)
@@ -149,9 +152,14 @@ def test_limits_from_urdf(robot, tiny_checkpoint):
 def test_configure_without_robot_description(robot, tiny_checkpoint):
     """Configure names the topic on which no URDF arrived."""
     bring_down(robot)
-    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"position_max": [], "input_wait": 1.0})
+    limits = {name: dict(LIMITS) for name in JOINTS}
+    del limits[JOINTS[3]]["max_position"]
+    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_limits": limits, "input_wait": 1.0})
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
-    wanted = f"parameters ['position_max'] are not set, and nothing arrived on {NAMESPACE}/robot_description"
+    wanted = (
+        f"parameters ['joint_limits.{JOINTS[3]}.max_position'] are not set, and nothing arrived on "
+        f"{NAMESPACE}/robot_description"
+    )
     robot.spin_until(lambda: wanted in robot.status.last_error, label="the error")
 
 
@@ -235,15 +243,19 @@ def test_no_motion_without_instruction(robot, tiny_checkpoint):
 
 def test_compressed_images(robot, tiny_checkpoint):
     """A topic of compressed images is accepted."""
-    topics = [f"{name}/image" for name in CAMERAS]
-    activate(robot, tiny_checkpoint, camera_topics=["base_0_rgb/image/compressed", *topics[1:]])
+    activate(robot, tiny_checkpoint, base_0_rgb={"topic": "base_0_rgb/image/compressed"})
     robot.wait_for_chunks(1)
 
 
 def test_one_of_three_cameras(robot, tiny_checkpoint):
     """One of three cameras is enough."""
-    activate(robot, tiny_checkpoint, cameras=["base_0_rgb"], camera_topics=["base_0_rgb/image"])
+    activate(robot, tiny_checkpoint, cameras=["base_0_rgb"])
     robot.wait_for_chunks(1)
+
+
+def limits(**of_first: float) -> dict:
+    """Return the good limits, but for the first joint's."""
+    return {"joint_limits": {name: LIMITS for name in JOINTS} | {JOINTS[0]: LIMITS | of_first}}
 
 
 @pytest.mark.parametrize(
@@ -254,13 +266,14 @@ def test_one_of_three_cameras(robot, tiny_checkpoint):
         ({"backend": "abacus"}, "unknown backend 'abacus'"),
         ({"joint_names": [*JOINTS[:13], "tail"]}, "joint states lack ['tail']"),
         ({"joint_names": [*JOINTS[:13], JOINTS[0]]}, f"joint_names names ['{JOINTS[0]}'] more than once"),
-        ({"position_min": [0.0] * 13}, "position_min has 13 entries, joint_names 14"),
-        ({"max_velocity": [0.0] * 14}, f"max_velocity of joint '{JOINTS[0]}'"),
-        ({"cameras": ["head", "left_wrist_0_rgb", "right_wrist_0_rgb"]}, "cameras names ['head']"),
-        ({"camera_topics": ["a", "a", "b"]}, "camera_topics names ['a'] more than once"),
-        ({"camera_topics": ["a", "b"]}, "camera_topics has 2 entries"),
-        (NOTHING | {"cameras": ["base_0_rgb"], "camera_topics": ["nothing"]}, f"nobody publishes {NAMESPACE}/nothing"),
-        (NOTHING | {"cameras": ["base_0_rgb"], "camera_topics": ["text"]}, "carries ['std_msgs/msg/String'], expected"),
+        (limits(min_position=0.5), "min_position is not below joint_limits.left_0.max_position"),
+        (limits(max_velocity=0.0), "joint_limits.left_0.max_velocity is 0, but must be above 0"),
+        ({"cameras": ["head", "left_wrist_0_rgb"], "head": {"topic": "base_0_rgb/image"}}, "cameras names ['head']"),
+        ({name: {"topic": "a"} for name in CAMERAS[:2]}, "'left_wrist_0_rgb'] have the same topic 'a'"),
+        ({CAMERAS[1]: {"topic": ""}}, f"parameter {CAMERAS[1]}.topic is not set"),
+        ({"joint_trajectory_controller": {"joints": JOINTS[:12]}}, f"joints {JOINTS[12:]} have no controller"),
+        (NOTHING | {"cameras": ["base_0_rgb"], "base_0_rgb": {"topic": "nothing"}}, f"publishes {NAMESPACE}/nothing"),
+        (NOTHING | {"cameras": ["base_0_rgb"], "base_0_rgb": {"topic": "text"}}, "carries ['std_msgs/msg/String'], ex"),
         (NOTHING | {"joint_state_topic": "nothing"}, f"joint states: nobody publishes {NAMESPACE}/nothing"),
     ],
 )
@@ -276,9 +289,8 @@ def test_configure_refuses_invalid_parameters(robot, tiny_checkpoint, changes, c
 
 def test_configure_refuses_joint_count(robot, tiny_checkpoint):
     """Configure refuses a number of joints that differs from the checkpoint's."""
-    limits = dict.fromkeys(("position_max", "max_velocity", "max_acceleration"), [1.0] * 13)
-    limits |= {"position_min": [0.0] * 13, "controller_of_joint": [0] * 13}
-    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_names": JOINTS[:13]} | limits)
+    bring_down(robot)
+    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_names": JOINTS[:13]})
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
     robot.spin_until(lambda: "state has 14 values" in robot.status.last_error, label="the error")
 

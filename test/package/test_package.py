@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pi0_ttnn_core.processing.robot import yaml_parameters
-from pi0_ttnn_ros.parameters.declarations import DECLARATIONS
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
-from pi0_ttnn_ros.parameters.parameters import ParameterError, parameters_from_yaml
-from pi0_ttnn_ros.replay.report.thresholds import SECTION, replay_settings
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
+from pi0_ttnn_ros.replay.report.thresholds import replay_settings
 from support.processes import without_ros_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,19 +105,16 @@ def test_shipped_robot_parameters(file):
     """The parameters of each robot in config/ are valid."""
     parameters = parameters_from_yaml(file, {"checkpoint": "anywhere"})
     limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
-    assert {name for name in yaml_parameters(file) if not name.startswith(f"{SECTION}.")} <= {
-        declaration.name for declaration in DECLARATIONS
-    }
     assert replay_settings(file, parameters.joint_names).grippers
-    for joint, index in zip(limits.joint_names, parameters.controller_of_joint, strict=True):
-        gripper = parameters.controller_types[index].endswith("gripper_command")
-        assert not gripper or parameters.controller_of_joint.count(index) == 1, joint
+    assert list(limits.joint_names) == parameters.joint_names
+    for name, controller in parameters.controllers.items():
+        assert not controller.type.endswith("gripper_command") or len(controller.joints) == 1, name
 
 
 @pytest.mark.parametrize(
     ("overrides", "culprit"),
     [
-        ({"time_step": 1}, "time_step is 1, but must be of type double"),
+        ({"time_step": 1}, "time_step is 1, but must be of type double: write 1.0"),
         ({"cameras": "base_0_rgb"}, "cameras is 'base_0_rgb', but must be of type string array"),
         ({"inference_rate": 1000.0}, "inference_rate is 1000.0, but must be from 0.1 to 100"),
         ({"checkpoint": ""}, "checkpoint is not set"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.joint_limits import CONTINUOUS, urdf_limits
-from pi0_ttnn_ros.parameters.parameters import ParameterError
 
 
 def joint(name: str, kind: str, limit: str) -> str:
@@ -29,9 +29,9 @@ URDF = robot(
 def test_limits_of_a_urdf(capfd):
     """A URDF gives the limits that it has."""
     assert urdf_limits(URDF) == {
-        "shoulder": {"position_min": -1.5, "position_max": 2.0, "max_velocity": 3.1},
-        "wrist": {"position_min": -CONTINUOUS, "position_max": CONTINUOUS, "max_velocity": 6.2},
-        "finger": {"position_min": 0.0, "position_max": 0.04},
+        "shoulder": {"min_position": -1.5, "max_position": 2.0, "max_velocity": 3.1},
+        "wrist": {"min_position": -CONTINUOUS, "max_position": CONTINUOUS, "max_velocity": 6.2},
+        "finger": {"min_position": 0.0, "max_position": 0.04},
     }
     assert not capfd.readouterr().err
 

@@ -18,7 +18,8 @@ from pi0_ttnn_ros.aloha import sample_bag as sample
 from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.writer import BagWriter, header, message, qos, serialized
 from pi0_ttnn_ros.cli.main import main
-from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.parameters import CameraParameters, ControllerParameters
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.replay.bag_check import ERROR, WARNING, check_bag
 from pi0_ttnn_ros.system.package_files import robot_file
 from support import bags
@@ -51,6 +52,11 @@ def findings(path: Path, parameters, namespace="") -> list[tuple[str, str, str]]
     return [(finding.severity, finding.topic, f"{finding.text} -> {finding.remedy}") for finding in check.findings]
 
 
+def with_first_camera(parameters, topic: str):
+    first, *_ = parameters.cameras
+    return replace(parameters, cameras=parameters.cameras | {first: CameraParameters(topic)})
+
+
 def restamped(raw: bytes, shift: int, scale: int = 1) -> bytes:
     seconds, nanoseconds = struct.unpack_from("<iI", raw, 4)
     stamp_ns = (seconds * SECOND + nanoseconds) * scale + shift
@@ -77,13 +83,17 @@ def test_the_sample_bag_fits(sample_bag, parameters):
 
 
 def test_missing_topics_and_what_to_write_instead(sample_bag, parameters):
-    raw = replace(parameters, camera_topics=[topic.removesuffix("/compressed") for topic in parameters.camera_topics])
+    cameras = {
+        name: replace(camera, topic=camera.topic[: -len("/compressed")]) for name, camera in parameters.cameras.items()
+    }
+    raw = replace(parameters, cameras=cameras)
     assert findings(sample_bag, raw)[0] == (
         ERROR,
         "/camera_top/image_raw",
-        f"is not in the bag -> the bag has {TOP}: name that in camera_topics of the robot's YAML",
+        f"is not in the bag -> the bag has {TOP}: set that as the camera's topic in the robot's YAML",
     )
-    wrong = replace(parameters, joint_state_topic="arm/joint_states", controller_topics=["arm/command"])
+    arm = ControllerParameters("joint_trajectory", "arm/command", parameters.joint_names)
+    wrong = replace(parameters, joint_state_topic="arm/joint_states", controllers={"arm": arm})
     joints, command = findings(sample_bag, wrong)
     assert joints[:2] == (ERROR, "/arm/joint_states") and "(of its type the bag has /joint_states)" in joints[2]
     assert command[:2] == (WARNING, "/arm/command")
@@ -99,7 +109,7 @@ def test_namespace(sample_bag, parameters, tmp_path):
 
 
 def test_wrong_type_and_topic_without_messages(sample_bag, parameters, changed):
-    wrong = replace(parameters, camera_topics=[sample.TRAJECTORY, *parameters.camera_topics[1:]])
+    wrong = with_first_camera(parameters, sample.TRAJECTORY)
     severity, topic, text = findings(sample_bag, wrong)[0]
     assert (severity, topic) == (ERROR, sample.TRAJECTORY) and "is of type trajectory_msgs/msg/JointTrajectory" in text
     path = changed(lambda time, topic, raw: None if topic == TOP else (time, topic, raw))
@@ -182,7 +192,7 @@ def test_raw_images(sample_bag, parameters, tmp_path, encoding):
                     data=np.zeros(6 * width, np.uint8),
                 )
                 writer.write("/raw", time, serialized(image))
-    raw = replace(parameters, camera_topics=["/raw", *parameters.camera_topics[1:]])
+    raw = with_first_camera(parameters, "/raw")
     found = findings(tmp_path / "bag", raw)
     if encoding == "rgb8":
         assert found == [(WARNING, "/raw", "changes: 4x2 rgb8, 8x2 rgb8 -> record with one setting")]

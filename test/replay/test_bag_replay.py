@@ -12,7 +12,7 @@ from pi0_ttnn_core.policy import load_policy
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.storage import BagError
-from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
 from pi0_ttnn_ros.replay.open_loop import Replay, replay_bag, scenes
@@ -188,8 +188,8 @@ def test_observed_images_of_a_prediction(bag, robot, policy):
 @pytest.mark.parametrize(
     ("changes", "culprit"),
     [
-        ({"camera_topics": ["a/image", *(f"{name}/image" for name in CAMERAS[1:])]}, "/a/image is missing; topics of"),
-        ({"camera_topics": [f"{n}/image/compressed" for n in CAMERAS]}, "topics of type .*CompressedImage in it: none"),
+        ({f"{CAMERAS[0]}.topic": "a/image"}, "/a/image is missing; topics of"),
+        ({f"{n}.topic": f"{n}/image/compressed" for n in CAMERAS}, "topics of type .*CompressedImage in it: none"),
         ({"joint_state_topic": "pi0_policy/instruction"}, "is of type std_msgs/msg/String, expected .*JointState"),
     ],
 )

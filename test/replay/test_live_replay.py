@@ -21,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS
 from pi0_ttnn_ros.bags.writer import BagWriter, qos
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
-from pi0_ttnn_ros.parameters.parameters import parameters_from_yaml
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import topics_of
 from pi0_ttnn_ros.replay.live import play_bag
 from pi0_ttnn_ros.replay.predictions import ReplayError

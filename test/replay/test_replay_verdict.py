@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pi0_ttnn_ros.parameters.parameters import ParameterError, parameters_from_yaml
+from pi0_ttnn_ros.parameters.declarations import ParameterError
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.replay.episode import CommandStream, Frames
 from pi0_ttnn_ros.replay.report.metrics import episode_metrics
 from pi0_ttnn_ros.replay.report.summary import summarize

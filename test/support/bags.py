@@ -25,19 +25,21 @@ JOINT_PERIOD, IMAGE_PERIOD = 20_000_000, 40_000_000
 DELAY = 3_000_000  # from stamp to receipt
 LEAD = 0.1  # seconds by which the command is ahead of the motion
 
+CAMERA_SECTIONS = "\n    ".join(f"{name}: {{topic: {name}/image}}" for name in CAMERAS)
+JOINT_LIMITS = "\n      ".join(
+    f"{name}: {{min_position: -3.0, max_position: 3.0, max_velocity: 1.5, max_acceleration: 10.0}}" for name in JOINTS
+)
 PARAMETERS = f"""
 /**/pi0_policy:
   ros__parameters:
     cameras: [{", ".join(CAMERAS)}]
-    camera_topics: [{", ".join(f"{name}/image" for name in CAMERAS)}]
+    {CAMERA_SECTIONS}
     joint_names: [{", ".join(JOINTS)}]
     num_steps: 2
     time_step: 0.02
     inference_rate: 5.0
-    position_min: {[-3.0] * 14}
-    position_max: {[3.0] * 14}
-    max_velocity: {[1.5] * 14}
-    max_acceleration: {[10.0] * 14}
+    joint_limits:
+      {JOINT_LIMITS}
 """
 
 # Random weights pass nothing but this.

@@ -26,7 +26,7 @@ from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
 from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, SMOOTHING_WINDOW
 from pi0_ttnn_ros.observation.stamps import nanoseconds
-from pi0_ttnn_ros.parameters.declarations import LIVE
+from pi0_ttnn_ros.parameters.parameters import LIVE
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from support.processes import Listener
@@ -36,6 +36,12 @@ POSITION_MIN = -2.0
 POSITION_MAX = 0.45  # below where some actions want to go, and where the gripper rests
 MAX_VELOCITY = 1.5
 MAX_ACCELERATION = 10.0
+LIMITS = {
+    "min_position": POSITION_MIN,
+    "max_position": POSITION_MAX,
+    "max_velocity": MAX_VELOCITY,
+    "max_acceleration": MAX_ACCELERATION,
+}
 MAX_CHUNK_AGE = 2.0
 PERIOD = 0.05  # seconds
 
@@ -108,9 +114,11 @@ class FakeRobot:
         return self.listener.call(ChangeState, "pi0_policy/change_state", request).success
 
     def set_parameters(self, **values):
-        # An empty list does not say of what it is one; here it is always one of limits.
-        types = {name: Parameter.Type.DOUBLE_ARRAY for name, value in values.items() if value == []}
-        parameters = [Parameter(name, types.get(name), value).to_parameter_msg() for name, value in values.items()]
+        """Set parameters, given as in a YAML file, in this order."""
+        # An empty list does not say of what it is one; here it is always one of names.
+        flat = flat_parameters(values)
+        types = {name: Parameter.Type.STRING_ARRAY for name, value in flat.items() if value == []}
+        parameters = [Parameter(name, types.get(name), value).to_parameter_msg() for name, value in flat.items()]
         return self.listener.call(
             SetParameters, "pi0_policy/set_parameters", SetParameters.Request(parameters=parameters)
         ).results
@@ -180,12 +188,9 @@ def good_parameters(checkpoint) -> dict:
         "strategy": "asynchronous",
         "time_step": 0.02,
         "cameras": list(CAMERAS),
-        "camera_topics": [f"{name}/image" for name in CAMERAS],
+        **{name: {"topic": f"{name}/image"} for name in CAMERAS},
         "joint_names": JOINTS,
-        "position_min": [POSITION_MIN] * 14,
-        "position_max": [POSITION_MAX] * 14,
-        "max_velocity": [MAX_VELOCITY] * 14,
-        "max_acceleration": [MAX_ACCELERATION] * 14,
+        "joint_limits": {name: dict(LIMITS) for name in JOINTS},
         "max_chunk_age": MAX_CHUNK_AGE,
         # The robot of these tests does not follow what it is told.
         "max_jump_time": 5.0,
@@ -194,9 +199,8 @@ def good_parameters(checkpoint) -> dict:
         # Where the cores are busy the robot of these tests is slow too; only some tests wait for these.
         "image_timeout": 10.0,
         "joint_state_timeout": 10.0,
-        "controller_topics": ["joint_trajectory_controller/joint_trajectory"],
-        "controller_types": ["joint_trajectory"],
-        "controller_of_joint": [0] * 14,
+        "controllers": ["joint_trajectory_controller"],
+        "joint_trajectory_controller": {"type": "joint_trajectory"},
         "heartbeat_timeout": 0.0,
         "instruction_timeout": 0.0,
         "speed_scaling": 1.0,
@@ -208,7 +212,22 @@ def good_parameters(checkpoint) -> dict:
 
 def ros_arguments(parameters: dict) -> list[str]:
     """Return parameters as the command line of a node has them: in YAML."""
-    return [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    flat = flat_parameters(parameters)
+    return [word for name, value in flat.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+
+
+def flat_parameters(nested: dict, prefix: str = "") -> dict:
+    """Return parameters, nested as in a YAML file, by their full names."""
+    flat = {}
+    for name, value in nested.items():
+        flat |= flat_parameters(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def named_sections_only(parameters: dict) -> dict:
+    """Return the parameters without sections that no list names."""
+    named = {*parameters["cameras"], *parameters["controllers"], "joint_limits"}
+    return {name: value for name, value in parameters.items() if name in named or not isinstance(value, dict)}
 
 
 # What each node is configured with, by its namespace: where the next test wants the same it need not load anew.
@@ -217,11 +236,12 @@ _configured: dict[str, dict] = {}
 
 def activate(robot: FakeRobot, checkpoint, **changes) -> None:
     """Take the node to active with `good_parameters` but for `changes`, configured anew only where it has to be."""
-    wanted = good_parameters(checkpoint) | changes
+    wanted = named_sections_only(good_parameters(checkpoint) | changes)
     fixed = {name: value for name, value in wanted.items() if name not in LIVE}
     if _configured.get(robot.namespace) != fixed:
         bring_down(robot)
-        assert all(result.successful for result in robot.set_parameters(**wanted))
+        results = robot.set_parameters(**wanted)
+        assert all(result.successful for result in results), results
         assert robot.change_state(Transition.TRANSITION_CONFIGURE), robot.status.last_error
         _configured[robot.namespace] = fixed
     live = {name: value for name, value in wanted.items() if name in LIVE}
@@ -244,10 +264,11 @@ def deactivate(robot: FakeRobot) -> None:
 
 
 def bring_down(robot: FakeRobot) -> None:
-    """Leave the node unconfigured, whatever state it is in."""
+    """Leave the node unconfigured and without sections of parameters, whatever state it is in."""
     _configured.pop(robot.namespace, None)
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
         robot.change_state(transition)  # one that the state does not allow is refused
+    robot.set_parameters(cameras=[], joint_names=[], controllers=[])
 
 
 def assert_holds_and_resumes(

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pi0_ttnn_ros.execution.safety import Limits
-from pi0_ttnn_ros.parameters.parameters import Parameters, parameters_from_yaml
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.replay.episode import Episode, Frames, Prediction, Recording
 
 STEP = 20_000_000  # nanoseconds

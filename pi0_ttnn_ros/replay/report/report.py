@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -71,7 +71,7 @@ def bag_report(
 
 def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, reference: str) -> Reproduction:
     """Return what is needed to do it again, from this process and machine."""
-    values = {each.name: getattr(parameters, each.name) for each in fields(parameters) if each.name != "robot"}
+    values = {name: value for name, value in asdict(parameters).items() if name != "robot"}
     return Reproduction(
         command=command,
         date=_utc(datetime.now(timezone.utc)),

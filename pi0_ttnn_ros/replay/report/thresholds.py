@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pi0_ttnn_core.processing.robot import yaml_parameters
-from pi0_ttnn_ros.parameters.parameters import ParameterError
+from pi0_ttnn_ros.parameters.declarations import ParameterError
 
 SECTION = "replay"
 GRIPPER_JOINTS = "gripper_joints"
