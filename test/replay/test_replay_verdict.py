@@ -180,7 +180,7 @@ def test_invalid_yaml_section(tmp_path, section, culprit):
 def test_node_ignores_replay_section(ros, tmp_path):
     """The node does not declare it: rclpy must take the file all the same, and the other parameters from it."""
     rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
-    from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
+    from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
 
     file = tmp_path / "robot.yaml"
     file.write_text(
@@ -188,8 +188,7 @@ def test_node_ignores_replay_section(ros, tmp_path):
     )
     node = rclpy.create_node("pi0_policy", cli_args=["--ros-args", "--params-file", str(file)])
     try:
-        declare_parameters(node)
-        assert read_parameters(node).joint_names == JOINT_NAMES
+        assert NodeParameters(node).read().joint_names == JOINT_NAMES
         assert not node.has_parameter("replay.max_mae")
     finally:
         node.destroy_node()
