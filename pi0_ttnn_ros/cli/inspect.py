@@ -23,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; return 1 when the checkpoint cannot run (on the robot)."""
     from pi0_ttnn_core.processing.inspection import inspect
-    from pi0_ttnn_core.processing.robot import robot_from_yaml
+    from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
     from pi0_ttnn_ros.system.package_files import robot_file
 
-    robot = robot_from_yaml(robot_file(arguments.robot)) if arguments.robot else None
+    robot = None
+    if arguments.robot:
+        robot = parameters_from_yaml(robot_file(arguments.robot), {"checkpoint": str(arguments.checkpoint)}).robot
     report, can_run = inspect(arguments.checkpoint, robot)
     print(report)
     return 0 if can_run else 1

@@ -75,7 +75,8 @@ class PolicyNode(LifecycleNode):
             gc.freeze()
         except Exception as error:
             self._setup_error = str(error) if isinstance(error, SETUP_ERRORS) else f"{type(error).__name__}: {error}"
-            self.get_logger().error(log_line("cannot configure", reason=self._setup_error))
+            # The lines of a YAML to write instead are for people.
+            self.get_logger().error(log_line("cannot configure", reason=self._setup_error).replace("\\n", "\n"))
             self._publish_status()
             return TransitionCallbackReturn.FAILURE
         self._setup_error = ""

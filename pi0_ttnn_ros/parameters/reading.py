@@ -58,7 +58,6 @@ def checked_parameters(given: Mapping[str, Any]) -> Parameters:
         RobotError: a transform does not fit the joints.
     """
     names = name_lists(given)
-    check_names(names)
     values = {declaration.name: deepcopy(declaration.default) for declaration in all_declarations(names)}
     for declaration in all_declarations(names):
         if declaration.name in given:
@@ -83,13 +82,14 @@ def name_lists(given: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the lists of names that have sections, by parameter.
 
     Raises:
-        ParameterError: one of them is not a list of strings.
+        ParameterError: one of them is not a list of strings, or a section would mix with another parameter.
     """
     lists = {}
     for declaration in DECLARATIONS:
         if declaration.name in {each.names for each in SECTIONS}:
             lists[declaration.name] = given.get(declaration.name, declaration.default)
             declaration.check(lists[declaration.name])
+    check_names(lists)
     return lists
 
 

@@ -14,11 +14,7 @@ def markdown_table() -> str:
     lines: list[str] = []
     for declaration in all_declarations(NAMES):
         if declaration.group:
-            lines += [*([""] if lines else []), f"### {declaration.group}", ""]
-            lines += [
-                "| parameter | type | default | range | live | meaning |",
-                "| --- | --- | --- | --- | --- | --- |",
-            ]
+            lines += ["", f"### {declaration.group}", "", *HEADER]
         lines.append(_row(declaration))
     return "\n".join(lines[1:]) + "\n"
 

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 
 from pi0_ttnn_ros.parameters.declarations import Declaration, ParameterError
 from pi0_ttnn_ros.parameters.old_form import refuse_old_form
-from pi0_ttnn_ros.parameters.parameters import DECLARATIONS, SECTIONS, Parameters, all_declarations, check_names
+from pi0_ttnn_ros.parameters.parameters import DECLARATIONS, SECTIONS, Parameters, all_declarations
 from pi0_ttnn_ros.parameters.reading import checked_parameters, name_lists, unknown_names, unknown_text
 
 
@@ -73,10 +73,9 @@ class NodeParameters:
 
     def _declare_sections(self, values: Mapping[str, Any]) -> None:
         """Declare the sections of these lists of names, and no others."""
-        names = name_lists(values)
-        check_names(names)
+        declarations = all_declarations(name_lists(values))
         previous = self._declarations
-        self._declarations = {declaration.name: declaration for declaration in all_declarations(names)}
+        self._declarations = {declaration.name: declaration for declaration in declarations}
         for name in previous.keys() - self._declarations.keys():
             if self._node.has_parameter(name):
                 self._node.undeclare_parameter(name)

@@ -15,6 +15,7 @@ from pi0_ttnn_core.backend_factory import load_backend
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import TINY
 from pi0_ttnn_core.model_inputs import model_inputs
+from support.former_yaml import FORMER_YAML
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,11 +120,19 @@ def test_inspect_describes_the_pipeline(tiny_checkpoint):
 
 def test_inspect_refuses_mismatched_robot(tiny_checkpoint, tmp_path):
     """`inspect` refuses a robot that does not match the checkpoint."""
-    yaml = (ROOT / "config" / "aloha.yaml").read_text().replace("      - left_waist\n", "")
+    lines = (ROOT / "config" / "aloha.yaml").read_text().splitlines()
+    yaml = "\n".join(line for line in lines if "left_waist" not in line)
     (tmp_path / "robot.yaml").write_text(yaml.replace("base_0_rgb", "head"))
     run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", tmp_path / "robot.yaml")
     assert run.returncode == 1
     assert "cameras names ['head']" in run.stdout and "13 joints, the checkpoint's state has 14" in run.stdout
+
+
+def test_inspect_refuses_former_yaml(tiny_checkpoint, tmp_path):
+    """`inspect` refuses the former YAML and prints the new one."""
+    (tmp_path / "robot.yaml").write_text(FORMER_YAML)
+    run = pi0_ttnn("inspect", tiny_checkpoint, "--robot", tmp_path / "robot.yaml")
+    assert run.returncode == 2 and "    base_0_rgb: {topic: camera/image}\n" in run.stderr
 
 
 def test_inspect_names_a_missing_tokenizer(tiny_checkpoint, tmp_path):
