@@ -74,7 +74,7 @@ def test_the_sample_bag_fits(sample_bag, parameters):
     assert top.longest_gap == pytest.approx(0.06, abs=0.02)
     assert inputs["/pi0_policy/instruction"].content == "'pick up the red cube'"
     for entry in (joints, top):
-        low, high = sample.DELAYS.get(entry.topic, sample.IMAGE_DELAY)
+        low, high = sample.DELAYS_NS.get(entry.topic, sample.IMAGE_DELAY_NS)
         shortest, median, longest = entry.delay
         assert low * 1e-9 <= shortest < median < longest <= high * 1e-9
     # 4 s at 10 Hz, less the images' way at the beginning.
@@ -83,10 +83,8 @@ def test_the_sample_bag_fits(sample_bag, parameters):
 
 
 def test_missing_topics_and_what_to_write_instead(sample_bag, parameters):
-    cameras = {
-        name: replace(camera, topic=camera.topic[: -len("/compressed")]) for name, camera in parameters.cameras.items()
-    }
-    raw = replace(parameters, cameras=cameras)
+    topics = {name: camera.topic.removesuffix("/compressed") for name, camera in parameters.cameras.items()}
+    raw = replace(parameters, cameras={name: CameraParameters(topic) for name, topic in topics.items()})
     assert findings(sample_bag, raw)[0] == (
         ERROR,
         "/camera_top/image_raw",
@@ -134,7 +132,7 @@ def test_instruction(parameters, changed):
 
 def test_gap(parameters, changed):
     def change(time, topic, raw):
-        lost = topic == TOP and sample.START + SECOND < time < sample.START + 2 * SECOND
+        lost = topic == TOP and sample.START_NS + SECOND < time < sample.START_NS + 2 * SECOND
         return None if lost else (time, topic, raw)
 
     (severity, topic, text), (_, _, apart) = findings(changed(change), parameters)
@@ -180,7 +178,7 @@ def test_raw_images(sample_bag, parameters, tmp_path, encoding):
         for time, topic, raw in bags.entries(sample_bag):
             writer.write(topic, time, raw)
             if topic == TOP:
-                width = 4 if time < sample.START + SECOND else 8
+                width = 4 if time < sample.START_NS + SECOND else 8
                 image = message(
                     "sensor_msgs/msg/Image",
                     header=header(time),
