@@ -36,6 +36,7 @@ from support.fake_robot import (
     points_of,
     ros_arguments,
 )
+from support.former_yaml import BY_NAME, FORMER_YAML
 from support.processes import Process
 
 NAMESPACE = "/test_policy_node"
@@ -253,9 +254,9 @@ def test_one_of_three_cameras(robot, tiny_checkpoint):
     robot.wait_for_chunks(1)
 
 
-def limits(**of_first: float) -> dict:
-    """Return the good limits, but for the first joint's."""
-    return {"joint_limits": {name: LIMITS for name in JOINTS} | {JOINTS[0]: LIMITS | of_first}}
+def limits(joint: str, **changes: float) -> dict:
+    """Return the good limits, and those of `joint` with changes."""
+    return {"joint_limits": {name: LIMITS for name in JOINTS} | {joint: LIMITS | changes}}
 
 
 @pytest.mark.parametrize(
@@ -264,10 +265,10 @@ def limits(**of_first: float) -> dict:
         ({"checkpoint": ""}, "checkpoint is not set"),
         ({"checkpoint": "/nowhere"}, "/nowhere is not a directory"),
         ({"backend": "abacus"}, "unknown backend 'abacus'"),
-        ({"joint_names": [*JOINTS[:13], "tail"]}, "joint states lack ['tail']"),
+        ({"joint_names": [*JOINTS[:13], "tail"], **limits("tail")}, "joint states lack ['tail']"),
         ({"joint_names": [*JOINTS[:13], JOINTS[0]]}, f"joint_names names ['{JOINTS[0]}'] more than once"),
-        (limits(min_position=0.5), "min_position is not below joint_limits.left_0.max_position"),
-        (limits(max_velocity=0.0), "joint_limits.left_0.max_velocity is 0, but must be above 0"),
+        (limits(JOINTS[0], min_position=0.5), "min_position is not below joint_limits.left_0.max_position"),
+        (limits(JOINTS[0], max_velocity=0.0), "joint_limits.left_0.max_velocity is 0, but must be above 0"),
         ({"cameras": ["head", "left_wrist_0_rgb"], "head": {"topic": "base_0_rgb/image"}}, "cameras names ['head']"),
         ({name: {"topic": "a"} for name in CAMERAS[:2]}, "'left_wrist_0_rgb'] have the same topic 'a'"),
         ({CAMERAS[1]: {"topic": ""}}, f"parameter {CAMERAS[1]}.topic is not set"),
@@ -278,11 +279,14 @@ def limits(**of_first: float) -> dict:
     ],
 )
 def test_configure_refuses_invalid_parameters(robot, tiny_checkpoint, changes, culprit):
-    """Configure refuses, and the status names the reason."""
+    """Configure refuses, and the status names the reason; a list of names that cannot be is not even set."""
     bring_down(robot)
-    robot.set_parameters(**good_parameters(tiny_checkpoint) | {"joint_state_topic": "joint_states"} | changes)
+    parameters = good_parameters(tiny_checkpoint) | {"joint_state_topic": "joint_states"} | changes
+    reasons = " ".join(result.reason for result in robot.set_parameters(**parameters))
     assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
-    robot.spin_until(lambda: culprit in robot.status.last_error, label=f"{culprit}: {robot.status}")
+    robot.spin_until(
+        lambda: culprit in robot.status.last_error or culprit in reasons, label=f"{culprit}: {robot.status}"
+    )
     assert robot.status.lifecycle_state == "unconfigured"
     robot.set_parameters(joint_state_topic="joint_states")
 
@@ -351,3 +355,20 @@ def test_parameter_of_wrong_type(tmp_path):
     node = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
     assert node.process.wait(30) == 1
     assert "time_step" in node.log and "Traceback" not in node.log
+
+
+def test_former_yaml_is_refused(tmp_path):
+    """Configure refuses a former YAML; status and log show what to write instead."""
+    file = tmp_path / "robot.yaml"
+    file.write_text(FORMER_YAML)
+    namespace = NAMESPACE + "_former"
+    node = Process("node.policy_node", tmp_path / "log", "--params-file", str(file), namespace=namespace)
+    robot = FakeRobot(namespace)
+    try:
+        robot.spin_until(lambda: robot.statuses, "the node's first status")
+        assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+        robot.spin_until(lambda: robot.status.last_error.endswith(BY_NAME), "the status with the YAML")
+        assert BY_NAME in node.log
+    finally:
+        node.kill()
+        robot.close()
