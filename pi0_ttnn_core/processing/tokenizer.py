@@ -6,6 +6,7 @@ Prompts are those of LeRobot 0.6.1 (policies/pi0, pi05: processors) or openpi (m
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -89,26 +90,31 @@ class PromptTokenizer:
         self._pi05 = config.pi05
         self._max_tokens = config.max_prompt_tokens
         self._conventions = conventions
+        # An instruction is the same for many inferences, and one of a megabyte takes a second.
+        self._prompt_ids = lru_cache(maxsize=1)(self._ids)
 
     def encode(self, instruction: str, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the prompt's tokens, int32 [max_prompt_tokens], and their mask, bool [max_prompt_tokens].
 
         `state` [joints], normalised, is part of PI0.5's prompt. A longer prompt is truncated, with a warning.
         """
-        ids = self._ids(instruction, state)
-        if len(ids) > self._max_tokens:
-            logger.warning(
-                "the prompt has %d tokens, but the model takes %d: the prompt is truncated", len(ids), self._max_tokens
-            )
-            ids = ids[: self._max_tokens]
+        bins = " ".join(map(str, discretize(state))) if self._pi05 else ""
+        ids = self._prompt_ids(instruction, bins)
         tokens = np.zeros(self._max_tokens, np.int32)
         tokens[: len(ids)] = ids
         return tokens, np.arange(self._max_tokens) < len(ids)
 
-    def _ids(self, instruction: str, state: np.ndarray) -> list[int]:
+    def _ids(self, instruction: str, bins: str) -> list[int]:
+        ids = self._whole_ids(instruction, bins)
+        if len(ids) > self._max_tokens:
+            logger.warning(
+                "the prompt has %d tokens, but the model takes %d: the prompt is truncated", len(ids), self._max_tokens
+            )
+        return ids[: self._max_tokens]
+
+    def _whole_ids(self, instruction: str, bins: str) -> list[int]:
         cleaned = instruction.strip().replace("_", " ").replace("\n", " ")
         if self._pi05:
-            bins = " ".join(map(str, discretize(state)))
             return self._encoder.encode(f"Task: {cleaned}, State: {bins};\nAction: ", bos=True)
         if self._conventions == "openpi":
             return self._encoder.encode(cleaned, bos=True) + self._encoder.encode("\n", bos=False)

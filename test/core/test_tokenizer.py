@@ -84,8 +84,10 @@ def test_a_long_prompt_is_cut_off_with_a_warning(processor):
     # Not caplog: it does not capture the loggers that ROS 2's launch, if loaded, creates.
     with unittest.TestCase().assertLogs("pi0_ttnn_core.processing.tokenizer", "WARNING") as logs:
         tokens = prompt(tokenizer, text)
+        assert prompt(tokenizer, text) == tokens
     assert tokens == processor.encode(text + "\n", add_bos=True)[:48]
-    assert "but the model takes 48: the prompt is truncated" in logs.output[0]
+    (warning,) = logs.output  # an unchanged prompt is tokenized once
+    assert "but the model takes 48: the prompt is truncated" in warning
 
 
 def test_a_json_tokenizer_ignores_its_own_limit(tmp_path):
