@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
@@ -61,6 +63,14 @@ def test_readme_python(tiny_checkpoint, tmp_path):
     run = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() in snippet
+
+
+def test_new_robot(tmp_path):
+    """The robot of the how-to is right in itself."""
+    (text,) = [code for kind, code in CODE.findall((ROOT / "docs/how-to/new_robot.md").read_text()) if kind == "yaml"]
+    (tmp_path / "my_robot.yaml").write_text(text)
+    parameters = parameters_from_yaml(tmp_path / "my_robot.yaml", {"checkpoint": "anywhere"})
+    assert len(parameters.joint_names) == 7 and parameters.dry_run
 
 
 def test_readme_robots():
