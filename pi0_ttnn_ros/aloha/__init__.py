@@ -1,1 +1,1 @@
-"""The ALOHA robot, simulated or behind Interbotix's driver, and its sample bag."""
+"""The ALOHA robot, simulated or driven through Interbotix's xs_sdk, and its sample bag."""

@@ -1,7 +1,8 @@
-"""ALOHA's two follower arms under Interbotix's xs_sdk, as the one robot that config/aloha.yaml describes.
+"""ALOHA's two follower arms, driven by Interbotix's xs_sdk, as the one robot that config/aloha.yaml describes.
 
-xs_sdk has topics for each arm, messages of its own and no trajectories. This node merges the arms' joint states, with
-the grippers from 0 (closed) to 1 (open), and follows trajectories for both as a joint_trajectory_controller does.
+xs_sdk has separate topics for each arm, messages of its own and no trajectories. This node merges the arms' joint
+states, with grippers from 0 (closed) to 1 (open), and follows trajectories of both arms as a
+joint_trajectory_controller does.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
 ARM = len(ARM_JOINTS)
-STALE_NS = 500_000_000  # ns, of joint states from which no motion begins
+STALE_NS = 500_000_000  # no motion starts from joint states older than this
 
 
 class InterbotixBridge(Node):
-    """Topics of two arms on one side, of one robot on the other."""
+    """The topics of two arms on one side, those of one robot on the other."""
 
     def __init__(self) -> None:
+        """Create the topics; nothing is commanded before the first trajectory."""
         super().__init__("interbotix_bridge")
         try:
-            messages = importlib.import_module("interbotix_xs_msgs.msg")  # not among those that rosdep can install
+            messages = importlib.import_module("interbotix_xs_msgs.msg")  # rosdep cannot install it
         except ImportError as error:
-            sys.exit(f"interbotix_bridge: the package interbotix_xs_msgs is needed ({error}): source its workspace")
+            sys.exit(f"interbotix_bridge: package interbotix_xs_msgs is missing ({error}): source its workspace")
         self._group_type, self._single_type = messages.JointGroupCommand, messages.JointSingleCommand
         arms = self.declare_parameter("arms", ["follower_left", "follower_right"]).value
-        # Closed and open, by `aloha/constants.py` of Interbotix's ALOHA 2.0: the finger in m, the motor's joint in rad.
+        # Closed and open, from `aloha/constants.py` of Interbotix's ALOHA 2.0: the finger in m, the motor in rad.
         self._finger = self.declare_parameter("finger_range", [0.0440, 0.0579]).value
         self._motor = self.declare_parameter("gripper_range", [0.6197, 1.6214]).value
         rate = self.declare_parameter("command_rate", 100.0).value
@@ -67,16 +69,16 @@ class InterbotixBridge(Node):
         except ConversionError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
             return
-        # As old as the older arm's: whoever waits for fresh ones sees when one of the arms is lost.
+        # With the older arm's stamp: a subscriber that checks for fresh stamps notices when one arm is lost.
         merged = JointState(name=JOINT_NAMES, position=positions.tolist())
         merged.header.stamp = time_message(stamp_ns)
         self._joint_states.publish(merged)
 
     def _measured(self) -> tuple[np.ndarray, int]:
-        """Return positions [joints] of both arms and the older of their stamps.
+        """Return positions [joints] of both arms, and the older of their stamps in nanoseconds.
 
         Raises:
-            ConversionError: there are none, or a joint is missing.
+            ConversionError: an arm has published no joint states yet, or a joint is missing.
         """
         positions, stamps = [], []
         for state in self._states:
@@ -93,7 +95,7 @@ class InterbotixBridge(Node):
         now_ns = self._now_ns()
         try:
             waypoints = trajectory_from_message(message, JOINT_NAMES, now_ns)
-            if self._follower is None:  # they rested, and somebody may have moved them
+            if self._follower is None:  # the arms rested, and somebody may have moved them
                 positions, stamp_ns = self._measured()
                 if now_ns - stamp_ns > STALE_NS:
                     raise ConversionError(f"the joint states are {(now_ns - stamp_ns) * 1e-9:.2f} s old")
@@ -120,7 +122,7 @@ class InterbotixBridge(Node):
 
 
 def main() -> None:
-    """Run the node until SIGINT or SIGTERM; the arms stay where they were told to be last."""
+    """Run the node until SIGINT or SIGTERM; the arms stay where they were last commanded to be."""
     use_realtime_priority(Priority.COMMANDS)
     run_node(InterbotixBridge, lambda node: None)
 

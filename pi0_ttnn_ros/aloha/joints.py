@@ -1,4 +1,4 @@
-"""The bimanual ALOHA robot: its joints, and where the simulation begins. Arm joints in rad, grippers from 0 to 1."""
+"""Joints of the bimanual ALOHA robot and the start of its simulation: arm joints in rad, grippers from 0 to 1."""
 
 from __future__ import annotations
 

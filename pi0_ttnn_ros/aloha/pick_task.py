@@ -1,6 +1,6 @@
-"""A scripted task for the simulated ALOHA robot: the right arm takes the cube from the table and lifts it.
+"""A scripted task for the simulated ALOHA robot: the right arm picks the cube up from the table.
 
-Joints as in `aloha_robot`. The cube lies straight before the right arm, so three of its joints do it, in a plane.
+Joints as in `joints`. The cube lies straight in front of the right arm, so three joints suffice, moving in one plane.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_BOX, START_POSE
 
 INSTRUCTION = "pick up the red cube"
 
-# m, of gym-aloha's model of the ViperX 300s (vx300s_right.xml).
+# Geometry in m, from gym-aloha's model of the ViperX 300s (vx300s_right.xml).
 BASE = np.array([0.469, 0.5, 0.0])
 SHOULDER_HEIGHT = 0.12705
-UPPER_ARM = np.array([0.05955, 0.3])  # forward and up while the shoulder is at 0
+UPPER_ARM = np.array([0.05955, 0.3])  # forward and up when the shoulder is at 0
 FOREARM = 0.3
 HAND = 0.21  # wrist to between the fingers
 
 
 @dataclass(frozen=True)
 class Waypoint:
-    """Where the right hand is to be.
+    """Where the right hand is at one moment of the task.
 
-    share: of the task's time
-    height: m above the table
-    opening: of the gripper, 0 to 1
+    Attributes:
+        share: of the task's duration, 0 to 1.
+        height: m above the table.
+        opening: of the gripper, 0 to 1.
     """
 
     share: float
@@ -35,23 +36,23 @@ class Waypoint:
     opening: float
 
 
-PITCH = 1.0  # rad, of the hand, downwards
+PITCH = 1.0  # of the hand, downwards, rad
 WAYPOINTS = (
     Waypoint(0.35, 0.15, 1.0),  # above the cube
     Waypoint(0.55, 0.02, 1.0),
     Waypoint(0.65, 0.02, 0.0),
     Waypoint(0.90, 0.20, 0.0),
 )
-WAIT = 0.1  # share of the task's time that the arms rest at the beginning
+WAIT = 0.1  # share of the task's duration that the arms rest at the start
 
 
 def arm_joints(reach: float, height: float, pitch: float) -> np.ndarray:
-    """Return shoulder, elbow and wrist angle [3] that bring the hand to `reach` before the arm's base, elbow up.
+    """Return shoulder, elbow and wrist angle [3] that put the hand `reach` m in front of the arm's base, elbow up.
 
     Two links in a plane: the law of cosines.
 
     Raises:
-        ValueError: the arm is too short for it, or cannot fold so far.
+        ValueError: the arm cannot stretch or fold that far.
     """
     wrist = np.array([reach - HAND * np.cos(pitch), height + HAND * np.sin(pitch) - SHOULDER_HEIGHT])
     distance, upper = np.hypot(*wrist), np.hypot(*UPPER_ARM)
@@ -73,7 +74,7 @@ def commanded_positions(time: float, duration: float) -> np.ndarray:
     if segment >= len(poses) - 1:
         return poses[-1]
     fraction = (time - times[segment]) / (times[segment + 1] - times[segment])
-    # From rest to rest, with the least jerk.
+    # The minimum-jerk polynomial from rest to rest.
     progress = fraction**3 * (10.0 + fraction * (6.0 * fraction - 15.0))
     return poses[segment] + progress * (poses[segment + 1] - poses[segment])
 

@@ -1,9 +1,9 @@
-"""Records a sample bag: the simulated ALOHA robot takes a cube from the table, moved by a script.
+"""Record a sample bag: the simulated ALOHA robot picks up a cube, moved by a script.
 
-Neither DDS nor real time is needed: physics and cameras are stepped, and what a recorder would have received is written
-with simulated times. The same arguments give the same bag. `config/sample.yaml` is the robot's set-up for it.
+Needs neither DDS nor real time: physics and cameras are stepped, and what a recorder would have received is written
+with simulated times. The same arguments give the same bag. The robot's parameters for it are in `config/sample.yaml`.
 
-Stamps are the simulation's; receive times come after them by delays as cameras, drivers and DDS have them.
+Stamps are simulated times. Receive times follow them with delays typical of cameras, drivers and DDS.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pi0_ttnn_ros.bags.writer import (
     serialized,
 )
 
-START_NS = 1_750_000_000 * 10**9  # ns
-PERIOD_NS = 20_000_000  # ns: joint states and commands at 50 Hz
-CAMERA_PERIOD = 3  # periods: images at 16.7 Hz
-LEAD_PERIODS = 2  # periods between a command and the moment that it is meant for
+START_NS = 1_750_000_000 * 10**9
+PERIOD_NS = 20_000_000  # joint states and commands at 50 Hz
+CAMERA_PERIODS = 3  # between two images of a camera: 16.7 Hz
+LEAD_PERIODS = 2  # between a command and the moment it is meant for
 WIDTH, HEIGHT, JPEG_QUALITY = 320, 240, 90
-MIN_DURATION_S = 4.0  # faster than that the arm throws the cube
+MIN_DURATION_S = 4.0  # any faster, and the arm throws the cube
 
 JOINT_STATES = "/joint_states"
 TRAJECTORY = "/joint_trajectory_controller/joint_trajectory"
 INSTRUCTION_TOPIC = "/pi0_policy/instruction"
-# Camera of the MuJoCo model -> topic; the cameras are not triggered together.
+# Camera of the MuJoCo model -> topic. The cameras are not triggered together.
 CAMERAS = {name: f"/camera_{name}/image_raw/compressed" for name in ("top", "left_wrist", "right_wrist")}
 
 TOPICS = {
@@ -52,7 +52,7 @@ TOPICS = {
     INSTRUCTION_TOPIC: ("std_msgs/msg/String", qos(1, latched=True)),
     **{topic: ("sensor_msgs/msg/CompressedImage", qos(5, reliable=False)) for topic in CAMERAS.values()},
 }
-# Topic -> shortest and longest time from a message's stamp to its receipt, ns.
+# Topic -> shortest and longest delay between a message's stamp and its receipt.
 DELAYS_NS = {JOINT_STATES: (300_000, 1_500_000), TRAJECTORY: (200_000, 1_000_000), INSTRUCTION_TOPIC: (0, 1_000_000)}
 IMAGE_DELAY_NS = (8_000_000, 25_000_000)
 
@@ -61,7 +61,8 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
     """Write the bag of a task that takes `seconds`.
 
     Raises:
-        BagError: there is something at `path` already, or the task cannot be done in that time.
+        BagError: `path` exists, or the task cannot be done in that time.
+        ImportError: a package of the simulation is missing.
     """
     if seconds < MIN_DURATION_S:
         raise BagError(f"{path}: the task takes at least {MIN_DURATION_S:g} s, not {seconds:g}")
@@ -76,8 +77,8 @@ def record(path: Path, seconds: float, storage: str = "mcap") -> None:
 
 
 def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
-    """Yield time, topic and message of all that the robot and its operator publish."""
-    # Imported here: the software renderer brings an LLVM, and a process that has it crashes when it loads torch's.
+    """Yield time, topic and message of everything that the robot and its operator publish."""
+    # Imported here: the software renderer contains an LLVM, and a process that also loads torch's LLVM crashes.
     from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
 
     simulation = AlohaSimulation()
@@ -88,7 +89,7 @@ def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
         now_ns = START_NS + tick * PERIOD_NS
         yield now_ns, JOINT_STATES, joint_state(now_ns, list(JOINT_NAMES), *simulation.joint_state())
         for phase, (camera, topic) in enumerate(CAMERAS.items()):
-            if tick % CAMERA_PERIOD == phase:
+            if tick % CAMERA_PERIODS == phase:
                 cameras.move(simulation.data.qpos)
                 yield now_ns, topic, compressed_image(now_ns, _jpeg(cameras.image(camera)), f"camera_{camera}")
         target = commanded_positions((tick + LEAD_PERIODS) * PERIOD_NS * 1e-9, seconds)
@@ -99,7 +100,7 @@ def _published(seconds: float) -> Iterator[tuple[int, str, Any]]:
 
 
 def _trajectory(stamp_ns: int, target: np.ndarray) -> Any:
-    """Return the command to be at `target` [14] a lead after `stamp`, as a teleoperation sends it."""
+    """Return the command to be at `target` [14] LEAD_PERIODS after `stamp_ns`, as teleoperation sends it."""
     point = message(
         "trajectory_msgs/msg/JointTrajectoryPoint",
         positions=target,
@@ -119,17 +120,15 @@ def _jpeg(pixels: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Record the bag that the arguments ask for."""
+    """Record the bag that the command line asks for."""
     parser = argparse.ArgumentParser(prog="scripts/make_sample_bag", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder of the bag, which must not exist"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the bag; must not exist")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the task (default 10)")
     parser.add_argument("--storage", choices=STORAGES, default="mcap")
     arguments = parser.parse_args()
     try:
         record(arguments.out, arguments.seconds, arguments.storage)
-    except (BagError, OSError) as error:
+    except (BagError, ImportError, OSError) as error:
         print(f"make_sample_bag: {error}", file=sys.stderr)
         sys.exit(2)
     print(f"wrote {arguments.seconds:g} s of the task {INSTRUCTION!r} to {arguments.out}")

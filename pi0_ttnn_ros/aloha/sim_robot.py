@@ -1,14 +1,19 @@
-"""A simulated bimanual ALOHA robot (gym-aloha's MuJoCo model) as ROS topics, for the demo and the tests.
+"""A simulated bimanual ALOHA robot (gym-aloha's MuJoCo model) with ROS topics, for the demo and the tests.
 
-Publishes `joint_states` and `camera_NAME/image_raw`; follows `joint_trajectory_controller/joint_trajectory` as a joint
-trajectory controller does. Arm joints in rad, grippers from 0 (closed) to 1 (open). Runs in real time, or slower, for a
-policy that a simulated card computes: then its time is published on `/clock`, for nodes with `use_sim_time`.
+Publishes `joint_states` and `camera_NAME/image_raw`, and follows `joint_trajectory_controller/joint_trajectory` as a
+joint_trajectory_controller does. Arm joints in rad, grippers from 0 (closed) to 1 (open). Runs in real time, or slower
+for a policy on a simulated card; its time is then published on `/clock`, for nodes with `use_sim_time`.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
+import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +25,6 @@ from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryError, TrajectoryFollower, trajectory_from_message
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
@@ -32,9 +36,17 @@ class SimRobot(Node):
     """Topics around the simulation: physics in one thread, cameras in another, commands in the executor's."""
 
     def __init__(self) -> None:
+        """Start the simulation."""
         super().__init__("sim_robot")
         self._declare_parameters()
-        self._simulation = AlohaSimulation()
+        try:
+            from pi0_ttnn_ros.aloha.simulation import AlohaCameras, AlohaSimulation
+
+            self._simulation = AlohaSimulation()
+        except ImportError as error:
+            sys.exit(f"sim_robot: {error}")
+        size = self._value("image_width"), self._value("image_height")
+        self._make_cameras = partial(AlohaCameras, self._simulation.model, *size)
         self._lock = threading.Lock()
         self._factor = self._value("real_time_factor")
         self._start_ns = self._wall_time_ns()
@@ -49,15 +61,15 @@ class SimRobot(Node):
         }
         self.create_subscription(JointTrajectory, "joint_trajectory_controller/joint_trajectory", self._follow, 10)
         self._threads = [
-            threading.Thread(target=self._run_physics, name="physics"),
-            threading.Thread(target=self._run_cameras, name="cameras"),
+            threading.Thread(target=self._run_thread, args=(self._run_physics,), name="physics"),
+            threading.Thread(target=self._run_thread, args=(self._run_cameras,), name="cameras"),
         ]
         for thread in self._threads:
             thread.start()
         self.get_logger().info("the simulated robot is ready")
 
     def stop(self) -> None:
-        """Return when both threads have ended."""
+        """End both threads."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -70,12 +82,13 @@ class SimRobot(Node):
 
         pixels = [IntegerRange(from_value=16, to_value=640)]
         declare("cameras", ["top", "left_wrist", "right_wrist"], "Cameras of the MuJoCo model to publish.")
-        declare("image_width", 320, "Pixels.", integer_range=pixels)
-        declare("image_height", 240, "Pixels.", integer_range=pixels)
+        declare("image_width", 320, "Width of the images, pixels.", integer_range=pixels)
+        declare("image_height", 240, "Height of the images, pixels.", integer_range=pixels)
         rates = [FloatingPointRange(from_value=0.1, to_value=60.0)]
-        declare("camera_rate", 15.0, "Images per second of each camera, Hz.", floating_point_range=rates)
+        declare("camera_rate", 15.0, "Rate of each camera, Hz.", floating_point_range=rates)
         factors = [FloatingPointRange(from_value=0.001, to_value=1.0)]
-        declare("real_time_factor", 1.0, "Robot's seconds per second; below 1 on /clock.", floating_point_range=factors)
+        factor = "Simulated seconds per second; if below 1, the simulated time is published on /clock."
+        declare("real_time_factor", 1.0, factor, floating_point_range=factors)
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -95,6 +108,14 @@ class SimRobot(Node):
                 self._follower.replace(waypoints, now_ns)
         except TrajectoryError as error:
             self.get_logger().error(f"trajectory refused: {error}")
+
+    def _run_thread(self, run: Callable[[], None]) -> None:
+        """End the node if one of its threads fails: without physics or cameras there is no robot."""
+        try:
+            run()
+        except Exception:
+            self.get_logger().fatal(traceback.format_exc())
+            signal.raise_signal(signal.SIGTERM)
 
     def _run_physics(self) -> None:
         period = 1.0 / JOINT_STATE_RATE
@@ -117,7 +138,7 @@ class SimRobot(Node):
             self._joint_states.publish(message)
 
     def _run_cameras(self) -> None:
-        cameras = AlohaCameras(self._simulation.model, self._value("image_width"), self._value("image_height"))
+        cameras = self._make_cameras()  # in the thread that uses them
         period = 1.0 / self._value("camera_rate") / self._factor
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
