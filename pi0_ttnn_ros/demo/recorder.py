@@ -1,4 +1,4 @@
-"""Records a run of the demo: a film, an image strip, and the joints' motion against what was commanded."""
+"""Record a run of the demo: a video, an image strip, and the joints' motion against the commanded one."""
 
 from __future__ import annotations
 
@@ -24,18 +24,26 @@ from pi0_ttnn_ros.observation.decoding import image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # the backend must be chosen first
+from matplotlib import pyplot as plt  # after the backend is chosen
 
 CAMERAS = ("left_wrist", "top", "right_wrist")
-FILM_RATE = 15  # images per second: that of the simulated cameras
+VIDEO_RATE = 15  # Hz, that of the simulated cameras
 STRIP_IMAGES = 4
-# Every joint state counts here, also while an image is being encoded.
+# Deep enough to lose no joint state while an image is being encoded.
 ALL_JOINT_STATES = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 @dataclass
 class Recording:
-    """What came in while the policy acted; stamps are nanoseconds."""
+    """What was received while the policy ran.
+
+    Attributes:
+        stamps_ns: of the joint states.
+        measured: positions [14] at these stamps.
+        commanded: positions [14] at these stamps.
+        sequences: sequence numbers of the chunks.
+        stills: stamp in nanoseconds and image of all cameras side by side, about one a second.
+    """
 
     stamps_ns: list[int] = field(default_factory=list)
     measured: list[np.ndarray] = field(default_factory=list)
@@ -44,7 +52,7 @@ class Recording:
     stills: list[tuple[int, np.ndarray]] = field(default_factory=list)
 
     def joint_states_lost(self) -> int:
-        """Return how many joint states are missing of those that the robot's rate makes between first and last."""
+        """Return how many joint states are missing between the first and the last, by the robot's rate."""
         if not self.stamps_ns:
             return 0
         expected = round((self.stamps_ns[-1] - self.stamps_ns[0]) * 1e-9 * JOINT_STATE_RATE) + 1
@@ -55,7 +63,7 @@ class Recording:
         return int(np.maximum(np.diff(self.sequences) - 1, 0).sum())
 
     def distance(self) -> float:
-        """Return the way that all arm joints went together, rad."""
+        """Return the distance that all arm joints moved, summed up, rad."""
         if not self.measured:
             return 0.0
         arms = [index for index, name in enumerate(JOINT_NAMES) if not name.endswith("gripper")]
@@ -63,14 +71,20 @@ class Recording:
 
 
 class DemoRecorder(Node):
-    """Listens to the robot and to the policy. Records between `start` and `stop`."""
+    """Subscribes to robot and policy, and records between `start` and `stop`.
 
-    def __init__(self, film: Path, ros_arguments: list[str]) -> None:
+    Attributes:
+        status: newest status of the policy node; None before the first.
+        recording: what was received between `start` and `stop`.
+    """
+
+    def __init__(self, video: Path, ros_arguments: list[str]) -> None:
+        """Take the file of the video, which `start` creates."""
         super().__init__("demo_recorder", cli_args=["--ros-args", *ros_arguments])
         self.status: PolicyStatus | None = None
         self.recording = Recording()
-        self._film_file = film
-        self._film: Any = None
+        self._video_file = video
+        self._video: Any = None
         self._images: dict[str, np.ndarray] = {}
         self._follower = TrajectoryFollower(START_POSE)
         for camera in CAMERAS:
@@ -85,28 +99,30 @@ class DemoRecorder(Node):
 
     @property
     def sees_robot(self) -> bool:
-        """Whether an image of every camera has come."""
+        """Whether an image of every camera was received."""
         return len(self._images) == len(CAMERAS)
 
     def start(self) -> None:
-        film = imageio.get_writer(self._film_file, fps=FILM_RATE, macro_block_size=1)
-        # The first image starts the encoder, which takes a second: before anything is to be recorded.
+        """Start to record; `sees_robot` must hold."""
+        video = imageio.get_writer(self._video_file, fps=VIDEO_RATE, macro_block_size=1)
+        # The first image starts the encoder, which takes a second: before anything is recorded.
         views = self._views()
-        film.append_data(views)
+        video.append_data(views)
         self.recording.stills.append((self.get_clock().now().nanoseconds, views))
-        self._film = film
+        self._video = video
 
     def stop(self) -> None:
-        if self._film is not None:
-            self._film.close()
-            self._film = None
+        """End the recording and the video."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
 
     def _on_image(self, camera: str, message: Image) -> None:
         self._images[camera] = image_from_message(message)
-        if self._film is None or camera != "top" or not self.sees_robot:
+        if self._video is None or camera != "top" or not self.sees_robot:
             return
         views = self._views()
-        self._film.append_data(views)
+        self._video.append_data(views)
         stamp_ns = nanoseconds(message.header.stamp)
         stills = self.recording.stills
         if not stills or stamp_ns - stills[-1][0] > 10**9:
@@ -116,7 +132,7 @@ class DemoRecorder(Node):
         return np.hstack([self._images[name] for name in CAMERAS])
 
     def _on_joint_states(self, message: JointState) -> None:
-        if self._film is None:
+        if self._video is None:
             return
         stamp_ns = nanoseconds(message.header.stamp)
         self.recording.stamps_ns.append(stamp_ns)
@@ -124,12 +140,12 @@ class DemoRecorder(Node):
         self.recording.commanded.append(self._follower.sample(stamp_ns)[0])
 
     def _on_trajectory(self, message: JointTrajectory) -> None:
-        # By the time that it was made for: while a film is encoded messages wait.
+        # At the time it was made for: messages wait while the video is being encoded.
         stamp_ns = nanoseconds(message.header.stamp)
         self._follower.replace(trajectory_from_message(message, JOINT_NAMES, stamp_ns), stamp_ns)
 
     def _on_chunk(self, message: ActionChunk) -> None:
-        if self._film is not None:
+        if self._video is not None:
             self.recording.sequences.append(message.sequence)
 
     def _on_status(self, message: PolicyStatus) -> None:
@@ -137,14 +153,14 @@ class DemoRecorder(Node):
 
 
 def write_strip(recording: Recording, file: Path) -> None:
-    """Write images from across the run, the latest at the bottom; the cameras stand side by side."""
+    """Write images from across the run, the latest at the bottom, with the cameras side by side."""
     stills = recording.stills
     chosen = [stills[round(i)] for i in np.linspace(0, len(stills) - 1, min(STRIP_IMAGES, len(stills)))]
     imageio.imwrite(file, np.vstack([views for _, views in chosen]))
 
 
 def write_plot(recording: Recording, file: Path) -> None:
-    """Write the measured positions of every joint against the commanded ones."""
+    """Plot the measured positions of every joint against the commanded ones."""
     seconds = (np.array(recording.stamps_ns) - recording.stamps_ns[0]) * 1e-9
     measured, commanded = np.array(recording.measured), np.array(recording.commanded)
     figure, rows = plt.subplots(2, 7, figsize=(21, 6), sharex=True, layout="constrained")

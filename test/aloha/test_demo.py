@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -25,12 +26,28 @@ from support.processes import Listener
 DOMAIN = (int(os.environ.get("ROS_DOMAIN_ID", "0")) + 50) % 100
 
 
-def start_demo(out: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pi0_ttnn_ros.demo", "--out", str(out), *arguments]
-    environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
+def start(*command: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)},
+        start_new_session=True,
     )
+
+
+def start_demo(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    return start("-m", "pi0_ttnn_ros.demo", "--out", str(out), *arguments)
+
+
+@pytest.fixture(autouse=True)
+def kill_what_is_left():
+    """End what a failed test left: in the same domain its nodes would answer the next test's demo."""
+    yield
+    for pid in pids().values():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -43,8 +60,8 @@ def listener():
     rclpy.shutdown(context=context)
 
 
-def pids_of(out: Path) -> dict[str, int]:
-    """Return the demo's nodes by module: their command lines are Python's with the module's name."""
+def pids() -> dict[str, int]:
+    """Return the processes in the demo's domain by module: their command lines are Python's with the module's name."""
     found = {}
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -67,7 +84,7 @@ def test_demo_writes_video_and_plots(tmp_path):
     assert int(summary.split()[1].rstrip(",")) >= 1
     for name in ("demo.mp4", "demo.png", "joints.png"):
         assert (tmp_path / name).stat().st_size > 10_000
-    assert not pids_of(tmp_path)
+    assert not pids()
 
 
 def test_policy_survives_robot_restart(tmp_path, listener):
@@ -79,14 +96,13 @@ def test_policy_survives_robot_restart(tmp_path, listener):
         listener.spin_until(lambda: len(chunks) > 2, label="chunks")
         # Without the demo's own process, which ends when one of its nodes dies.
         demo.send_signal(signal.SIGSTOP)
-        os.kill(pids_of(tmp_path)["sim_robot"], signal.SIGKILL)
+        os.kill(pids()["sim_robot"], signal.SIGKILL)
         listener.spin_until(
             lambda: statuses and "joint_states" in statuses[-1].stale_inputs, label="stale joint states"
         )
         assert statuses[-1].lifecycle_state == "active"
         count = len(chunks)
-        environment = os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)}
-        robot = subprocess.Popen([sys.executable, "-m", "pi0_ttnn_ros.aloha.sim_robot"], env=environment)
+        robot = start("-m", "pi0_ttnn_ros.aloha.sim_robot")
         try:
             listener.spin_until(lambda: len(chunks) > count + 2, label="chunks for the new robot")
             assert statuses[-1].lifecycle_state == "active"
@@ -96,7 +112,7 @@ def test_policy_survives_robot_restart(tmp_path, listener):
     finally:
         demo.send_signal(signal.SIGCONT)
         demo.communicate(timeout=30)
-    assert not pids_of(tmp_path)
+    assert not pids()
 
 
 def test_ctrl_c_ends_all_processes(tmp_path, listener):
@@ -110,7 +126,7 @@ def test_ctrl_c_ends_all_processes(tmp_path, listener):
     os.killpg(demo.pid, signal.SIGINT)
     output, _ = demo.communicate(timeout=5)
     assert demo.returncode == 130 and "Traceback" not in output
-    assert not pids_of(tmp_path)
+    assert not pids()
     logs = [log.read_text() for log in tmp_path.glob("*.log")]
     assert logs and not any("Traceback" in log for log in logs)
 
@@ -121,4 +137,32 @@ def test_bad_checkpoint_ends_the_demo(tmp_path):
     output, _ = demo.communicate(timeout=120)
     assert demo.returncode == 1
     assert "nowhere is not a directory" in output and "Traceback" not in output
-    assert not pids_of(tmp_path)
+    assert not pids()
+
+
+def test_other_policy_node_is_refused(tmp_path):
+    """With a policy node already in the domain the demo ends; it would answer instead of the demo's.
+
+    Regression: the demo said that its node could not be configured, and showed that node's log, which was empty.
+    """
+    other = start("-m", "pi0_ttnn_ros.node.policy_node")
+    try:
+        demo = start_demo(tmp_path)
+        output, _ = demo.communicate(timeout=120)
+        assert demo.returncode == 1
+        assert "another policy node is running: end it, or set another ROS_DOMAIN_ID" in output
+    finally:
+        other.send_signal(signal.SIGINT)
+        other.communicate(timeout=30)
+    assert not pids()
+
+
+@pytest.mark.parametrize("package", ["gym_aloha", "imageio"])
+def test_missing_package_is_named(tmp_path, package):
+    """Without a package of the demo one line names the extra to install."""
+    hide = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = ['--out', {str(tmp_path / 'out')!r}]; "
+    demo = start("-c", hide + "from pi0_ttnn_ros.demo.__main__ import main; main()")
+    output, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 1
+    assert output == f"demo: {package} not installed: pip install 'pi0_ttnn_ros[demo]'\n"
+    assert not (tmp_path / "out").exists()
