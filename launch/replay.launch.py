@@ -1,4 +1,7 @@
-"""Replay a recorded bag and write a report: ros2 launch pi0_ttnn_ros replay.launch.py bag:=BAG checkpoint:=DIR"""
+"""Replay a recorded bag and write a report.
+
+ros2 launch pi0_ttnn_ros replay.launch.py bag:=BAG checkpoint:=DIR
+"""
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, Shutdown
@@ -6,7 +9,7 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
-# Those that have an empty default are not passed on unless they are set.
+# One whose default is empty is passed on only if it is set.
 PASSED_ON = ("mode", "robot", "checkpoint", "out", "backend", "instruction", "reference", "ground_truth", "namespace")
 ARGUMENTS = (
     DeclareLaunchArgument("bag", description="The bag, or a folder of bags."),

@@ -160,8 +160,8 @@ class PolicyNode(LifecycleNode):
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         values = {parameter.name: parameter.value for parameter in parameters}
-        if self._configured is None or not values:
-            return SetParametersResult(successful=True)
+        if self._configured is None or not all(map(self.has_parameter, values)):
+            return SetParametersResult(successful=True)  # NodeParameters refuses what is not declared
         fixed = sorted(values.keys() - LIVE)
         if fixed:
             return SetParametersResult(

@@ -12,7 +12,7 @@ from pi0_ttnn_ros.execution.safety import LIMIT_POLICIES
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.parameters.declarations import Declaration, ParameterError, declarations, parameter
 
-# Of each type of controller, what ros2_control's controllers call its topic or action.
+# Name of the topic or action that ros2_control's controllers of each type have.
 CONTROLLER_TOPICS = {
     "joint_trajectory": "joint_trajectory",
     "follow_joint_trajectory": "follow_joint_trajectory",
@@ -77,7 +77,7 @@ class JointLimitParameters:
 
 @dataclass(frozen=True)
 class Parameters:
-    """The values at configure, checked against each other.
+    """The values at configure, checked against each other. A field that is a parameter carries its description.
 
     Attributes:
         joint_limits: limits of each joint, in the order of `joint_names`.

@@ -24,7 +24,7 @@ from pi0_ttnn_ros.parameters.parameters import (
     check_names,
 )
 
-# What a parameter file may have beside the node's parameters: those of rclpy, and replay's section.
+# What a parameter file may contain besides the node's parameters: those of rclpy, and the section of replay.
 OTHERS = ("use_sim_time", "start_type_description_service", "qos_overrides.", "replay.")
 REQUIRED = ("checkpoint", "cameras", "joint_names", "controllers")
 
@@ -94,12 +94,12 @@ def name_lists(given: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def unknown_names(given: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return the names in `given` that are neither `known` nor meant for somebody else."""
+    """Return the names in `given` that are neither `known` nor parameters of rclpy or replay."""
     return [name for name in given if name not in known and not name.startswith(OTHERS)]
 
 
 def unknown_text(name: str, known: Iterable[str]) -> str:
-    """Return what to tell about a name that is not among the `known` ones."""
+    """Return the error for a name that is not among the `known` ones."""
     section, _, option = name.rpartition(".")
     lists = [
         each.names
@@ -115,7 +115,7 @@ def unknown_text(name: str, known: Iterable[str]) -> str:
 def _complete_controllers(
     controllers: dict[str, ControllerParameters], joint_names: list[str]
 ) -> dict[str, ControllerParameters]:
-    """Return the controllers with the topics and joints that their empty ones stand for."""
+    """Return the controllers with defaults in place of empty topics and joints."""
     return {
         name: replace(
             controller,

@@ -54,7 +54,7 @@ class NodeParameters:
             text = unknown_text(name, self._declarations)
             if name.startswith("joint_limits."):
                 raise ParameterError(text)
-            # Other than the file of one robot, what a node is given may be meant for several nodes.
+            # Unlike a robot's file, what a node receives may be meant for several nodes.
             self._node.get_logger().warning(text)
         return checked_parameters(self._values())
 

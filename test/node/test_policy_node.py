@@ -313,6 +313,8 @@ def test_parameters_are_fixed_while_configured(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     (result,) = robot.set_parameters(time_step=0.05)
     assert not result.successful and "clean up the node first" in result.reason
+    (result,) = robot.set_parameters(max_jump_tme=1.0)
+    assert not result.successful and "did you mean max_jump_time?" in result.reason
     (result,) = robot.set_parameters(seed=-1)
     assert not result.successful
 

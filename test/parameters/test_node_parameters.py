@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -130,6 +132,17 @@ def test_unknown_parameters_in_file(make_node, capfd):
     NodeParameters(make_node(ROBOT + "    max_jump_tme: 0.5\n    replay: {max_mae: 0.1}\n")).read()
     log = capfd.readouterr().err
     assert "max_jump_tme is not a parameter: did you mean max_jump_time?" in log and "replay" not in log
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"), [(".nan", "nan, but must be finite"), ("3", "write 3.0"), ("-1.0", "from 0")]
+)
+def test_invalid_section_value_in_file(make_node, value, reason):
+    """A wrong value in a section does not end the node: reading reports it."""
+    parameters = NodeParameters(make_node(ROBOT.replace("max_velocity: 2.0", f"max_velocity: {value}")))
+    for _ in range(2):
+        with pytest.raises(ParameterError, match=f"joint_limits.elbow.max_velocity is .*{re.escape(reason)}"):
+            parameters.read()
 
 
 def test_integer_for_double(make_node):
