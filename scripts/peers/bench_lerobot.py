@@ -1,4 +1,4 @@
-"""LeRobot's side of `pi0-ttnn bench model --peer lerobot`. Arguments: options as JSON, and the file to write."""
+"""LeRobot's side of `pi0-ttnn bench model --lerobot`. Arguments: options as JSON, and the file to write."""
 
 from __future__ import annotations
 
