@@ -1,4 +1,4 @@
-"""The command loop's thread: what raises in it is reported, the robot holds, and the loop goes on."""
+"""The command loop's thread: errors in it are reported, the robot holds, and the loop continues."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_an_output_that_raises_is_reported_and_the_next_chunk_is_executed(loop, output, errors):
+def test_failing_output_is_reported(loop, output, errors):
+    """An output that raises is reported; when it works again, the next chunk is executed."""
     loop.add(chunk(0.5), REST)
     wait_until(lambda: output.plans and not output.plans[-1].at_rest)
     output.broken = True
@@ -73,7 +74,8 @@ def test_an_output_that_raises_is_reported_and_the_next_chunk_is_executed(loop, 
     wait_until(lambda: any(not plan.at_rest for plan in output.plans[taken:]))
 
 
-def test_an_output_that_raises_does_not_keep_the_loop_from_shutting(loop, output, errors):
+def test_failing_output_does_not_prevent_shut(loop, output, errors):
+    """The loop can be shut while an output raises."""
     loop.add(chunk(0.5), REST)
     output.broken = True
     loop.shut()

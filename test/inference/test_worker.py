@@ -1,4 +1,4 @@
-"""The inference worker's thread: what raises in it is reported, and the thread goes on."""
+"""The inference worker's thread: errors in it are reported, and the thread continues."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def wait_until(condition, buffer) -> None:
         time.sleep(0.01)
 
 
-def test_what_raises_outside_of_an_inference_is_reported_and_inference_resumes(worker, listener, buffer):
+def test_error_outside_of_inference_is_reported(worker, listener, buffer):
+    """An error outside of an inference is reported like one in it, and inference resumes."""
     wait_until(lambda: listener.chunks, buffer)
     listener.broken.set()
     wait_until(lambda: len(listener.errors) > 1, buffer)

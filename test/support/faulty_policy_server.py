@@ -1,4 +1,7 @@
-"""The policy's process with the backend wrapped in faults: faulty_policy_server.py FAULTS SOCKET"""
+"""The policy process with a faulty backend: faulty_policy_server.py FAULTS SOCKET.
+
+FAULTS is a JSON file that is read at every load and inference.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,24 @@ FAULTS = Path(sys.argv[1])
 
 
 def faults() -> dict[str, Any]:
+    """Return the faults to inject, by name."""
     return json.loads(FAULTS.read_text())
 
 
 class FaultyBackend:
-    """Does what the file says before or instead of inferring.
+    """Injects faults before or instead of an inference.
 
-    seconds: takes so long; raises: fails with this text; exits: the process ends with this status; nan: one action is
+    seconds: sleep before it. raises: raise an error with this text. exits: end the process with this status. nan: make
+    one action NaN.
     """
 
     def __init__(self, backend: Backend) -> None:
+        """Wrap a backend."""
         self._backend = backend
         self.name, self.device, self.config = backend.name, backend.device, backend.config
 
     def sample_actions(self, *arguments: Any) -> np.ndarray:
+        """Infer, or fail."""
         fault = faults()
         time.sleep(fault.get("seconds", 0.0))
         if "exits" in fault:
@@ -48,11 +55,12 @@ class FaultyBackend:
         return actions
 
     def close(self) -> None:
+        """Close the backend."""
         self._backend.close()
 
 
 def load(options: PolicyOptions) -> Policy:
-    """Load as the node does, unless `load_raises` says otherwise, and wrap the backend."""
+    """Load as the node does and wrap the backend. load_raises: raise an error with this text instead."""
     if "load_raises" in faults():
         raise BackendError(faults()["load_raises"])
     policy = load_and_warm_up(options)
