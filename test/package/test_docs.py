@@ -49,6 +49,14 @@ def test_generated_parts(page):
     assert regenerated(page.read_text()) == page.read_text(), "run .venv/bin/python scripts/docs"
 
 
+def test_parameter_table():
+    """The table has a row for each parameter of a section."""
+    page = (ROOT / "docs/reference/node.md").read_text()
+    tables = page[page.index("## Parameters") : page.index("## Launch files")]
+    for name in ("checkpoint", "<camera>.topic", "<controller>.joints", "joint_limits.<joint>.max_velocity"):
+        assert tables.count(f"| `{name}` |") == 1
+
+
 def test_readme_front_door():
     """The README stays short and links to every page."""
     assert README.stat().st_size <= 9216

@@ -11,7 +11,6 @@ import yaml
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.parameters import CameraParameters, ControllerParameters, JointLimitParameters
 from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
-from pi0_ttnn_ros.parameters.table import markdown_table
 from support.former_yaml import BY_NAME, FORMER_YAML
 
 ROBOT = {
@@ -163,10 +162,3 @@ def test_former_yaml_with_wrong_lengths(tmp_path):
     file.write_text(FORMER_YAML.replace("[5.0, 5.0, 1.0]", "[5.0]").replace("[1.0, 2.0, 0.04]", "1.0"))
     with pytest.raises(ParameterError, match=re.escape("elbow: {min_position: -2.0}")):
         parameters_from_yaml(file, {})
-
-
-def test_table_has_every_section():
-    """The table has a row for each parameter of a section."""
-    table = markdown_table()
-    for name in ("checkpoint", "<camera>.topic", "<controller>.joints", "joint_limits.<joint>.max_velocity"):
-        assert table.count(f"| `{name}` |") == 1

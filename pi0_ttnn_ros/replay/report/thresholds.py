@@ -112,17 +112,6 @@ def replay_settings(file: Path, joint_names: Sequence[str]) -> ReplaySettings:
     return ReplaySettings(Thresholds(**{name: float(value) for name, value in given.items()}), grippers)
 
 
-def markdown_table() -> str:
-    """Return the table of the section `replay` for the documentation."""
-    lines = ["| `replay.` | default | unit | of `summary` | meaning |", "| --- | --- | --- | --- | --- |"]
-    for each in fields(Thresholds):
-        about = each.metadata
-        lines.append(f"| `{each.name}` | {each.default} | {about['unit']} | `{about['value']}` | {about['label']} |")
-    names = " or ".join(f"`{name}`" for name in GRIPPER_NAMES)
-    lines.append(f"| `{GRIPPER_JOINTS}` | names with {names} in them | | | joints that open and close |")
-    return "\n".join(lines) + "\n"
-
-
 def _grippers(given: Any, joint_names: Sequence[str], label: str) -> tuple[str, ...]:
     if given is None:
         return tuple(name for name in joint_names if any(part in name.lower() for part in GRIPPER_NAMES))
