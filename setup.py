@@ -30,6 +30,7 @@ setup(
             "backports.zstd; python_version < '3.14'",
             "jinja2",
             "lz4",
+            "mcap>=1.2,<2",
             "opencv-python-headless<4.12",
             "rosbags>=0.11.9,<0.12",
             "tqdm",

@@ -1,4 +1,4 @@
-"""Which files make a bag, and how they are opened."""
+"""Find the storage files of a bag, and open them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_bags(path: Path) -> list[Path]:
     """Return the bags that `path` names: itself, or those in the folder.
 
     Raises:
-        BagError: there is none.
+        BagError: there are none.
     """
     inside = sorted(child for child in path.iterdir() if _is_bag(child)) if path.is_dir() else []
     if _is_bag(path) and not any(child.is_dir() for child in inside):
@@ -60,45 +60,59 @@ def _storage_suffix(file: Path) -> str:
 
 
 def not_a_bag(path: Path) -> str:
+    """Return what is wrong with a path that is not a bag, and the remedy."""
     if not path.exists():
-        return f"{path}: does not exist; give the folder of a bag, or its .mcap or .db3 file"
+        return f"{path} does not exist: expected the folder of a bag, or its .mcap or .db3 file"
     if path.suffix == ".bag":
-        return f"{path}: is a bag of ROS 1; convert it with `rosbags-convert --src {path} --dst DIR`"
-    return f"{path}: is no bag; give a folder with metadata.yaml, or a .mcap or .db3 file"
+        return f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst DIR`"
+    return f"{path} is not a rosbag2: expected a folder with metadata.yaml, or a .mcap or .db3 file"
 
 
 def storage_files(path: Path, problems: list[str]) -> list[Path]:
-    """Return the storage files of a bag, by its metadata or, where that is missing or damaged, as they lie there."""
+    """Return the storage files that the metadata names or, if it is missing or damaged, those in the folder.
+
+    A line is added to `problems` for whatever is missing or damaged.
+
+    Raises:
+        BagError: `path` is not a bag.
+    """
     if path.is_file() and _storage_suffix(path) in STORAGES:
         return [path]
     if not path.is_dir():
         raise BagError(not_a_bag(path))
-    there = _stored_in(path)
+    present = _stored_in(path)
     metadata = path / METADATA
-    if not metadata.is_file() and not there:
+    if not metadata.is_file() and not present:
         raise BagError(not_a_bag(path))
-    if not metadata.is_file() and not _is_one_bag(there):
-        raise BagError(f"{path}: holds several bags; name one of {[file.name for file in there]}")
-    remedy = f"`ros2 bag reindex {path}` writes it anew"
+    if not metadata.is_file() and not _is_one_bag(present):
+        raise BagError(f"{path}: holds several bags; name one of {[file.name for file in present]}")
+    remedy = f"`ros2 bag reindex {path}` restores it"
     try:
         content = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
-        # Old bags have the folder in these names as well.
+        # In old bags these names include the folder.
         named = [path / PurePath(name).name for name in content["relative_file_paths"]]
     except FileNotFoundError:
         note_problem(problems, f"{metadata}: is missing, the storage files are read without it; {remedy}")
-        return there
+        return present
     except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
         note_problem(problems, f"{metadata}: is damaged, the storage files are read without it ({error}); {remedy}")
-        return there
+        return present
     for file in named:
         if not file.is_file():
             note_problem(
-                problems, f"{file}: is missing, though {METADATA} names it, and left out; put it back, or {remedy}"
+                problems, f"{file}: is missing, though {METADATA} names it, and is left out; put it back, or {remedy}"
             )
     return [file for file in named if file.is_file()]
 
 
 def open_storage(file: Path, report: Callable[[str], None], stack: ExitStack) -> StorageFile:
+    """Open a storage file; if it is compressed, its copy, which `stack` removes.
+
+    `report` is called with a line for whatever is left out, now or while reading.
+
+    Raises:
+        StorageError: nothing in the file can be used.
+    """
     suffix = _storage_suffix(file)
     if suffix not in STORAGES:
         raise StorageError(f"its storage {suffix!r} is not one of {list(STORAGES)}; convert it with `ros2 bag convert`")
@@ -109,23 +123,26 @@ def open_storage(file: Path, report: Callable[[str], None], stack: ExitStack) ->
 
 
 def _unpacked(file: Path, folder: Path, report: Callable[[str], None]) -> Path:
-    """Return the decompressed copy of a file; of a damaged one, as much as there is."""
+    """Return the decompressed copy of a file; of a damaged file, as much as decompresses."""
     target = folder / file.stem
     with target.open("wb") as output:
         try:
             with zstd.open(file, "rb") as source:
                 shutil.copyfileobj(source, output)
         except (zstd.ZstdError, EOFError) as error:
-            report(f"does not decompress to its end ({error}), read up to there; copy it anew if there is a copy")
+            report(
+                f"does not decompress to its end ({error}), read up to there; copy it again if there is another copy"
+            )
     return target
 
 
 def decompressed(raw: memoryview) -> memoryview:
+    """Return a message, decompressed if the recorder compressed each message."""
     return memoryview(zstd.decompress(raw)) if raw[:4] == ZSTD_MAGIC else raw
 
 
 def note_problem(problems: list[str], text: str) -> None:
-    """Add one line, unless it is there already."""
+    """Add a text to the problems as one line, unless they have it already."""
     line = " ".join(text.split())
     if line not in problems:
         problems.append(line)

@@ -1,7 +1,9 @@
 """MCAP files, whole or damaged.
 
-Where the recorder was killed the file has no index: then everything is found by reading it once from the beginning, up
-to the last whole message. A chunk that does not decompress is left out. Format: https://mcap.dev/spec.
+The library mcap knows the format of each record. Its readers stop at the first fault, so which records are read is
+decided here: a file whose recorder was killed has no index and is read once from the beginning, up to its last whole
+message; of a damaged chunk the records before the damage are read, and none if it does not decompress. The library
+copies each chunk and each message, which takes 40 % more time for raw images: these are sliced here.
 """
 
 from __future__ import annotations
@@ -11,38 +13,44 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
 
 import lz4.frame
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
+from mcap.opcode import Opcode
+from mcap.records import Channel as ChannelRecord
+from mcap.records import Chunk, ChunkIndex, Footer, Schema, Statistics
+from mcap.stream_reader import StreamReader
 
 from pi0_ttnn_ros.bags import zstd
 from pi0_ttnn_ros.bags.storage import Channel, StorageError, StoredMessage, merge_by_start
 
 MAGIC = b"\x89MCAP0\r\n"
-FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, CHUNK_INDEX, STATISTICS, DATA_END = 2, 3, 4, 5, 6, 8, 11, 15
-OPCODES = range(1, 16)
-FOOTER_SIZE = 9 + 20 + len(MAGIC)
+OPCODES = frozenset(Opcode)
+RECORD_HEADER = struct.Struct("<BQ")  # opcode, size of the content
+MESSAGE_HEADER = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
+FOOTER_SIZE = RECORD_HEADER.size + 20 + len(MAGIC)
+CHUNK_HEAD_SIZE = 64  # more than what stands before a chunk's data
 LOOSE_BLOCK_SIZE = 1 << 20
-
-_RECORD = struct.Struct("<BQ")  # opcode, size of the content
-_MESSAGE = struct.Struct("<HIQQ")  # channel, sequence, log time, publish time
-_CHUNK = struct.Struct("<QQQII")  # start, end, uncompressed size, CRC, length of the compression's name
-_CHUNK_INDEX = struct.Struct("<QQQQ")  # start, end, offset and length of the chunk's record
-_STATISTICS = struct.Struct("<QHIIIIQQI")  # messages, .., chunks, start, end, bytes of the counts
+# What the library raises for a record that is cut off or does not match its opcode.
+FAULTS = (McapError, struct.error, UnicodeDecodeError)
 
 _Record = tuple[int, memoryview]  # opcode, content
 
 
 class DamageError(ValueError):
-    """A chunk that cannot be used."""
+    """A chunk cannot be used."""
 
 
 @dataclass
 class _Block:
-    """A stretch of the file with records: the content of a chunk's record, or messages that lie open in the file.
+    """A stretch of the file with records: the content of a chunk record, or messages outside chunks.
 
-    is_cut: the file ends before the block does
+    Attributes:
+        is_cut: the file ends before the block does.
     """
 
     offset: int
@@ -57,7 +65,7 @@ class McapFile:
     """One MCAP file, see `StorageFile`."""
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
-        """Open the file; `report` takes a line for whatever is left out, now or while reading.
+        """Open the file; `report` is called with a line for whatever is left out, now or while reading.
 
         Raises:
             StorageError: nothing in it can be used.
@@ -65,15 +73,13 @@ class McapFile:
         self._report = report
         self._file = path.open("rb")
         self._size = path.stat().st_size
-        self._schemas: dict[int, tuple[str, str, str]] = {}  # name, encoding, definition
-        self._channels: dict[int, tuple[int, str, str]] = {}  # schema, topic, message encoding
+        self._schemas: dict[int, Schema] = {}
+        self._channels: dict[int, ChannelRecord] = {}
         self._counts: Counter[int] = Counter()
         self._blocks: list[_Block] = []
         try:
             if self._read(0, len(MAGIC)) != MAGIC:
-                raise StorageError(
-                    "is no MCAP file: its first bytes are not MCAP's; copy it anew from where it is whole"
-                )
+                raise StorageError("is not an MCAP file: its first bytes are not MCAP's; copy it again from the source")
             if not self._read_summary():
                 self._forget()
                 self._scan()
@@ -83,13 +89,14 @@ class McapFile:
         used = [block for block in self._blocks if block.end_ns]
         self.start_ns = min((block.start_ns for block in used), default=0)
         self.end_ns = max((block.end_ns for block in used), default=0)
-        self.channels = [self._channel(number) for number in self._channels]
+        self.channels = [self._channel(record) for record in self._channels.values()]
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def messages(self, wanted: Mapping[str, str]) -> Iterator[StoredMessage]:
-        """Yield the messages of the wanted topics, which have the types given, in order of time."""
+        """Yield the messages of the wanted topics in order of time; `wanted` has the type of each topic."""
         topics = {
             number: channel.topic
             for number, channel in zip(self._channels, self.channels, strict=True)
@@ -99,44 +106,45 @@ class McapFile:
 
     def _messages(self, block: _Block, topics: Mapping[int, str]) -> Iterator[StoredMessage]:
         found = []
-        for opcode, record in self._records(block):
-            if opcode == MESSAGE:
-                number, _, time_ns, _ = _MESSAGE.unpack_from(record)
+        for opcode, content in self._records(block):
+            if opcode == Opcode.MESSAGE:
+                number, _, time_ns, _ = MESSAGE_HEADER.unpack_from(content)
                 if number in topics:
-                    found.append((time_ns, topics[number], record[_MESSAGE.size :]))
+                    found.append((time_ns, topics[number], content[MESSAGE_HEADER.size :]))
         found.sort(key=itemgetter(0))
         yield from found
 
-    def _channel(self, number: int) -> Channel:
-        schema, topic, encoding = self._channels[number]
-        name, definition_format, definition = self._schemas.get(schema, ("", "", ""))
-        return Channel(topic, name, encoding, self._counts[number], definition, definition_format)
+    def _channel(self, record: ChannelRecord) -> Channel:
+        schema = self._schemas.get(record.schema_id, Schema(0, b"", "", ""))
+        definition = schema.data.decode(errors="replace")
+        count = self._counts[record.id]
+        return Channel(record.topic, schema.name, record.message_encoding, count, definition, schema.encoding)
 
     # The index at the end of a file that was closed
 
     def _read_summary(self) -> bool:
-        """Take channels, counts and chunks from the summary; False where there is none that can be used."""
+        """Take channels, counts and chunks from the summary; return whether there is one that can be used."""
         footer = self._read(self._size - FOOTER_SIZE, FOOTER_SIZE) if self._size > FOOTER_SIZE else b""
-        if not footer.endswith(MAGIC) or footer[0] != FOOTER:
+        if not footer.endswith(MAGIC) or footer[0] != Opcode.FOOTER:
             return False
-        (start,) = struct.unpack_from("<Q", footer, _RECORD.size)
+        start = Footer.read(_stream(footer[RECORD_HEADER.size :])).summary_start
         if not 0 < start < self._size:
             return False
         chunks = -1
         try:
-            records, _ = _split(memoryview(self._read(start, self._size - FOOTER_SIZE - start)))
-            for opcode, record in records:
-                self._take(opcode, record)
-                if opcode == CHUNK_INDEX:
-                    first, last, offset, length = _CHUNK_INDEX.unpack_from(record)
-                    self._blocks.append(_Block(offset + _RECORD.size, length - _RECORD.size, first, last, True))
-                elif opcode == STATISTICS:
-                    chunks, size = _STATISTICS.unpack_from(record)[5], _STATISTICS.unpack_from(record)[8]
-                    counts = record[_STATISTICS.size : _STATISTICS.size + size]
-                    self._counts.update(dict(struct.iter_unpack("<HQ", counts)))
-        except (struct.error, UnicodeDecodeError):
+            for record in StreamReader(BytesIO(self._read(start, self._size - start)), skip_magic=True).records:
+                if isinstance(record, Schema):
+                    self._schemas[record.id] = record
+                elif isinstance(record, ChannelRecord):
+                    self._channels[record.id] = record
+                elif isinstance(record, ChunkIndex):
+                    self._blocks.append(_indexed_block(record))
+                elif isinstance(record, Statistics):
+                    chunks = record.chunk_count
+                    self._counts.update(record.channel_message_counts)
+        except FAULTS:
             return False
-        # Without chunks the messages lie open in the file, and no index says where.
+        # No index says where messages outside chunks are.
         return bool(self._channels) and chunks == len(self._blocks) > 0
 
     def _forget(self) -> None:
@@ -150,24 +158,23 @@ class McapFile:
     def _scan(self) -> None:
         """Take channels, counts and blocks from the whole file, up to where it breaks off."""
         position = len(MAGIC)
-        while position + _RECORD.size <= self._size:
-            opcode, size = _RECORD.unpack(self._read(position, _RECORD.size))
-            if opcode in (FOOTER, DATA_END):
+        while position + RECORD_HEADER.size <= self._size:
+            opcode, size = RECORD_HEADER.unpack(self._read(position, RECORD_HEADER.size))
+            if opcode in (Opcode.FOOTER, Opcode.DATA_END):
                 return
             if opcode not in OPCODES:
                 self._report(
-                    f"is damaged at byte {position}: what follows is left out; copy it anew if there is a copy"
+                    f"is damaged at byte {position}: the rest is left out; copy it again if there is another copy"
                 )
                 return
-            position += _RECORD.size
-            end = position + size
-            if opcode == CHUNK:
-                self._scan_chunk(_Block(position, size, 0, 0, is_chunk=True, is_cut=end > self._size))
-            elif end <= self._size and opcode == MESSAGE:
-                self._scan_message(position, size)
-            elif end <= self._size and opcode in (SCHEMA, CHANNEL):
-                self._take(opcode, memoryview(self._read(position, size)))
-            position = end
+            start = position + RECORD_HEADER.size
+            position = start + size
+            if opcode == Opcode.CHUNK:
+                self._scan_chunk(_Block(start, size, 0, 0, is_chunk=True, is_cut=position > self._size))
+            elif position <= self._size and opcode == Opcode.MESSAGE:
+                self._scan_message(start, size)
+            elif position <= self._size:
+                self._take(opcode, self._read(start, size))
         self._report(
             "was cut off, the recorder did not close it: read up to its last whole message; "
             "`mcap recover` makes a whole file of it"
@@ -175,44 +182,48 @@ class McapFile:
 
     def _scan_chunk(self, block: _Block) -> None:
         times_ns = []
-        for opcode, record in self._records(block):
-            self._take(opcode, record)
-            if opcode == MESSAGE:
-                number, _, time_ns, _ = _MESSAGE.unpack_from(record)
+        for opcode, content in self._records(block):
+            if opcode == Opcode.MESSAGE:
+                number, _, time_ns, _ = MESSAGE_HEADER.unpack_from(content)
                 self._counts[number] += 1
                 times_ns.append(time_ns)
+            else:
+                self._take(opcode, bytes(content))
         if times_ns:
             block.start_ns, block.end_ns = min(times_ns), max(times_ns)
             self._blocks.append(block)
 
-    def _scan_message(self, position: int, size: int) -> None:
-        number, _, time_ns, _ = _MESSAGE.unpack(self._read(position, _MESSAGE.size))
+    def _scan_message(self, start: int, size: int) -> None:
+        """Add a message outside chunks to the block that ends where it begins, or to a new one."""
+        number, _, time_ns, _ = MESSAGE_HEADER.unpack(self._read(start, MESSAGE_HEADER.size))
         self._counts[number] += 1
-        offset = position - _RECORD.size
+        offset, size = start - RECORD_HEADER.size, RECORD_HEADER.size + size
         last = self._blocks[-1] if self._blocks else None
         if last is not None and last.offset + last.size == offset and last.size < LOOSE_BLOCK_SIZE:
-            last.size += _RECORD.size + size
+            last.size += size
             last.start_ns, last.end_ns = min(last.start_ns, time_ns), max(last.end_ns, time_ns)
         else:
-            self._blocks.append(_Block(offset, _RECORD.size + size, time_ns, time_ns, False))
+            self._blocks.append(_Block(offset, size, time_ns, time_ns, is_chunk=False))
+
+    def _take(self, opcode: int, content: bytes) -> None:
+        """Keep a schema or a channel."""
+        try:
+            if opcode == Opcode.SCHEMA:
+                schema = Schema.read(_stream(content))
+                self._schemas[schema.id] = schema
+            elif opcode == Opcode.CHANNEL:
+                channel = ChannelRecord.read(_stream(content))
+                self._channels[channel.id] = channel
+        except FAULTS:
+            self._report(
+                "has the damaged description of a topic, which is left out; copy it again if there is another copy"
+            )
 
     # Records
 
-    def _take(self, opcode: int, record: memoryview) -> None:
-        """Keep a schema or a channel."""
-        if opcode == SCHEMA:
-            (number,) = struct.unpack_from("<H", record)
-            name, position = _string(record, 2)
-            encoding, position = _string(record, position)
-            self._schemas[number] = (name, encoding, _string(record, position)[0])
-        elif opcode == CHANNEL:
-            number, schema = struct.unpack_from("<HH", record)
-            topic, position = _string(record, 4)
-            self._channels[number] = (schema, topic, _string(record, position)[0])
-
     def _records(self, block: _Block) -> list[_Record]:
-        """Return the records of a block; of a chunk that is damaged only those before the damage, or none."""
-        data = memoryview(self._read(block.offset, block.size))
+        """Return the records of a block; of a damaged chunk those before the damage, or none."""
+        data = self._read(block.offset, block.size)
         try:
             if not block.is_chunk:
                 return _split(data)[0]
@@ -222,13 +233,13 @@ class McapFile:
             return []
         records, rest = _split(content)
         if rest and not block.is_cut:
-            self._report_chunk(block, f"{rest} of its {len(content)} bytes are no records")
+            self._report_chunk(block, f"{rest} of its {len(content)} bytes are not records")
         return records
 
     def _report_chunk(self, block: _Block, reason: str) -> None:
         self._report(
             f"has a damaged chunk at byte {block.offset} ({reason}): what cannot be read of it is left out; "
-            f"copy the file anew if there is a copy"
+            f"copy the file again if there is another copy"
         )
 
     def _read(self, offset: int, size: int) -> bytes:
@@ -236,52 +247,60 @@ class McapFile:
         return self._file.read(size)
 
 
-def _split(data: memoryview) -> tuple[list[_Record], int]:
+def _stream(data: bytes) -> ReadDataStream:
+    return ReadDataStream(BytesIO(data))
+
+
+def _indexed_block(index: ChunkIndex) -> _Block:
+    offset, size = index.chunk_start_offset + RECORD_HEADER.size, index.chunk_length - RECORD_HEADER.size
+    return _Block(offset, size, index.message_start_time, index.message_end_time, is_chunk=True)
+
+
+def _split(data: bytes | memoryview) -> tuple[list[_Record], int]:
     """Return the records up to the last whole one, and how many bytes remain after it."""
+    view = memoryview(data)
     records = []
     position = 0
-    while position + _RECORD.size <= len(data):
-        opcode, size = _RECORD.unpack_from(data, position)
-        start = position + _RECORD.size
-        if opcode not in OPCODES or start + size > len(data) or (opcode == MESSAGE and size < _MESSAGE.size):
+    while position + RECORD_HEADER.size <= len(view):
+        opcode, size = RECORD_HEADER.unpack_from(view, position)
+        start = position + RECORD_HEADER.size
+        is_short = opcode == Opcode.MESSAGE and size < MESSAGE_HEADER.size
+        if opcode not in OPCODES or start + size > len(view) or is_short:
             break
         position = start + size
-        records.append((opcode, data[start:position]))
-    return records, len(data) - position
+        records.append((opcode, view[start:position]))
+    return records, len(view) - position
 
 
-def _string(record: memoryview, position: int) -> tuple[str, int]:
-    """Return the string at `position` and where it ends."""
-    (size,) = struct.unpack_from("<I", record, position)
-    end = position + 4 + size
-    return str(record[position + 4 : end], "utf-8"), end
-
-
-def _chunk_content(data: memoryview, is_cut: bool) -> memoryview:
+def _chunk_content(data: bytes, is_cut: bool) -> memoryview:
     """Return the records in a chunk, decompressed; of one that is cut off, as much as there is.
 
     Raises:
-        DamageError: it does not decompress, its size or checksum is another or its compression is unknown.
+        DamageError: it does not decompress, its size or checksum is wrong, or its compression is unknown.
     """
-    if len(data) < _CHUNK.size:
-        return memoryview(b"")
-    _, _, full_size, checksum, name_size = _CHUNK.unpack_from(data)
-    position = _CHUNK.size + name_size
-    compression = bytes(data[_CHUNK.size : position]).decode("utf-8", "replace")
-    stored = data[position + 8 :]
+    head = _stream(data[:CHUNK_HEAD_SIZE])
     try:
-        if compression == "":
+        chunk = Chunk.read(head)
+    except FAULTS as error:
+        if is_cut:
+            return memoryview(b"")
+        raise DamageError("its head is damaged") from error
+    stored = memoryview(data)[head.count - len(chunk.data) :]
+    try:
+        if chunk.compression == "":
             content = stored
-        elif compression == "zstd":
+        elif chunk.compression == "zstd":
             content = memoryview(zstd.ZstdDecompressor().decompress(stored))
-        elif compression == "lz4":
+        elif chunk.compression == "lz4":
             content = memoryview(lz4.frame.LZ4FrameDecompressor().decompress(stored))
         else:
-            raise DamageError(f"unknown compression {compression[:20]!r}")
+            raise DamageError(f"unknown compression {chunk.compression[:20]!r}")
     except (zstd.ZstdError, RuntimeError, EOFError) as error:
         raise DamageError(str(error)) from error
-    if not is_cut and len(content) != full_size:
-        raise DamageError(f"{len(content)} bytes instead of {full_size}")
-    if checksum and not is_cut and zlib.crc32(content) != checksum:
-        raise DamageError("its checksum is another")
+    if is_cut:
+        return content
+    if len(content) != chunk.uncompressed_size:
+        raise DamageError(f"{len(content)} bytes instead of {chunk.uncompressed_size}")
+    if chunk.uncompressed_crc and zlib.crc32(content) != chunk.uncompressed_crc:
+        raise DamageError("its checksum does not match")
     return content

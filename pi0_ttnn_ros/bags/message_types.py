@@ -1,4 +1,4 @@
-"""The types of a bag's messages: as the bag defines them, else as ROS 2 Jazzy and this package do."""
+"""The types of a bag's messages: as defined in the bag, otherwise as in ROS 2 Jazzy and this package."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _IDL_SEPARATOR = "=" * 80 + "\n"
 
 
 class TypeProblem(ValueError):
-    """A type whose definition cannot be used, or bytes that are not of the type."""
+    """A type's definition cannot be used, or bytes are not a message of the type."""
 
 
 @cache
 def jazzy_types() -> Typestore:
-    """Return the types of ROS 2 Jazzy and of this package. Shared: register nothing in it."""
+    """Return the types of ROS 2 Jazzy and of this package. The store is shared: register nothing in it."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for name in OWN_TYPES:
         definition = package_file("msg", f"{name}.msg").read_text(encoding="utf-8")
@@ -31,14 +31,14 @@ def jazzy_types() -> Typestore:
 
 
 class BagTypes:
-    """Deserialises messages; the definitions that the bag holds come first."""
+    """Deserialises messages; definitions in the bag take precedence."""
 
     def __init__(self) -> None:
         self._stored = get_typestore(Stores.EMPTY)
         self._known = jazzy_types()
 
     def add(self, channel: Channel) -> None:
-        """Take the definition that a storage file holds.
+        """Add the definition of a type that a storage file has, if it has one.
 
         Raises:
             TypeProblem: it cannot be read, or contradicts an earlier one.
@@ -59,15 +59,15 @@ class BagTypes:
         return bool(fields) and fields[0][1][1] == "std_msgs/msg/Header"
 
     def decode(self, raw: memoryview, type_name: str) -> Any:
-        """Return the message that the bytes are.
+        """Return the deserialised message.
 
         Raises:
-            TypeProblem: they are not one of that type.
+            TypeProblem: the bytes are not a message of that type.
         """
         try:
             return self._store(type_name).deserialize_cdr(raw, type_name)
         except (SerdeError, KeyError, AssertionError) as error:
-            raise TypeProblem(f"a message of {len(raw)} bytes is no {type_name} ({error})") from error
+            raise TypeProblem(f"a message of {len(raw)} bytes is not a {type_name} ({error})") from error
 
     def _store(self, type_name: str) -> Typestore:
         return self._stored if type_name in self._stored.fielddefs else self._known

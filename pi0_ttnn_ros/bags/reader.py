@@ -1,6 +1,8 @@
-"""Reads a rosbag2 without ROS: SQLite and MCAP, split, compressed, and damaged ones as far as they go.
+"""Read a rosbag2 without ROS: SQLite or MCAP, split, compressed or damaged.
 
-What has to be left out never goes unsaid: `Bag.problems` has one line for each, with the remedy.
+A damaged bag is read as far as possible; `Bag.problems` has a line, with the remedy, for everything that is left out.
+That is why bags are not read with rosbags' `AnyReader`, which refuses a file that was cut off or has no index. The
+types and the deserialisation are those of rosbags.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from pi0_ttnn_ros.observation.stamps import serialized_stamp
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic of a bag; `count` is the number of its messages."""
+    """One topic of a bag.
+
+    Attributes:
+        count: number of messages.
+    """
 
     name: str
     type: str
@@ -33,9 +39,11 @@ class Topic:
 class BagMessage:
     """One message as it was recorded.
 
-    time_ns: when it was received, nanoseconds
-    stamp_ns: that of its header, nanoseconds; None where the type has no header
-    raw: its bytes in CDR
+    Attributes:
+        time_ns: receive time.
+        stamp_ns: header stamp; None: the type has no header.
+        raw: the message in CDR.
+        decoder: deserialises the message.
     """
 
     topic: str
@@ -45,10 +53,10 @@ class BagMessage:
     decoder: Callable[[BagMessage], Any] = field(repr=False, compare=False)
 
     def decode(self) -> Any:
-        """Return the message with the fields that it has in ROS.
+        """Return the message with its ROS fields.
 
         Raises:
-            BagError: the bytes are no message of the topic's type. The bag's problems say so too.
+            BagError: the bytes are not a message of the topic's type. The bag's problems have the same line.
         """
         return self.decoder(self)
 
@@ -56,9 +64,12 @@ class BagMessage:
 class Bag:
     """An open bag, see `open_bag`.
 
-    topics: by name
-    start_ns, end_ns: receive time of the first and the last message, nanoseconds
-    problems: what was left out and why, one line each; grows while messages are read
+    Attributes:
+        path: folder, or storage file.
+        topics: by name.
+        start_ns: receive time of the first message.
+        end_ns: receive time of the last message.
+        problems: what was left out, why, and the remedy; a line each. Grows while messages are read.
     """
 
     def __init__(self, path: Path, files: list[tuple[Path, StorageFile]], problems: list[str]) -> None:
@@ -70,15 +81,15 @@ class Bag:
         self.topics = self._topics([channel for _, file in files for channel in file.channels])
         if not self._files:
             raise BagError(
-                f"{path}: holds no messages; were the topics published, and with a QoS that the recorder takes?"
+                f"{path}: holds no messages; were the topics published, with a QoS compatible with the recorder's?"
             )
         self.start_ns = min(file.start_ns for file in self._files)
         self.end_ns = max(file.end_ns for file in self._files)
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
-        """Yield the messages of `topics` in order of receive time, without holding more than a few in memory.
+        """Yield the messages of `topics` in order of receive time, holding only a few in memory.
 
-        A topic that is missing, empty or cannot be decoded is left out, and `problems` says so.
+        A topic that is missing, empty or of an unknown type is left out and reported in `problems`.
         """
         wanted = {name: self.topics[name].type for name in dict.fromkeys(topics) if self._usable(name)}
         with_header = {topic for topic, type_name in wanted.items() if self._types.has_header(type_name)}
@@ -90,7 +101,7 @@ class Bag:
                 stamp_ns = serialized_stamp(raw) if topic in with_header else None
             except (zstd.ZstdError, struct.error) as error:
                 self._problem(
-                    topic, f"a message is damaged and left out ({error}); copy the bag anew if there is a copy"
+                    topic, f"a message is damaged and left out ({error}); copy the bag again if there is another copy"
                 )
                 continue
             if stamp_ns is not None:
@@ -100,7 +111,7 @@ class Bag:
         for topic in filter(backwards.get, backwards):
             self._problem(
                 topic,
-                f"{backwards[topic]} header stamps are earlier than the one before; correct the clock of its node",
+                f"{backwards[topic]} header stamps are earlier than the one before; correct the clock of its publisher",
             )
 
     def _decode(self, message: BagMessage) -> Any:
@@ -119,7 +130,7 @@ class Bag:
                 self._problem(
                     channel.topic,
                     f"has two types, {topic.type} and {channel.type}: the {channel.count} messages of the second are "
-                    f"left out; record one publisher of it",
+                    f"left out; record one publisher",
                 )
                 continue
             topics[channel.topic] = Topic(topic.name, topic.type, topic.count + channel.count)
@@ -134,14 +145,14 @@ class Bag:
         if topic not in self.topics:
             self._problem(topic, f"is not in the bag, which has {sorted(self.topics)}; record it or correct the name")
         elif self.topics[topic].count == 0:
-            self._problem(topic, "has no messages; was it published, and with a QoS that the recorder takes?")
+            self._problem(topic, "has no messages; was it published, with a QoS compatible with the recorder's?")
         elif self._serializations[topic] != "cdr":
             self._problem(topic, f"is serialised as {self._serializations[topic]!r}, not cdr; record it with rosbag2")
         elif self.topics[topic].type not in self._types:
             self._problem(
                 topic,
-                f"its type {self.topics[topic].type} is not known here and its definition is not in the bag; record as "
-                f"MCAP, with the package of the type sourced",
+                f"its type {self.topics[topic].type} is unknown and its definition is not in the bag; record as MCAP, "
+                f"with the package of the type sourced",
             )
         else:
             return True
@@ -156,10 +167,10 @@ class Bag:
 
 @contextmanager
 def open_bag(path: Path) -> Iterator[Bag]:
-    """Open a bag: its folder, or a storage file that stands alone. Compressed files are unpacked into $TMPDIR.
+    """Open a bag: its folder, or a single storage file. Compressed files are unpacked into $TMPDIR.
 
     Raises:
-        BagError: there is no bag, or nothing in it can be used.
+        BagError: `path` is not a bag, or nothing in it can be used.
     """
     problems: list[str] = []
     with ExitStack() as stack:

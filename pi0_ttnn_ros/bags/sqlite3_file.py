@@ -1,4 +1,4 @@
-"""SQLite files of rosbag2, whole or damaged: of a file that was cut off, every row that can still be read."""
+"""SQLite files of rosbag2, whole or damaged: every row that can still be read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sqlite3File:
     """One .db3 file, see `StorageFile`."""
 
     def __init__(self, path: Path, report: Callable[[str], None]) -> None:
-        """Open the file; `report` takes a line for whatever is left out, now or while reading.
+        """Open the file; `report` is called with a line for whatever is left out, now or while reading.
 
         Raises:
             StorageError: nothing in it can be used.
@@ -27,7 +27,7 @@ class Sqlite3File:
         self._report = report
         self._database = _connect(path)
         self._topics: dict[int, Channel] = {}
-        # Row ids in order of time, of a damaged file only: a whole one has them in its index.
+        # Row ids in order of time, for a damaged file only: otherwise the index has them.
         self._ids: list[int] | None = None
         try:
             topics = self._database.execute(_TOPICS).fetchall()
@@ -35,7 +35,7 @@ class Sqlite3File:
             counts, self.start_ns, self.end_ns = self._counts()
         except sqlite3.Error as error:
             self.close()
-            raise StorageError(f"is no SQLite file of a bag ({error}): copy it anew from where it is whole") from error
+            raise StorageError(f"is not a bag's SQLite file ({error}): copy it again from the source") from error
         self._topics = {
             number: Channel(topic, type_name, serialization, counts[number], *definitions.get(type_name, ("", "")))
             for number, topic, type_name, serialization in topics
@@ -43,10 +43,11 @@ class Sqlite3File:
         self.channels = list(self._topics.values())
 
     def close(self) -> None:
+        """Close the file."""
         self._database.close()
 
     def messages(self, wanted: Mapping[str, str]) -> Iterator[StoredMessage]:
-        """Yield the messages of the wanted topics, which have the types given, in order of time."""
+        """Yield the messages of the wanted topics in order of time; `wanted` has the type of each topic."""
         topics = {
             number: channel.topic
             for number, channel in self._topics.items()
@@ -60,12 +61,10 @@ class Sqlite3File:
             elif topic in topics:
                 yield time_ns, topics[topic], memoryview(data)
         if lost:
-            self._report(
-                f"is damaged: {lost} messages cannot be read and are left out; copy it anew from where it is whole"
-            )
+            self._report(f"is damaged: {lost} messages cannot be read and are left out; copy it again from the source")
 
     def _row(self, number: int) -> tuple[int, int, bytes | None]:
-        """Return time, topic and data of a message; without data where it cannot be read."""
+        """Return receive time, topic and data of a message; the data is None if it cannot be read."""
         query = "SELECT timestamp, topic_id, data FROM messages WHERE id = ?"
         try:
             time_ns, topic, data = self._database.execute(query, (number,)).fetchone() or (0, 0, None)
@@ -81,7 +80,7 @@ class Sqlite3File:
             yield from (number for (number,) in self._database.execute("SELECT id FROM messages ORDER BY timestamp"))
 
     def _definitions(self) -> dict[str, tuple[str, str]]:
-        """Return definition and its format by type; older files hold none."""
+        """Return definition and its format by type; older files have none."""
         try:
             rows = self._database.execute(
                 "SELECT topic_type, encoded_message_definition, encoding FROM message_definitions"
@@ -91,9 +90,9 @@ class Sqlite3File:
             return {}
 
     def _counts(self) -> tuple[Counter[int], int, int]:
-        """Return the number of messages by topic, and the first and last time; 0, 0 where there is no message."""
+        """Return the number of messages by topic, and the first and last time; 0, 0 without messages."""
         try:
-            # The first walks through the index of times, the second through the table: both are needed later.
+            # The first query reads the index of times, the second the table: both must be whole.
             self._database.execute("SELECT count(*) FROM messages").fetchone()
             rows = self._database.execute(
                 "SELECT topic_id, count(*), min(timestamp), max(timestamp) FROM messages GROUP BY topic_id"
@@ -106,11 +105,11 @@ class Sqlite3File:
         return counts, min((row[2] for row in rows), default=0), max((row[3] for row in rows), default=0)
 
     def _salvage(self) -> tuple[Counter[int], int, int]:
-        """Do as `_counts` for a damaged file, and keep the ids of the rows that can be read."""
+        """Return what `_counts` returns, for a damaged file, and keep the ids of the rows that can be read."""
         found: list[tuple[int, int]] = []
         counts: Counter[int] = Counter()
         try:
-            # In the order of the rows, for which no index is needed.
+            # In the order of the rows, which needs no index.
             for number, topic, time_ns in self._database.execute(
                 "SELECT id, topic_id, timestamp FROM messages NOT INDEXED"
             ):
@@ -122,17 +121,17 @@ class Sqlite3File:
         found.sort()
         self._ids = [number for _, number in found]
         self._report(
-            "is damaged or was cut off: read as far as its rows go; `sqlite3 FILE .recover | sqlite3 NEW` may find more"
+            "is damaged or was cut off: every readable row is read; `sqlite3 FILE .recover | sqlite3 NEW` may find more"
         )
         return counts, found[0][0] if found else 0, found[-1][0] if found else 0
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Read only; yet what a killed recorder left in its write-ahead log is read too, where the folder can be written.
+    # Read only. The write-ahead log of a killed recorder is read too, if the folder is writable.
     for options in ("mode=ro", "immutable=1"):
         database = sqlite3.connect(f"{path.resolve().as_uri()}?{options}", uri=True)
         try:
-            # SQLite refuses a file that is shorter than it should be, unless it may not trust the schema either.
+            # Without this SQLite refuses a file that is shorter than its header says.
             database.execute("PRAGMA writable_schema = ON")
             database.execute("SELECT count(*) FROM sqlite_master")
             break

@@ -1,4 +1,4 @@
-"""What the storage files of a rosbag2 have in common, and messages of several sources in one order of time."""
+"""The interface of a rosbag2's storage files, and messages of several sources in one order of time."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Protocol
 
-# Receive time in nanoseconds, topic, serialised message.
+# Receive time (ns), topic, serialised message.
 StoredMessage = tuple[int, str, memoryview]
 
 
 class StorageError(ValueError):
-    """A storage file of which nothing can be used; the message says why and what to do."""
+    """Nothing in a storage file can be used; the message says why, and the remedy."""
 
 
 @dataclass(frozen=True)
 class Channel:
     """One topic in one storage file.
 
-    serialization: "cdr" for what ROS 2 records
-    definition: the type's definition as the file holds it, empty where it holds none
-    definition_format: "ros2msg" or "ros2idl"
+    Attributes:
+        serialization: "cdr" for ROS 2 messages.
+        count: number of messages.
+        definition: of the type, as in the file; "" if it has none.
+        definition_format: "ros2msg" or "ros2idl".
     """
 
     topic: str
@@ -34,22 +36,28 @@ class Channel:
 
 
 class StorageFile(Protocol):
-    """One open storage file. Times are receive times in nanoseconds; `end_ns` is that of the last message."""
+    """One open storage file.
+
+    Attributes:
+        start_ns: receive time of the first message.
+        end_ns: receive time of the last message.
+    """
 
     channels: list[Channel]
     start_ns: int
     end_ns: int
 
     def messages(self, wanted: Mapping[str, str]) -> Iterator[StoredMessage]:
-        """Yield the messages of the wanted topics, which have the types given, in order of time."""
+        """Yield the messages of the wanted topics in order of time; `wanted` has the type of each topic."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""
 
 
 def merge_by_start(sources: Sequence[tuple[int, Iterable[StoredMessage]]]) -> Iterator[StoredMessage]:
-    """Merge sources, each a start and messages from then on in order of time.
+    """Merge sources by receive time. Each is its start (ns) and its messages from then on, in order of time.
 
-    A source is begun only when its start is reached, so that no more of them are in memory than overlap.
+    A source is read only once its start is reached: only sources that overlap are in memory together.
     """
     running: list[tuple[int, int, StoredMessage, Iterator[StoredMessage]]] = []
 
@@ -71,4 +79,4 @@ def merge_by_start(sources: Sequence[tuple[int, Iterable[StoredMessage]]]) -> It
 
 
 class BagError(ValueError):
-    """A bag, or a message in it, that cannot be used; the message names bag, topic and remedy in one line."""
+    """A bag, or a message in it, cannot be used; the text names bag, topic and remedy in one line."""

@@ -1,4 +1,4 @@
-"""Zstandard: the standard library's from Python 3.14 on, its backport before."""
+"""Zstandard: from the standard library since Python 3.14, else its backport."""
 
 from __future__ import annotations
 

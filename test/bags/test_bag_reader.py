@@ -80,7 +80,7 @@ def test_the_sample_bag_is_the_same_each_time(sample_bag, tmp_path):
     assert make_sample_bag(*arguments).returncode == 0
     assert bags.entries(tmp_path / "again") == bags.entries(sample_bag)
     again = make_sample_bag(*arguments)
-    assert again.returncode == 2 and "is there already" in again.stderr
+    assert again.returncode == 2 and "exists already" in again.stderr
     short = make_sample_bag("--out", tmp_path / "short", "--seconds", 1)
     assert short.returncode == 2 and "at least 4 s" in short.stderr and not (tmp_path / "short").exists()
 
@@ -160,7 +160,7 @@ def test_damaged_chunk(sample_bag, tmp_path, compression):
     found, (line,) = read(tmp_path / "bag")
     expected = bags.entries(sample_bag)
     assert expected[-1] in found and len(found) < len(expected)
-    assert "damaged chunk" in line and str(file) in line and "copy the file anew" in line
+    assert "damaged chunk" in line and str(file) in line and "copy the file again" in line
 
 
 def test_chunk_with_a_wrong_checksum(sample_bag, tmp_path):
@@ -170,7 +170,7 @@ def test_chunk_with_a_wrong_checksum(sample_bag, tmp_path):
     content[chunk + 9 + 24 : chunk + 9 + 28] = b"\x01\x02\x03\x04"
     file.write_bytes(content)
     _, (line,) = read(tmp_path / "bag")
-    assert "its checksum is another" in line
+    assert "its checksum does not match" in line
 
 
 def test_without_chunks_and_index(sample_bag, tmp_path):
@@ -235,6 +235,17 @@ def test_type_without_definition(tmp_path):
     assert "/b" in line and "my_robot/msg/Torque" in line and "record as MCAP" in line
 
 
+def test_damaged_description_of_a_topic(tmp_path):
+    """A topic whose description is damaged is left out, the others are read."""
+    file = tmp_path / "loose.mcap"
+    raw = bytes(serialized(message(STRING, data="hello")))
+    content = bags.loose_mcap([(1, "/a", raw), (2, "/b", raw)], {"/a": STRING, "/b": STRING})
+    file.write_bytes(content.replace(bags.text("/b"), b"\xff\xff\xff\xff/b"))
+    found, (line,) = read(file)
+    assert found == [(1, "/a", raw)]
+    assert str(file) in line and "damaged description of a topic" in line
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_type_with_its_definition_in_the_bag(tmp_path, storage):
     from rosbags.rosbag2 import StoragePlugin, Writer
@@ -281,7 +292,7 @@ def test_bytes_of_another_type(tmp_path):
     file.write_bytes(bags.loose_mcap([(1, "/joint_states", raw)], {"/joint_states": "sensor_msgs/msg/JointState"}))
     with open_bag(file) as bag:
         (found,) = bag.messages(["/joint_states"])
-        with pytest.raises(BagError, match=r"/joint_states: a message of \d+ bytes is no sensor_msgs/msg/JointState"):
+        with pytest.raises(BagError, match=r"/joint_states: .* \d+ bytes is not a sensor_msgs/msg/JointState"):
             found.decode()
         (line,) = bag.problems
         assert str(file) in line and "another version of the type" in line
@@ -355,12 +366,12 @@ def test_not_a_bag(sample_bag, tmp_path):
     (tmp_path / "empty.mcap").write_bytes(bags.loose_mcap([], {"/a": STRING}))
     (tmp_path / "folder").mkdir()
     for name, text in {
-        "notes.txt": "is no bag",
+        "notes.txt": "is not a rosbag2",
         "old.bag": "rosbags-convert",
-        "fake.mcap": "is no MCAP file",
-        "fake.db3": "is no SQLite file of a bag",
+        "fake.mcap": "is not an MCAP file",
+        "fake.db3": "is not a bag's SQLite file",
         "empty.mcap": "holds no messages",
-        "folder": "is no bag",
+        "folder": "is not a rosbag2",
         "nothing": "does not exist",
     }.items():
         with pytest.raises(BagError, match=text) as error, open_bag(tmp_path / name):
@@ -394,7 +405,7 @@ def test_finds_bags(sample_bag, tmp_path):
     (split / "metadata.yaml").unlink()
     assert find_bags(split) == [split]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BagError, match="is no bag"):
+    with pytest.raises(BagError, match="is not a rosbag2"):
         find_bags(tmp_path / "empty")
 
 

@@ -239,7 +239,7 @@ def test_the_command(sample_bag, tmp_path, capsys):
 
     for arguments, text in (
         ((tmp_path / "nothing", "--robot", "sample"), "does not exist"),
-        ((sample_bag, "--robot", "nobody"), "there are"),
+        ((sample_bag, "--robot", "nobody"), "choose from"),
         ((sample_bag, "--robot", tmp_path / "robot.yaml"), "robot.yaml"),
     ):
         status, out, error = run(capsys, *arguments)

@@ -88,7 +88,7 @@ def test_reference_backend_agrees(replay, bags):
 @pytest.mark.parametrize(
     ("arguments", "culprit"),
     [
-        (("nowhere",), "nowhere: does not exist"),
+        (("nowhere",), "nowhere does not exist"),
         (("BAG", "--robot", "toaster"), "toaster"),
         (("BAG", "--checkpoint", "nowhere"), "nowhere is not a directory"),
         (("BAG", "OTHER", "--jobs", "2", "--checkpoint", "nowhere"), "nowhere is not a directory"),
