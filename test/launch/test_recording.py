@@ -73,12 +73,14 @@ def bag(ros, robot_file, parameters, tmp_path_factory):
     return folder / "bag"
 
 
+# Above 128 KiB: rosbag2 0.26 never ends the zstd frame of a file of exactly that size, and spoils the next one.
+SPLIT_SIZE = 140_000
 STORED = {
     "sqlite3": {"storage_id": "sqlite3"},
-    "sqlite3, split": {"storage_id": "sqlite3", "max_bagfile_size": 100_000},
+    "sqlite3, split": {"storage_id": "sqlite3", "max_bagfile_size": SPLIT_SIZE},
     "sqlite3, split and compressed": {
         "storage_id": "sqlite3",
-        "max_bagfile_size": 100_000,
+        "max_bagfile_size": SPLIT_SIZE,
         "compression_mode": "file",
         "compression_format": "zstd",
     },
