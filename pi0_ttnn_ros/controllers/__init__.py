@@ -1,1 +1,1 @@
-"""How each type of controller is commanded."""
+"""Controllers: how each type of controller is commanded."""

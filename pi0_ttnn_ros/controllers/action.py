@@ -1,4 +1,4 @@
-"""Controllers that are told a motion by a goal of an action, which the next goal replaces."""
+"""Controllers commanded through ROS actions; each goal preempts the one before."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from sensor_msgs.msg import JointState
 from pi0_ttnn_ros.controllers.base import ControllerError, ControllerSetup, joint_trajectory
 from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, Plan
 
-# A gripper is told a new goal no sooner than this after the last one, nanoseconds.
-GRIPPER_INTERVAL_NS = 100_000_000
-# A controller that failed is told nothing for so long, seconds: the robot rests, and the status says why.
+GRIPPER_INTERVAL_NS = 100_000_000  # least time between two goals of a gripper in motion
+# A controller that failed is sent nothing for this long: the robot rests, and the status says why.
 PAUSE_S = 1.5
 
 
 class FollowTrajectoryController:
     """A joint_trajectory_controller, or another server of FollowJointTrajectory.
 
-    A goal is sent when the last one is about to say something else than the plan does, some ten times a second: up to
-    then the controller does what it would with the plan itself. Where the newest goal is refused or aborted, `error`
-    says so for a while, and then the next plan is sent.
+    A goal is sent only when the last one is about to differ from the plan, some ten times a second: until then the
+    controller moves as the plan itself would move it. When the newest goal is refused or aborted, `error` says so for
+    a while, and then the next plan is sent.
     """
 
     def __init__(self, node: Node, setup: ControllerSetup) -> None:
@@ -43,12 +42,14 @@ class FollowTrajectoryController:
 
     @property
     def error(self) -> str:
+        """Why the controller does not follow its commands; empty if it does."""
         if not self._client.server_is_ready():
             return f"{self._setup.topic}: there is no action server"
         return self._failure if time.monotonic() - self._failed_at < PAUSE_S else ""
 
     def publish(self, plan: Plan) -> None:
-        if self.error or self._says_the_same(plan):
+        """Send the plan as a goal, unless the last goal still agrees with it or the controller has failed."""
+        if self.error or self._agrees_with_sent(plan):
             return
         self._sent = plan
         sending = self._client.send_goal_async(self._goal_type(trajectory=joint_trajectory(self._setup, plan)))
@@ -56,18 +57,19 @@ class FollowTrajectoryController:
         sending.add_done_callback(self._on_response)
 
     def close(self) -> None:
+        """Destroy the action client; the goal under way is left to the controller."""
         self._newest = None
         self._client.destroy()
 
-    def _says_the_same(self, plan: Plan) -> bool:
-        """Whether the last goal is as good as `plan` until after the next call."""
+    def _agrees_with_sent(self, plan: Plan) -> bool:
+        """Return whether the last goal moves the robot like `plan` until after the next call."""
         sent = self._sent
         if sent is None:
             return False
         soon = plan.times_ns <= FROZEN_NS + 2 * (plan.times_ns[1] - plan.times_ns[0])
-        times = np.minimum(plan.times_ns[soon] + plan.stamp_ns - sent.stamp_ns, sent.times_ns[-1])
-        rows = np.searchsorted(sent.times_ns, times)
-        return np.array_equal(sent.times_ns[rows], times) and np.allclose(
+        times_ns = np.minimum(plan.times_ns[soon] + plan.stamp_ns - sent.stamp_ns, sent.times_ns[-1])
+        rows = np.searchsorted(sent.times_ns, times_ns)
+        return np.array_equal(sent.times_ns[rows], times_ns) and np.allclose(
             sent.positions[rows], plan.positions[soon], rtol=0, atol=1e-9
         )
 
@@ -79,18 +81,18 @@ class FollowTrajectoryController:
             self._fail("refused the goal; its log says why")
 
     def _on_result(self, sending: Future, getting: Future) -> None:
-        # A goal that was replaced ends as aborted or cancelled, and that is no failure.
-        answer = getting.result()
-        if sending is self._newest and answer.status != GoalStatus.STATUS_SUCCEEDED:
-            self._fail(f"ended the goal with code {answer.result.error_code} {answer.result.error_string!r}")
+        # A goal that was preempted ends as aborted or cancelled: not a failure.
+        response = getting.result()
+        if sending is self._newest and response.status != GoalStatus.STATUS_SUCCEEDED:
+            self._fail(f"ended the goal with code {response.result.error_code} {response.result.error_string!r}")
 
-    def _fail(self, label: str) -> None:
-        self._failure, self._failed_at = f"{self._setup.topic}: the controller {label}", time.monotonic()
+    def _fail(self, reason: str) -> None:
+        self._failure, self._failed_at = f"{self._setup.topic}: the controller {reason}", time.monotonic()
         self._sent = None
 
 
 class GripperController:
-    """A gripper_action_controller: it is told where the plan ends, as a goal that replaces the one before."""
+    """A gripper_action_controller, commanded to the position in which the plan ends."""
 
     error = ""
     action, controller_type = "GripperCommand", "gripper_command"
@@ -108,6 +110,7 @@ class GripperController:
         self._last_stamp_ns = 0
 
     def publish(self, plan: Plan) -> None:
+        """Send the plan's last position as a goal, if it is new; in motion at most every `GRIPPER_INTERVAL_NS`."""
         position = float(plan.positions[-1, self._setup.joints[0]])
         early = 0 <= plan.stamp_ns - self._last_stamp_ns < GRIPPER_INTERVAL_NS
         if position == self._last_position or (early and not plan.at_rest) or not self._client.server_is_ready():
@@ -116,6 +119,7 @@ class GripperController:
         self._last_position, self._last_stamp_ns = position, plan.stamp_ns
 
     def close(self) -> None:
+        """Destroy the action client."""
         self._client.destroy()
 
     def _goal(self, position: float) -> Any:
@@ -125,7 +129,7 @@ class GripperController:
 
 
 class ParallelGripperController(GripperController):
-    """A parallel_gripper_action_controller, which has taken the other one's place since Jazzy."""
+    """A parallel_gripper_action_controller, which replaces the gripper_action_controller since Jazzy."""
 
     action, controller_type = "ParallelGripperCommand", "parallel_gripper_command"
 
@@ -135,7 +139,7 @@ class ParallelGripperController(GripperController):
 
 
 def _action(name: str, controller_type: str, setup: ControllerSetup) -> Any:
-    """Return an action of control_msgs, which not every robot has."""
+    """Return an action type of control_msgs, a package that not every robot has installed."""
     try:
         return getattr(importlib.import_module("control_msgs.action"), name)
     except (ImportError, AttributeError) as error:

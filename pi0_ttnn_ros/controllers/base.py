@@ -1,4 +1,4 @@
-"""What every controller has in common: its set-up, and the trajectory that it is told."""
+"""What all controllers share: their setup, their interface and the trajectory message."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_ros.execution.chunk_executor import Plan
 from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 
-# How long a trajectory says that the robot rests at its end, nanoseconds. A joint_trajectory_controller refuses what
-# lies in the past as a whole, and a trajectory that comes late is to be taken all the same, above all a hold.
+# Each trajectory ends with this long a rest. A joint_trajectory_controller refuses a trajectory that lies in the past
+# as a whole, and one that arrives late must be accepted all the same, a hold above all.
 REST_NS = 1_000_000_000
 
 
 class ControllerError(RuntimeError):
-    """A controller that cannot be used; the message says why and what to do."""
+    """A controller cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ControllerSetup:
     """One controller.
 
-    joints: indices of its joints among all
-    joint_names: their names
-    stamped: whether a trajectory says when it starts, or starts on arrival
-    max_effort: of a gripper, N
+    Attributes:
+        topic: its topic, or the name of its action.
+        joints: indices of its joints among all joints.
+        joint_names: names of its joints.
+        stamped: whether a trajectory's stamp says when it starts; otherwise it starts on arrival.
+        max_effort: N, of a gripper.
     """
 
     topic: str
@@ -42,20 +44,20 @@ class Controller(Protocol):
 
     @property
     def error(self) -> str:
-        """Why the controller does not do what it is told; the robot is to hold until it is empty again."""
+        """Why the controller does not follow its commands, empty if it does; the robot holds meanwhile."""
 
     def publish(self, plan: Plan) -> None:
-        """Command the motion from now on."""
+        """Command a motion, which replaces the one before."""
 
     def close(self) -> None:
-        """Free what it has on the node."""
+        """Destroy its publisher or action client."""
 
 
 def joint_trajectory(setup: ControllerSetup, plan: Plan) -> JointTrajectory:
-    """Return the message: where the joints are now and the way until they rest.
+    """Return the message that commands a plan: the controller's joints from now until they rest.
 
-    The first point is one that has passed, so that a stamped trajectory is entered on the way itself, wherever the
-    controller would else start from.
+    The first point of a stamped trajectory has passed already, so that the controller enters the plan itself instead
+    of interpolating to it from where it is.
     """
     first, joints = 0 if setup.stamped else 1, setup.joints
     positions, velocities = plan.positions[first:, joints], plan.velocities[first:, joints]

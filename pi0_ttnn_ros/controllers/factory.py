@@ -1,8 +1,10 @@
-"""The controllers that a robot has, and how each of them is told a motion."""
+"""Create the controllers of a robot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Protocol
 
 from rclpy.node import Node
 
@@ -11,8 +13,15 @@ from pi0_ttnn_ros.controllers.base import Controller, ControllerSetup
 from pi0_ttnn_ros.controllers.topic import PositionController, TrajectoryController
 from pi0_ttnn_ros.parameters.parameters import ControllerParameters
 
-_Class = type[TrajectoryController | FollowTrajectoryController | PositionController | GripperController]
-_CLASSES: dict[str, _Class] = {
+
+class ControllerType(Protocol):
+    """A class of controllers, by its constructor."""
+
+    def __call__(self, node: Node, setup: ControllerSetup) -> Controller:
+        """Create a controller on `node`."""
+
+
+_CLASSES: dict[str, ControllerType] = {
     "joint_trajectory": TrajectoryController,
     "follow_joint_trajectory": FollowTrajectoryController,
     "position": PositionController,
@@ -31,11 +40,14 @@ def make_controllers(
     """Return the controllers, in their order.
 
     Raises:
-        ControllerError: one cannot be used.
+        ControllerError: one of them cannot be used; the others are closed again.
     """
     made: list[Controller] = []
-    for controller in controllers.values():
-        indices = [joint_names.index(joint) for joint in controller.joints]
-        setup = ControllerSetup(controller.topic, indices, controller.joints, stamped, max_effort)
-        made.append(_CLASSES[controller.type](node, setup))
+    with ExitStack() as stack:
+        for controller in controllers.values():
+            indices = [joint_names.index(joint) for joint in controller.joints]
+            setup = ControllerSetup(controller.topic, indices, controller.joints, stamped, max_effort)
+            made.append(_CLASSES[controller.type](node, setup))
+            stack.callback(made[-1].close)
+        stack.pop_all()
     return made

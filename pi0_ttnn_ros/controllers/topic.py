@@ -1,4 +1,4 @@
-"""Controllers that are commanded by a topic."""
+"""Controllers commanded by a topic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pi0_ttnn_ros.execution.chunk_executor import Plan
 
 
 class TrajectoryController:
-    """A joint_trajectory_controller that listens to its topic."""
+    """A joint_trajectory_controller, commanded by its topic."""
 
     error = ""
 
@@ -21,14 +21,16 @@ class TrajectoryController:
         self._publisher = node.create_publisher(JointTrajectory, setup.topic, 1)
 
     def publish(self, plan: Plan) -> None:
+        """Publish the plan as a trajectory."""
         self._publisher.publish(joint_trajectory(self._setup, plan))
 
     def close(self) -> None:
+        """Destroy the publisher."""
         self._node.destroy_publisher(self._publisher)
 
 
 class PositionController:
-    """A forward_command_controller of positions: it is told the next one."""
+    """A forward_command_controller of positions, commanded the next position of the plan each time."""
 
     error = ""
 
@@ -38,7 +40,9 @@ class PositionController:
         self._publisher = node.create_publisher(Float64MultiArray, setup.topic, 1)
 
     def publish(self, plan: Plan) -> None:
+        """Publish the plan's next positions."""
         self._publisher.publish(Float64MultiArray(data=plan.positions[1, self._joints].tolist()))
 
     def close(self) -> None:
+        """Destroy the publisher."""
         self._node.destroy_publisher(self._publisher)

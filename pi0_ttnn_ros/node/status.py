@@ -1,17 +1,17 @@
-"""What the node tells about itself: PolicyStatus and diagnostics."""
+"""The node's state as messages: PolicyStatus and diagnostics."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from pi0_ttnn_ros.msg import PolicyStatus
+from pi0_ttnn_ros.node.policy_session import PolicySession
+from pi0_ttnn_ros.rclpy_utils.messages import time_message
 
-WINDOW = 100
-# In the words of the log and of the diagnostics.
+INSTRUCTION_LENGTH = 200  # characters of it in the status
+# Words for the log and the diagnostics.
 ACTIVITIES = {
     PolicyStatus.IDLE: "idle",
     PolicyStatus.STOPPED: "stopped",
@@ -21,37 +21,41 @@ ACTIVITIES = {
 }
 
 
-@dataclass
-class Statistics:
-    """Times of the last inferences: when each ended (nanoseconds, node clock) and its latency (seconds)."""
-
-    ended: deque[int] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
-
-    def add(self, now_ns: int, latency: float) -> None:
-        self.ended.append(now_ns)
-        self.latencies.append(latency)
-
-    def rate(self, now_ns: int) -> float:
-        """Return inferences per second over the last five seconds."""
-        return sum(1 for ended in tuple(self.ended) if 0 <= now_ns - ended < 5 * 10**9) / 5.0
-
-    def percentiles(self) -> tuple[float, float, float]:
-        """Return the latency's median, 95th percentile and maximum; zeros where there was no inference."""
-        latencies = tuple(self.latencies)
-        if not latencies:
-            return 0.0, 0.0, 0.0
-        p50, p95 = np.percentile(latencies, [50, 95])
-        return float(p50), float(p95), max(latencies)
+def policy_status(session: PolicySession, now_ns: int) -> PolicyStatus:
+    """Return the status of a session; `lifecycle_state` and `activity` are the node's to fill in."""
+    parameters, buffer = session.parameters, session.inputs.buffer
+    p50, p95, maximum = session.statistics.percentiles()
+    status = PolicyStatus(
+        dry_run=parameters.dry_run,
+        strategy=parameters.strategy,
+        speed_scaling=parameters.speed_scaling,
+        backend=session.policy.backend,
+        device=session.policy.device,
+        restarts=session.restarts,
+        checkpoint=parameters.checkpoint,
+        instruction=buffer.instruction[:INSTRUCTION_LENGTH],
+        inference_rate=session.statistics.rate(now_ns),
+        latency_p50=p50,
+        latency_p95=p95,
+        latency_max=maximum,
+        sync_skew=buffer.sync_skew(),
+        stale_inputs=sorted(name for name, reason in buffer.states(now_ns).items() if reason),
+        last_error=session.last_error or session.controller_error,
+    )
+    status.header.stamp = time_message(now_ns)
+    return status
 
 
 def diagnostics(
-    status: PolicyStatus, node_name: str, inputs: dict[str, str], card: dict[str, float]
+    status: PolicyStatus, node_name: str, input_states: Mapping[str, str], card: Mapping[str, float]
 ) -> DiagnosticArray:
     """Return one entry for inference and one for each input (REP 107).
 
-    inputs: why each of them cannot be used, empty where it can
-    card: what its sensors say
+    Args:
+        status: status to report.
+        node_name: name of the node.
+        input_states: why each input cannot be used, by its name; empty for one that can.
+        card: readings of the card's sensors, see `card_readings`.
     """
     active = status.lifecycle_state == "active"
     level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {ACTIVITIES[status.activity]}"
@@ -79,7 +83,7 @@ def diagnostics(
     stale = DiagnosticStatus.STALE if active else DiagnosticStatus.OK
     array.status += [
         _entry(f"{node_name}: {name}", "", stale if reason else DiagnosticStatus.OK, reason or "fresh", {})
-        for name, reason in sorted(inputs.items())
+        for name, reason in sorted(input_states.items())
     ]
     return array
 

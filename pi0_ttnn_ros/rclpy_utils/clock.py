@@ -1,4 +1,4 @@
-"""The clock of a node that goes on while the node is in a transition."""
+"""A node's clock that keeps running while the node is in a callback."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rclpy.parameter import Parameter
 
 
 class NodeClock:
-    """The time that a node has. Where it is simulated, /clock is heard by a node of its own, in a thread of its own.
+    """The time of a node. With `use_sim_time`, a helper node receives /clock in a thread of its own.
 
-    The node itself hears nothing while one of its callbacks runs: a robot that is to come to rest before the callback
-    ends would never do so.
+    The node itself receives nothing while one of its callbacks runs: a callback that waits for the robot to come to
+    rest would wait forever.
     """
 
     def __init__(self, node: Node) -> None:
@@ -32,11 +32,12 @@ class NodeClock:
             self._thread = threading.Thread(target=self._spin, name="clock", daemon=True)
             self._thread.start()
 
-    def now(self) -> int:
-        """Return nanoseconds."""
+    def now_ns(self) -> int:
+        """Return the time of the node's clock."""
         return self._clock.now().nanoseconds
 
     def close(self) -> None:
+        """Stop the helper node."""
         if self._helper is not None:
             self._executor.shutdown()
             self._thread.join()

@@ -1,0 +1,129 @@
+"""The policy's inputs: subscriptions that fill the observation buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
+from rclpy.serialization import deserialize_message
+from rclpy.subscription import Subscription, SubscriptionEventCallbacks
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Empty, String
+
+from pi0_ttnn_core.policy_io import Observation
+from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
+from pi0_ttnn_ros.observation.decoding import observation_from_snapshot, positions_from_message
+from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC
+from pi0_ttnn_ros.rclpy_utils.logs import log_line
+from pi0_ttnn_ros.rclpy_utils.messages import image_type
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
+
+
+class PolicyInputs:
+    """Images, joint states, heartbeat and instruction, the newest of each. Receives from `subscribe` to `close`.
+
+    Attributes:
+        buffer: the newest messages; images are serialized.
+    """
+
+    def __init__(self, node: Node, parameters: Parameters, now_ns: Callable[[], int]) -> None:
+        self.buffer = ObservationBuffer(
+            parameters.input_timeouts, parameters.instruction, parameters.sync_tolerance, now_ns()
+        )
+        self._node = node
+        self._now_ns = now_ns
+        self._camera_topics = {name: camera.topic for name, camera in parameters.cameras.items()}
+        self._joint_state_topic = parameters.joint_state_topic
+        self._joint_names = parameters.joint_names
+        self._subscriptions: list[Subscription] = []
+        self._receives_latched = False
+        self._stale: set[str] = set()
+
+    def subscribe(self) -> None:
+        """Start to receive."""
+        for camera, topic in self._camera_topics.items():
+            # Raw: most images are never decoded, because a newer one arrives before the next inference.
+            self._add(image_type(topic), topic, partial(self._on_image, camera), NEWEST, raw=True)
+        self._add(JointState, self._joint_state_topic, self._on_joint_states, NEWEST)
+        self._add(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1)
+        self._add(String, INSTRUCTION_TOPIC, self._on_instruction, 1)
+        self.subscribe_latched()
+
+    def subscribe_latched(self) -> None:
+        """Subscribe to latched instructions once there is a publisher that latches.
+
+        Not before: beside a publisher that does not latch, such as a plain `ros2 topic pub`, the subscription would
+        make both sides warn of incompatible QoS, although the other subscription receives its messages.
+        """
+        publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(INSTRUCTION_TOPIC))
+        latching = any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in publishers)
+        if latching and not self._receives_latched:
+            silent = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+            self._add(String, INSTRUCTION_TOPIC, self._on_instruction, LATCHED, event_callbacks=silent)
+            self._receives_latched = True
+
+    def close(self) -> None:
+        """Destroy the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+
+    def observation(self, snapshot: Snapshot) -> Observation:
+        """Decode a snapshot.
+
+        Raises:
+            ConversionError: a message cannot be used.
+        """
+        images = {
+            camera: deserialize_message(image, image_type(self._camera_topics[camera]))
+            for camera, image in snapshot.images.items()
+        }
+        return observation_from_snapshot(replace(snapshot, images=images), self._joint_names)
+
+    def positions(self) -> np.ndarray:
+        """Return the newest measured positions, float32 [joints], rad or m.
+
+        Raises:
+            ConversionError: the joint states lack a joint.
+        """
+        return positions_from_message(self.buffer.joint_states, self._joint_names)
+
+    def reset_log(self) -> None:
+        """Let `all_fresh` log every stale input again."""
+        self._stale = set()
+
+    def all_fresh(self) -> bool:
+        """Return whether no input is stale; log those that became stale or fresh since the last call."""
+        reasons = self.buffer.stale_inputs(self._now_ns())
+        for name in reasons.keys() - self._stale:
+            line = log_line("holding", event="stale_input", input=name, reason=reasons[name])
+            self._node.get_logger().warning(line)
+        for name in self._stale - reasons.keys():
+            self._node.get_logger().info(log_line("input is fresh again", event="fresh_input", input=name))
+        self._stale = set(reasons)
+        return not reasons
+
+    def _add(self, *arguments: Any, **options: Any) -> None:
+        self._subscriptions.append(self._node.create_subscription(*arguments, **options))
+
+    def _on_image(self, camera: str, message: bytes) -> None:
+        self.buffer.put(camera, serialized_stamp(message), message)
+
+    def _on_joint_states(self, message: JointState) -> None:
+        self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)
+
+    def _on_heartbeat(self, message: Empty) -> None:
+        self.buffer.put(HEARTBEAT, self._now_ns(), message)
+
+    def _on_instruction(self, message: String) -> None:
+        if message.data != self.buffer.instruction:
+            line = log_line("new instruction", event="instruction", instruction=message.data[:200])
+            self._node.get_logger().info(line, throttle_duration_sec=1.0)
+        self.buffer.put(INSTRUCTION, self._now_ns(), message.data)

@@ -1,0 +1,107 @@
+"""A session that cannot be set up leaves nothing behind: no topics, no processes, no threads."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from pi0_ttnn_ros.controllers.base import ControllerError
+from pi0_ttnn_ros.inference.policy_process import COMMAND
+from pi0_ttnn_ros.node import policy_session
+from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
+from support.fake_robot import Robot, good_parameters
+
+NAMESPACE = "/test_policy_session"
+
+
+@pytest.fixture
+def robot():
+    rclpy.init()
+    robot = Robot(NAMESPACE)
+    yield robot
+    robot.close()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def make_node(robot):
+    """A node with these parameters, on which a session can be set up."""
+    nodes = []
+
+    def make(parameters) -> Node:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        nodes.append(Node("pi0_policy", namespace=NAMESPACE, parameter_overrides=overrides))
+        declare_parameters(nodes[-1])
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+
+
+def held_by(node: Node) -> dict[str, set]:
+    """Return what is there of `node` and of this process."""
+    processes: set[str] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            processes |= set((task / "children").read_text().split())
+    return {
+        "topics": {entity.topic_name for entity in (*node.publishers, *node.subscriptions)},
+        "actions": set(node.waitables),
+        "processes": processes,
+        "threads": {thread.name for thread in threading.enumerate()},
+    }
+
+
+def set_up(robot: Robot, node: Node) -> policy_session.PolicySession:
+    """Set up a session while the robot publishes its inputs."""
+    with ThreadPoolExecutor(thread_name_prefix="set up") as threads:
+        session = threads.submit(policy_session.PolicySession, node, read_parameters(node), COMMAND)
+        robot.spin_until(session.done, label="the session")
+    return session.result()
+
+
+def test_nothing_is_left_when_the_second_controller_fails(robot, make_node, tiny_checkpoint):
+    controllers = {
+        "controller_topics": ["arm", "gripper"],
+        "controller_types": ["joint_trajectory", "gripper_command"],
+        "controller_of_joint": [0] * 12 + [1] * 2,  # a gripper has one joint
+    }
+    node = make_node(good_parameters(tiny_checkpoint) | controllers)
+    before = held_by(node)
+    with pytest.raises(ControllerError, match="gripper"):
+        set_up(robot, node)
+    assert held_by(node) == before
+    robot.spin_until(lambda: not robot.node.count_publishers(f"{NAMESPACE}/arm"), 10.0, "no publisher on the graph")
+
+
+def test_nothing_is_left_when_what_follows_the_policy_fails(robot, make_node, tiny_checkpoint, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(policy_session.InferenceWorker, "__init__", fail)
+    node = make_node(good_parameters(tiny_checkpoint))
+    before = held_by(node)
+    with pytest.raises(RuntimeError, match="injected"):
+        set_up(robot, node)
+    assert held_by(node) == before
+    topic = f"{NAMESPACE}/joint_trajectory_controller/joint_trajectory"
+    robot.spin_until(lambda: not robot.node.count_publishers(topic), 10.0, "no publisher on the graph")
+
+
+def test_a_session_leaves_nothing_when_it_is_closed(robot, make_node, tiny_checkpoint):
+    node = make_node(good_parameters(tiny_checkpoint) | {"introspection": True})
+    before = held_by(node)
+    session = set_up(robot, node)
+    assert held_by(node) != before
+    session.close()
+    assert held_by(node) == before
