@@ -1,11 +1,11 @@
-"""pi0-ttnn bench node: what the node adds to the model, and how evenly its commands come.
+"""pi0-ttnn bench node: what the node adds to the model's time, and how evenly its commands arrive.
 
-Three 640x480 cameras at 30 Hz and joint states at 50 Hz come from a process of their own, as on a robot. Of every chunk
-the bench takes: receipt of the chunk, which is published right after the trajectory that enters it - stamp of its
-observation (the joint states' publication) - time that the backend took for the model. What is left is the node:
-transport, waiting, decoding, transforms, limits, publication.
+A process of its own publishes three 640x480 cameras at 30 Hz and joint states at 50 Hz, as a robot does. The overhead
+of a chunk is: its receipt, right after the first trajectory made from it - stamp of its observation (the joint states'
+publication) - time that the backend took for the model. What is left is the node's part: transport, waiting, decoding,
+transforms, limits, publication.
 
-Of the commands it takes the gaps between their arrivals, as the middleware stamps them in the process of a subscriber.
+The gaps between commands are taken where the middleware stamps their arrival, in a subscriber's process.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ WIDTH, HEIGHT = 640, 480
 CAMERA_RATE, JOINT_STATE_RATE = 30.0, 50.0  # Hz
 JOINTS = [f"joint_{number}" for number in range(2 * len(REST_POSE))]
 LIMITS = {"min_position": -3.0, "max_position": 3.0, "max_velocity": 1.0, "max_acceleration": 5.0}
-TIMEOUT = 60.0  # seconds for the node to start
-CONTROLLER_MANAGER = 50  # the real-time priority of ros2_control's, which hears the commands on a robot
-LONG_GAP = 0.04  # seconds between two commands of a controller that runs at 50 Hz
+TIMEOUT_S = 60.0  # for the node to start
+CONTROLLER_MANAGER_PRIORITY = 50  # real-time, of ros2_control's, which receives the commands on a robot
+LONG_GAP_S = 0.04  # between two commands at 50 Hz
 THIS = (sys.executable, "-m", "pi0_ttnn_ros.bench.node")
 
 
 class Publishers(Node):
-    """The robot's side: images and joint states at their rates."""
+    """The robot: publishes images and joint states at their rates."""
 
     def __init__(self) -> None:
         super().__init__("publishers", namespace=NAMESPACE)
@@ -80,15 +80,20 @@ class Publishers(Node):
 
 
 class Stopwatch(Node):
-    """Hears the chunks."""
+    """Receives chunks and commands and takes their times.
+
+    Attributes:
+        overheads: s, of each chunk.
+        model_times: s, that the backend took for each chunk.
+        commands: of each command when it was sent and when it arrived, s, and the serialized message.
+        change_state: client of the node's service.
+    """
 
     def __init__(self) -> None:
         super().__init__("stopwatch", namespace=NAMESPACE)
         self.overheads: list[float] = []
         self.model_times: list[float] = []
-        self.commands: list[
-            tuple[float, float, bytes]
-        ] = []  # when they were sent, when they arrived, seconds, and what
+        self.commands: list[tuple[float, float, bytes]] = []
         self.change_state = self.create_client(ChangeState, "pi0_policy/change_state")
         self.create_subscription(ActionChunk, "pi0_policy/action_chunk", self._on_chunk, 10)
         topic = "joint_trajectory_controller/joint_trajectory"
@@ -104,7 +109,7 @@ class Stopwatch(Node):
         self.commands.append((sent * 1e-9, received * 1e-9, command))
 
     def gaps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the times, sent and received, from each command that was none to rest to the next one, seconds."""
+        """Return the gaps from each command in motion to the next one, as sent and as received, s."""
         moving = [
             any(any(point.velocities) for point in deserialize_message(command, JointTrajectory).points)
             for *_, command in self.commands[:-1]
@@ -113,13 +118,13 @@ class Stopwatch(Node):
         return sent, received
 
     def clear(self) -> None:
-        """Forget what was heard."""
-        for heard in (self.overheads, self.model_times, self.commands):
-            heard.clear()
+        """Drop what was received."""
+        for received in (self.overheads, self.model_times, self.commands):
+            received.clear()
 
 
 def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list[str]:
-    """Return the command of the policy node under test."""
+    """Return the command that runs the policy node under test; `inference_time` in s."""
     parameters = {
         "checkpoint": checkpoint,
         "instruction": "bench",
@@ -138,7 +143,7 @@ def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list
 
 
 class SlowBackend:
-    """A backend whose inference takes at least `seconds`, in which it uses no processor: like that of a card."""
+    """A backend whose inference takes at least `seconds`, without using the processor: like that of a card."""
 
     def __init__(self, backend: Backend, seconds: float) -> None:
         self.name, self.device, self.config = backend.name, backend.device, backend.config
@@ -146,33 +151,36 @@ class SlowBackend:
         self._seconds = seconds
 
     def sample_actions(self, *arguments: Any) -> np.ndarray:
+        """Run the wrapped backend, then sleep for the rest of the time; see `Backend.sample_actions`."""
         end = time.perf_counter() + self._seconds
         actions = self._backend.sample_actions(*arguments)
         time.sleep(max(0.0, end - time.perf_counter()))
         return actions
 
     def close(self) -> None:
+        """Close the wrapped backend."""
         self._backend.close()
 
 
 def slow_policy(options: PolicyOptions, seconds: float) -> Policy:
+    """Load a policy whose inference takes at least `seconds`."""
     policy = load_and_warm_up(options)
     policy.backend = SlowBackend(policy.backend, seconds)
     return policy
 
 
 def measure(seconds: float) -> Stopwatch:
-    """Take the node to active, let it warm up for two seconds and measure for `seconds`."""
-    use_realtime_priority(CONTROLLER_MANAGER)
+    """Activate the node, let it warm up for two seconds and measure for `seconds`."""
+    use_realtime_priority(CONTROLLER_MANAGER_PRIORITY)
     rclpy.init()
     stopwatch = Stopwatch()
     executor = SingleThreadedExecutor()
     executor.add_node(stopwatch)
-    if not stopwatch.change_state.wait_for_service(TIMEOUT):
+    if not stopwatch.change_state.wait_for_service(TIMEOUT_S):
         sys.exit("bench: the policy node did not start")
     for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
         future = stopwatch.change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        executor.spin_until_future_complete(future, TIMEOUT)
+        executor.spin_until_future_complete(future, TIMEOUT_S)
         response = future.result()
         if response is None or not response.success:
             sys.exit("bench: the policy node could not be activated; its log is above")
@@ -185,11 +193,17 @@ def measure(seconds: float) -> Stopwatch:
 
 
 def bench(seconds: float, strategy: str, inference_time: float) -> None:
-    """Measure for `seconds` and print one line per figure."""
+    """Measure for `seconds` and print one line per figure.
+
+    Args:
+        seconds: duration of the measurement.
+        strategy: the node's parameter.
+        inference_time: s, that the model takes at least.
+    """
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "tiny"
         make_checkpoint("tiny", checkpoint, seed=0)
-        # One thread for the tiny model: on the card, the model takes no core from the node and the robot either.
+        # One thread for the tiny model: a model on the card does not take cores from node and robot either.
         one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
         processes = [
             subprocess.Popen([*THIS, "publish"]),
@@ -213,12 +227,12 @@ def bench(seconds: float, strategy: str, inference_time: float) -> None:
         print(
             f"gaps between commands ({strategy}, {label}): p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
             f"max {gaps.max() * 1e3:.1f} ms, "
-            f"{np.count_nonzero(gaps > LONG_GAP)} of {len(gaps)} above {LONG_GAP * 1e3:g} ms"
+            f"{np.count_nonzero(gaps > LONG_GAP_S)} of {len(gaps)} above {LONG_GAP_S * 1e3:g} ms"
         )
 
 
 def main() -> None:
-    """Run one part of the bench in a process of its own: PART [INFERENCE_TIME [...]]."""
+    """Run one process of the bench: PART [INFERENCE_TIME [...]]."""
     part, *options = sys.argv[1:]
     if part == "publish":
         run_node(Publishers, lambda publishers: None)

@@ -1,1 +1,1 @@
-"""The lifecycle node: session from configure to cleanup, subscriptions, input check, status, logs."""
+"""The lifecycle node: session from configure to cleanup, inputs, input check, status."""

@@ -1,23 +1,23 @@
-"""What Tenstorrent's kernel driver tells of its cards through Linux's hwmon. Knows nothing of ROS."""
+"""Sensors of Tenstorrent cards, as their kernel driver reports them through Linux's hwmon."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CARDS = Path("/sys/class/tenstorrent")
-# hwmon's kind of a sensor -> its unit, and how many of the files' units that is (kernel: hwmon/sysfs-interface).
+# hwmon's kind of sensor -> its unit, and how many of the file's units make one (kernel: hwmon/sysfs-interface).
 UNITS = {"temp": ("degC", 1000), "power": ("W", 1_000_000), "curr": ("A", 1000), "in": ("V", 1000)}
 
 
 def card_readings(cards: Path = CARDS) -> dict[str, float]:
-    """Return temperature, power, current and voltage of each card by names such as "card 0 asic1_temp (degC)".
+    """Return temperature, power, current and voltage of each card, by names such as "card 0 asic1_temp (degC)".
 
-    Empty where there is no card, or where its driver or firmware reports nothing.
+    Empty if there is no card, or if its driver or firmware reports nothing.
     """
     readings = {}
     for card in sorted(cards.glob("tenstorrent*")):
         number = card.name.removeprefix("tenstorrent").strip("!")
-        # The sensors belong to the PCI device or to the card, by the driver's version.
+        # Depending on the driver's version, the sensors belong to the PCI device or to the card.
         for monitor in sorted([*card.glob("device/hwmon/hwmon*"), *card.glob("hwmon/hwmon*")]):
             for kind, (unit, scale) in UNITS.items():
                 for file in sorted(monitor.glob(f"{kind}[0-9]*_input")):

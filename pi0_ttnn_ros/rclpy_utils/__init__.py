@@ -1,1 +1,1 @@
-"""What several nodes need of rclpy: messages, QoS, parameters, clock, spinning."""
+"""What several nodes need of rclpy: messages, QoS, parameters, lifecycle, clock, logs, spinning."""

@@ -1,4 +1,4 @@
-"""numpy -> ROS messages."""
+"""Convert numbers and numpy arrays to ROS messages."""
 
 from __future__ import annotations
 
@@ -13,26 +13,32 @@ from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, image_message_type
 
 
 def time_message(stamp_ns: int) -> Time:
+    """Return a stamp as a message."""
     return Time(sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
 
 
-def duration_message(nanosec: int) -> Duration:
-    return Duration(sec=nanosec // 10**9, nanosec=nanosec % 10**9)
+def duration_message(duration_ns: int) -> Duration:
+    """Return a duration as a message."""
+    return Duration(sec=duration_ns // 10**9, nanosec=duration_ns % 10**9)
 
 
 def trajectory_message(
-    stamp_ns: int, joint_names: Sequence[str], times: np.ndarray, positions: np.ndarray, velocities: np.ndarray
+    stamp_ns: int, joint_names: Sequence[str], times_ns: np.ndarray, positions: np.ndarray, velocities: np.ndarray
 ) -> JointTrajectory:
-    """Return a trajectory that starts at `stamp` (nanoseconds).
+    """Return a trajectory as a message.
 
-    times: int64 [points], nanoseconds from the start, strictly increasing
-    positions, velocities: [points, joints], rad and rad/s (m and m/s)
+    Args:
+        stamp_ns: its start.
+        joint_names: its joints, in order.
+        times_ns: int64 [points], from the start, strictly increasing.
+        positions: [points, joints], rad or m.
+        velocities: [points, joints], rad/s or m/s.
     """
     message = JointTrajectory(joint_names=list(joint_names))
     message.header.stamp = time_message(stamp_ns)
     message.points = [
         JointTrajectoryPoint(positions=p.tolist(), velocities=v.tolist(), time_from_start=duration_message(int(t)))
-        for t, p, v in zip(times, positions, velocities, strict=True)
+        for t, p, v in zip(times_ns, positions, velocities, strict=True)
     ]
     return message
 

@@ -1,4 +1,4 @@
-"""The declared parameters on a ROS 2 node."""
+"""Declare and read the parameters of a ROS 2 node."""
 
 from __future__ import annotations
 

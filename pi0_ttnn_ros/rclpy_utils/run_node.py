@@ -1,4 +1,4 @@
-"""Run a node as a process that ends in order."""
+"""Spin a node until SIGINT or SIGTERM, then shut it down in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NodeType = TypeVar("NodeType", bound=Node)
 
 
 def run_node(make_node: Callable[[], NodeType], end: Callable[[NodeType], None]) -> None:
-    """Spin the node until SIGINT or SIGTERM, call `end` while it can still publish, and close everything."""
+    """Spin a node until SIGINT or SIGTERM, call `end` while it can still publish, then shut down."""
     # With rclpy's own handlers the context would be gone before `end` could publish.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     stopping = threading.Event()

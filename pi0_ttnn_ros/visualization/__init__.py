@@ -1,1 +1,1 @@
-"""For RViz and Foxglove: annotated images and predicted paths."""
+"""Visualization for RViz and Foxglove: annotated images and predicted paths."""

@@ -1,4 +1,4 @@
-"""What the policy sees and does, as one picture. Knows nothing of ROS."""
+"""One picture of what the policy sees and does: the cameras side by side above lines of text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ WHITE = (255, 255, 255)
 
 
 def annotated_image(images: Mapping[str, np.ndarray], lines: Sequence[str]) -> np.ndarray:
-    """Return the cameras' images (uint8 [height, width, 3], RGB) side by side with their names, and the lines below.
+    """Return the cameras' images side by side with their names, and the lines below: uint8 [height, width, 3], RGB.
 
-    Text that the font does not have appears as question marks.
+    Characters outside ASCII appear as question marks.
+
+    Args:
+        images: uint8 [height, width, 3], RGB, by the camera's name.
+        lines: lines of text.
     """
     views = []
     for camera, image in images.items():
