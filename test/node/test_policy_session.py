@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
+pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -18,18 +18,16 @@ from pi0_ttnn_ros.controllers.base import ControllerError
 from pi0_ttnn_ros.inference.policy_process import COMMAND
 from pi0_ttnn_ros.node import policy_session
 from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
-from support.fake_robot import Robot, good_parameters
+from support.fake_robot import FakeRobot, good_parameters
 
 NAMESPACE = "/test_policy_session"
 
 
 @pytest.fixture
-def robot():
-    rclpy.init()
-    robot = Robot(NAMESPACE)
+def robot(ros):
+    robot = FakeRobot(NAMESPACE)
     yield robot
     robot.close()
-    rclpy.shutdown()
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def held_by(node: Node) -> dict[str, set]:
     }
 
 
-def set_up(robot: Robot, node: Node) -> policy_session.PolicySession:
+def set_up(robot: FakeRobot, node: Node) -> policy_session.PolicySession:
     """Set up a session while the robot publishes its inputs."""
     with ThreadPoolExecutor(thread_name_prefix="set up") as threads:
         session = threads.submit(policy_session.PolicySession, node, read_parameters(node), COMMAND)
@@ -70,7 +68,8 @@ def set_up(robot: Robot, node: Node) -> policy_session.PolicySession:
     return session.result()
 
 
-def test_nothing_is_left_when_the_second_controller_fails(robot, make_node, tiny_checkpoint):
+def test_second_controller_fails(robot, make_node, tiny_checkpoint):
+    """The first controller's publisher does not stay behind."""
     controllers = {
         "controller_topics": ["arm", "gripper"],
         "controller_types": ["joint_trajectory", "gripper_command"],
@@ -81,10 +80,12 @@ def test_nothing_is_left_when_the_second_controller_fails(robot, make_node, tiny
     with pytest.raises(ControllerError, match="gripper"):
         set_up(robot, node)
     assert held_by(node) == before
-    robot.spin_until(lambda: not robot.node.count_publishers(f"{NAMESPACE}/arm"), 10.0, "no publisher on the graph")
+    robot.spin_until(lambda: not robot.node.count_publishers(f"{NAMESPACE}/arm"), "no publisher on the graph")
 
 
-def test_nothing_is_left_when_what_follows_the_policy_fails(robot, make_node, tiny_checkpoint, monkeypatch):
+def test_worker_fails(robot, make_node, tiny_checkpoint, monkeypatch):
+    """Neither the policy process nor the command loop stays behind when what is opened after them fails."""
+
     def fail(*_, **__):
         raise RuntimeError("injected")
 
@@ -95,10 +96,11 @@ def test_nothing_is_left_when_what_follows_the_policy_fails(robot, make_node, ti
         set_up(robot, node)
     assert held_by(node) == before
     topic = f"{NAMESPACE}/joint_trajectory_controller/joint_trajectory"
-    robot.spin_until(lambda: not robot.node.count_publishers(topic), 10.0, "no publisher on the graph")
+    robot.spin_until(lambda: not robot.node.count_publishers(topic), "no publisher on the graph")
 
 
-def test_a_session_leaves_nothing_when_it_is_closed(robot, make_node, tiny_checkpoint):
+def test_close(robot, make_node, tiny_checkpoint):
+    """A closed session leaves nothing behind."""
     node = make_node(good_parameters(tiny_checkpoint) | {"introspection": True})
     before = held_by(node)
     session = set_up(robot, node)

@@ -69,7 +69,7 @@ def main() -> None:
     print(
         f"soak: {arguments.minutes:g} min, {seen.chunks} chunks, {len(seen.sent)} commands within the limits, "
         f"the longest gap in a motion {gaps.max() * 1e3:.1f} ms, {np.count_nonzero(gaps > LONG_GAP)} above "
-        f"{LONG_GAP * 1e3:g} ms ({'with' if priority else 'without'} real-time priority), policy opened again "
+        f"{LONG_GAP * 1e3:g} ms ({'with' if priority else 'without'} real-time priority), policy restarted "
         f"{restarts} times, {seen.late} statuses of late chunks, other errors {sorted(seen.errors) or 'none'}, "
         f"memory of node and policy at the end "
         f"{sizes[-1].round(1).tolist()} MiB, rise {rise.round(2).tolist()} MiB"
