@@ -173,7 +173,7 @@ class PolicySession:
     def on_restart(self) -> None:
         """Count a restart of the policy process."""
         self.restarts += 1
-        self._node.get_logger().warning(log_line("policy process restarted", event="restarted", count=self.restarts))
+        self._node.get_logger().warning(log_line("policy process restarted", event="restarted", times=self.restarts))
 
     def _visualize(self, introspection: Introspection, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
         introspection.publish_trajectory(chunk)
