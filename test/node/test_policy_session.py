@@ -17,8 +17,9 @@ from rclpy.parameter import Parameter
 from pi0_ttnn_ros.controllers.base import ControllerError
 from pi0_ttnn_ros.inference.policy_process import COMMAND
 from pi0_ttnn_ros.node import policy_session
-from pi0_ttnn_ros.rclpy_utils.parameters import declare_parameters, read_parameters
-from support.fake_robot import FakeRobot, good_parameters
+from pi0_ttnn_ros.parameters.parameters import Parameters
+from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
+from support.fake_robot import JOINTS, FakeRobot, flat_parameters, good_parameters
 
 NAMESPACE = "/test_policy_session"
 
@@ -32,14 +33,14 @@ def robot(ros):
 
 @pytest.fixture
 def make_node(robot):
-    """A node with these parameters, on which a session can be set up."""
+    """A function that returns a node with these parameters, and the parameters as a session takes them."""
     nodes = []
 
-    def make(parameters) -> Node:
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        nodes.append(Node("pi0_policy", namespace=NAMESPACE, parameter_overrides=overrides))
-        declare_parameters(nodes[-1])
-        return nodes[-1]
+    def make(parameters) -> tuple[Node, Parameters]:
+        overrides = [Parameter(name, value=value) for name, value in flat_parameters(parameters).items()]
+        options = {"parameter_overrides": overrides, "allow_undeclared_parameters": True}
+        nodes.append(Node("pi0_policy", namespace=NAMESPACE, **options))
+        return nodes[-1], NodeParameters(nodes[-1]).read()
 
     yield make
     for node in nodes:
@@ -60,10 +61,10 @@ def held_by(node: Node) -> dict[str, set]:
     }
 
 
-def set_up(robot: FakeRobot, node: Node) -> policy_session.PolicySession:
+def set_up(robot: FakeRobot, node: Node, parameters: Parameters) -> policy_session.PolicySession:
     """Set up a session while the robot publishes its inputs."""
     with ThreadPoolExecutor(thread_name_prefix="set up") as threads:
-        session = threads.submit(policy_session.PolicySession, node, read_parameters(node), COMMAND)
+        session = threads.submit(policy_session.PolicySession, node, parameters, COMMAND)
         robot.spin_until(session.done, label="the session")
     return session.result()
 
@@ -71,14 +72,14 @@ def set_up(robot: FakeRobot, node: Node) -> policy_session.PolicySession:
 def test_second_controller_fails(robot, make_node, tiny_checkpoint):
     """The first controller's publisher does not stay behind."""
     controllers = {
-        "controller_topics": ["arm", "gripper"],
-        "controller_types": ["joint_trajectory", "gripper_command"],
-        "controller_of_joint": [0] * 12 + [1] * 2,  # a gripper has one joint
+        "controllers": ["arm", "gripper"],
+        "arm": {"type": "joint_trajectory", "topic": "arm", "joints": JOINTS[:-2]},
+        "gripper": {"type": "gripper_command", "topic": "gripper", "joints": JOINTS[-2:]},  # which has one joint
     }
-    node = make_node(good_parameters(tiny_checkpoint) | controllers)
+    node, parameters = make_node(good_parameters(tiny_checkpoint) | controllers)
     before = held_by(node)
     with pytest.raises(ControllerError, match="gripper"):
-        set_up(robot, node)
+        set_up(robot, node, parameters)
     assert held_by(node) == before
     robot.spin_until(lambda: not robot.node.count_publishers(f"{NAMESPACE}/arm"), "no publisher on the graph")
 
@@ -90,10 +91,10 @@ def test_worker_fails(robot, make_node, tiny_checkpoint, monkeypatch):
         raise RuntimeError("injected")
 
     monkeypatch.setattr(policy_session.InferenceWorker, "__init__", fail)
-    node = make_node(good_parameters(tiny_checkpoint))
+    node, parameters = make_node(good_parameters(tiny_checkpoint))
     before = held_by(node)
     with pytest.raises(RuntimeError, match="injected"):
-        set_up(robot, node)
+        set_up(robot, node, parameters)
     assert held_by(node) == before
     topic = f"{NAMESPACE}/joint_trajectory_controller/joint_trajectory"
     robot.spin_until(lambda: not robot.node.count_publishers(topic), "no publisher on the graph")
@@ -101,9 +102,9 @@ def test_worker_fails(robot, make_node, tiny_checkpoint, monkeypatch):
 
 def test_close(robot, make_node, tiny_checkpoint):
     """A closed session leaves nothing behind."""
-    node = make_node(good_parameters(tiny_checkpoint) | {"introspection": True})
+    node, parameters = make_node(good_parameters(tiny_checkpoint) | {"introspection": True})
     before = held_by(node)
-    session = set_up(robot, node)
+    session = set_up(robot, node, parameters)
     assert held_by(node) != before
     session.close()
     assert held_by(node) == before

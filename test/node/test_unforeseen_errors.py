@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
@@ -24,7 +26,8 @@ def fail(*_):
 
 def test_configure(node, monkeypatch, capfd):
     """Configure fails, and the log says where."""
-    monkeypatch.setattr(policy_node, "read_parameters", fail)
+    monkeypatch.setattr(policy_node, "PolicySession", fail)
+    monkeypatch.setattr(policy_node.NodeParameters, "read", lambda _: SimpleNamespace(checkpoint="", backend=""))
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
     log = capfd.readouterr().err
     assert "cannot configure [reason=" in log and "Traceback" in log and "in fail" in log
