@@ -1,4 +1,4 @@
-"""Whether a bag fits a robot's parameters: topics, types, contents, rates and clocks. Knows nothing of ROS."""
+"""Check a bag against a robot's parameters: topics, types, contents, rates and clocks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from pi0_ttnn_ros.observation.decoding import ENCODINGS, ConversionError, positi
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
+from pi0_ttnn_ros.replay.topic_check import check_topic
 
 ERROR, WARNING = "error", "warning"
-# A clock that is ahead by less does no harm.
-AHEAD = 0.005  # s
-# Of the joint states; more of them without an observation are worth a warning.
-WITHOUT_OBSERVATION = 0.05
+AHEAD_TOLERANCE_S = 0.005  # a clock that is ahead by less does no harm
+SKEW_TOLERANCE = 0.05  # fraction of the joint states at which the inputs may be too far apart
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: a ERROR, with which the bag cannot be replayed, or a WARNING."""
+    """One thing that is wrong with a bag.
+
+    Attributes:
+        severity: ERROR: the bag cannot be replayed; or WARNING.
+        topic: "" if it is not about one topic.
+        text: what is wrong.
+        remedy: what to do; may be "".
+    """
 
     severity: str
     topic: str
@@ -38,7 +44,7 @@ class Finding:
 
     @property
     def is_error(self) -> bool:
-        """Whether the bag cannot be replayed with it."""
+        """Whether it keeps the bag from being replayed."""
         return self.severity == ERROR
 
 
@@ -46,12 +52,15 @@ class Finding:
 class Input:
     """One topic that the robot's parameters name, as it is in the bag.
 
-    use: the camera's name, "joint states", "instruction" or "command"
-    type: in the bag; empty where the topic is missing
-    rate: messages received per second, 0 for fewer than two
-    longest_gap: s, between two receipts
-    delay: s, from header stamp to receipt: smallest, median and largest; None where the type has no header
-    content: in words: size and encoding of images, number of joints, the instruction
+    Attributes:
+        use: the camera's name, "joint states", "instruction" or "command".
+        topic: full name.
+        type: in the bag; "" for a missing topic.
+        count: number of messages.
+        rate: messages received per second; 0 for fewer than two.
+        longest_gap: between two receive times, s.
+        delay: smallest, median and largest from header stamp to receive time, s; None: the type has no header.
+        content: in words: size and encoding of images, number of joints, the instruction.
     """
 
     use: str
@@ -66,13 +75,16 @@ class Input:
 
 @dataclass(frozen=True)
 class BagCheck:
-    """A bag held against a robot.
+    """How a bag compares with a robot's parameters.
 
-    duration: s
-    skew: s, between the stamps of the newest images and joint states at each joint state: median and largest; None
-        where an input is missing
-    observations: how many inferences the node would have made
-    unusable: at how many joint states there was no observation, by the reason
+    Attributes:
+        duration: s.
+        inputs: every topic that the parameters name.
+        skew: median and largest distance between the stamps of the newest images and joint states at each joint state,
+            s; None: an input is missing.
+        observations: number of inferences that the node would have made.
+        unusable: number of joint states without an observation, by reason.
+        findings: what is wrong.
     """
 
     duration: float
@@ -90,23 +102,35 @@ class BagCheck:
 
 @dataclass(frozen=True)
 class _Expected:
-    """A topic as the parameters have it. `timeout` is in seconds, 0 for none; `look` says what is in a message.
+    """What the parameters expect of a topic.
 
-    look: returns it in words, or raises ConversionError where the node cannot use it
-    remedy: where it cannot
+    Attributes:
+        use: see `Input`.
+        type: of its messages.
+        severity: of the finding that it is missing; "": not a finding.
+        timeout: s; 0 for none.
+        describe: returns a message's content in words, or raises ConversionError if the node cannot use it.
+        remedy: for messages that the node cannot use.
     """
 
     use: str
     type: str
     severity: str
     timeout: float
-    look: Callable[[Any], str]
+    describe: Callable[[Any], str]
     remedy: str = ""
 
 
 @dataclass
 class _Stream:
-    """What was read of one topic; times in nanoseconds."""
+    """What was read of one topic.
+
+    Attributes:
+        times_ns: receive times.
+        stamps_ns: header stamps; empty: the type has no header.
+        contents: number of messages by content.
+        faults: number of messages that the node cannot use, by reason.
+    """
 
     times_ns: array[int] = field(default_factory=lambda: array("q"))
     stamps_ns: array[int] = field(default_factory=lambda: array("q"))
@@ -114,7 +138,7 @@ class _Stream:
     faults: Counter[str] = field(default_factory=Counter)
 
     def delays(self) -> np.ndarray:
-        """Return the seconds from stamp to receipt; empty without stamps."""
+        """Return the seconds from stamp to receive time; empty without stamps."""
         return (
             (np.array(self.times_ns, np.int64) - np.array(self.stamps_ns, np.int64)) * 1e-9
             if self.stamps_ns
@@ -122,20 +146,15 @@ class _Stream:
         )
 
     def gaps(self) -> np.ndarray:
-        """Return the seconds between receipts."""
+        """Return the seconds between receive times."""
         return np.diff(np.array(self.times_ns, np.int64)) * 1e-9
 
 
 def check_bag(bag: Bag, parameters: Parameters, namespace: str = "") -> BagCheck:
-    """Read the bag, twice where it has all that the node needs, and return how it fits."""
+    """Check a bag. It is read twice if it has everything that the node needs."""
     topics = topics_of(parameters, namespace)
     expected = _expected(topics, parameters)
-    findings = [finding for topic in expected for finding in _presence(bag, topic, expected[topic])]
-    readable = [
-        topic
-        for topic, wanted in expected.items()
-        if topic in bag.topics and bag.topics[topic].type == wanted.type and bag.topics[topic].count
-    ]
+    findings, readable = _presence(bag, expected)
     streams, skews = _read(bag, topics, {topic: expected[topic] for topic in readable})
     findings += _instruction(topics, parameters, streams)
     for topic, stream in streams.items():
@@ -168,8 +187,8 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
             image_message_type(topic),
             ERROR,
             parameters.image_timeout,
-            _image,
-            "let the driver publish another",
+            _describe_image,
+            "configure the driver to publish another",
         )
         for camera, topic in topics.cameras.items()
     }
@@ -189,15 +208,15 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
     return expected
 
 
-def _image(message: Any) -> str:
-    """Return size and encoding. Of compressed images only the head is read: decoding would take most of the time."""
+def _describe_image(message: Any) -> str:
+    """Return size and encoding. Of compressed images only the header is read: decoding would take most of the time."""
     if hasattr(message, "format"):
         try:
             with PIL.Image.open(io.BytesIO(message.data)) as image:
                 return f"{image.width}x{image.height} {str(image.format).lower()}"
         except OSError as error:
             raise ConversionError(
-                f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged or no image"
+                f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged or not an image"
             ) from error
     if message.encoding not in ENCODINGS:
         raise ConversionError(f"image encoding {message.encoding!r} is not one of {list(ENCODINGS)}")
@@ -207,38 +226,23 @@ def _image(message: Any) -> str:
 # What is in the bag
 
 
-def _presence(bag: Bag, topic: str, expected: _Expected) -> list[Finding]:
-    """Return what is wrong with a topic as such; that the instruction is missing is another matter."""
-    found = bag.topics.get(topic)
-    if found is None or not found.count:
-        if not expected.severity:
-            return []
-        if found is not None and found.type == expected.type:
-            remedy = "record it while it is published, with a QoS that fits"
-            return [Finding(expected.severity, topic, "has no messages", remedy)]
-        return [Finding(expected.severity, topic, "is not in the bag", _instead(bag, topic, expected.type))]
-    if found.type != expected.type:
-        text = f"is of type {found.type}, expected is {expected.type}"
-        return [Finding(expected.severity or WARNING, topic, text, _instead(bag, topic, expected.type))]
-    return []
+def _presence(bag: Bag, expected: Mapping[str, _Expected]) -> tuple[list[Finding], list[str]]:
+    """Return what is wrong with topics as such, and the topics that can be read.
 
-
-def _instead(bag: Bag, topic: str, type_name: str) -> str:
-    """Return what to do about a missing topic, by what there is."""
-    for other in bag.topics:
-        if other.endswith(topic):
-            return f"it is {other} in the bag: give --namespace {other.removesuffix(topic).strip('/')}"
-    for other in (f"{topic}/compressed", topic.removesuffix("/compressed")):
-        if other != topic and other in bag.topics:
-            return f"the bag has {other}: set that as the camera's topic in the robot's YAML"
-    others = sorted(other.name for other in bag.topics.values() if other.type == type_name)
-    if others:
-        return f"correct its name in the robot's YAML (of its type the bag has {', '.join(others)}), or record it"
-    return f"record it: no topic in the bag is of type {type_name}"
+    A missing instruction is not among the findings: the parameters may give one.
+    """
+    findings, readable = [], []
+    for topic, wanted in expected.items():
+        problem = check_topic(bag, topic, wanted.type)
+        if problem is None:
+            readable.append(topic)
+        elif wanted.severity or (topic in bag.topics and bag.topics[topic].count):
+            findings.append(Finding(wanted.severity or WARNING, topic, problem.text, problem.remedy))
+    return findings, readable
 
 
 def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[dict[str, _Stream], array[float]]:
-    """Return what is in the topics, and the skew in seconds at each joint state once all inputs have come."""
+    """Return what is in the topics, and the skew (s) at each joint state since the first time with all inputs."""
     streams = {topic: _Stream() for topic in expected}
     skews: array[float] = array("d")
     newest = dict.fromkeys([*topics.cameras.values(), topics.joint_states], 0)
@@ -252,16 +256,16 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
         if message.topic == topics.joint_states and all(newest.values()):
             skews.append((max(newest.values()) - min(newest.values())) * 1e-9)
         try:
-            stream.contents[wanted.look(message.decode())] += 1
+            stream.contents[wanted.describe(message.decode())] += 1
         except ConversionError as error:
             stream.faults[str(error)] += 1
-        except BagError:  # the bag's problems name it
+        except BagError:  # reported in the bag's problems
             continue
     return streams, skews
 
 
 def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
-    """Return what the node cannot use; it is an error where that is every message."""
+    """Return what the node cannot use; it is an error if that is every message."""
     count = len(stream.times_ns)
     found = []
     for text, number in stream.faults.items():
@@ -275,7 +279,7 @@ def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
 def _instruction(topics: Topics, parameters: Parameters, streams: Mapping[str, _Stream]) -> list[Finding]:
     if parameters.instruction.strip() or topics.instruction in streams:
         return []
-    remedy = f"replay with --instruction '...', set instruction in the robot's YAML, or record {topics.instruction}"
+    remedy = f"give one with --instruction, set instruction in the robot's YAML, or record {topics.instruction}"
     return [Finding(ERROR, topics.instruction, "there is no instruction", remedy)]
 
 
@@ -283,7 +287,7 @@ def _instruction(topics: Topics, parameters: Parameters, streams: Mapping[str, _
 
 
 def _timing(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
-    """Return what is wrong with the stamps and the pauses of an input that must be fresh."""
+    """Return what is wrong with the stamps and gaps of an input that has a timeout."""
     if not expected.timeout:
         return []
     delays, gaps = stream.delays(), stream.gaps()
@@ -291,7 +295,7 @@ def _timing(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
     if gaps.max(initial=0.0) > expected.timeout:
         text = f"pauses {np.count_nonzero(gaps > expected.timeout)} times, up to {gaps.max():.2f} s; {expected.use} is "
         text += f"stale after {expected.timeout:g} s and the robot would hold"
-        found.append(Finding(WARNING, topic, text, "see what keeps the driver or the recorder's disk from keeping up"))
+        found.append(Finding(WARNING, topic, text, "check whether the driver and the recorder's disk keep up"))
     return found
 
 
@@ -300,37 +304,35 @@ def _unstamped(stream: _Stream) -> bool:
 
 
 def _no_stamps(topic: str) -> Finding:
-    return Finding(ERROR, topic, "its header stamps are all zero", "let the driver stamp its messages")
+    return Finding(ERROR, topic, "its header stamps are all zero", "configure the driver to stamp its messages")
 
 
 def _delay(topic: str, delays: np.ndarray, timeout: float) -> list[Finding]:
     median, late = float(np.median(delays)), int(np.count_nonzero(np.abs(delays) > timeout))
     if abs(median) > CLOCK_MISMATCH_S:
-        text = f"its stamps are {median:.0f} s before their receipt: they are of another clock"
+        text = f"its stamps are {median:.0f} s before their receive times: they are of another clock"
         return [Finding(ERROR, topic, text, "synchronise the clocks; in simulation record with --use-sim-time")]
     clocks = "synchronise the clocks of driver and recorder (chrony)"
     if late > len(delays) / 2:
-        text = f"is received {median:.3f} s after its stamp, allowed are {timeout:g} s"
+        text = f"is received {median:.3f} s after its stamp, {timeout:g} s are allowed"
         return [Finding(ERROR, topic, text, f"{clocks}, or raise its timeout in the robot's YAML")]
     if late:
         text = f"{late} of {len(delays)} messages are received more than {timeout:g} s off their stamps"
-        return [Finding(WARNING, topic, text, f"{clocks}, and see what delays them")]
-    if delays.min() < -AHEAD:
-        ahead = np.count_nonzero(delays < -AHEAD)
+        return [Finding(WARNING, topic, text, f"{clocks}, and check what delays them")]
+    if delays.min() < -AHEAD_TOLERANCE_S:
+        ahead = np.count_nonzero(delays < -AHEAD_TOLERANCE_S)
         text = f"{ahead} of {len(delays)} messages are received up to {-delays.min():.3f} s before their stamps"
         return [Finding(WARNING, topic, text, clocks)]
     return []
 
 
 def _rate(topics: Topics, parameters: Parameters, streams: Mapping[str, _Stream]) -> list[Finding]:
-    """Return whether joint states come as often as the node is to infer."""
+    """Return a finding if joint states are slower than the node is to infer."""
     stream = streams.get(topics.joint_states)
     rate = _per_second(stream) if stream is not None else 0.0
     if not 0.0 < rate < 0.99 * parameters.inference_rate:
         return []
-    text = (
-        f"comes at {rate:.1f} Hz: the node infers no oftener, though inference_rate is {parameters.inference_rate:g} Hz"
-    )
+    text = f"comes at {rate:.1f} Hz, slower than inference_rate: {parameters.inference_rate:g} Hz"
     return [Finding(WARNING, topics.joint_states, text, "raise its rate, or lower inference_rate in the robot's YAML")]
 
 
@@ -340,8 +342,8 @@ def _per_second(stream: _Stream) -> float:
 
 
 def _observations(bag: Bag, topics: Topics, parameters: Parameters) -> tuple[int, dict[str, int]]:
-    """Return how often the node would have inferred, and at how many joint states it could not, by the reason."""
-    # With an instruction in any case: whether there is one has been looked at.
+    """Return how often the node would have inferred, and how many joint states had no observation, by reason."""
+    # With any instruction: that one is missing is a finding of its own.
     feed = BagFeed(bag, topics, replace(parameters, instruction=parameters.instruction or "any"))
     observations = sum(1 for _ in feed.snapshots())
     return observations, dict(feed.unusable)
@@ -353,7 +355,7 @@ def _synchronisation(
     tolerance = parameters.sync_tolerance
     apart = sum(skew > tolerance for skew in skews)
     found = []
-    if apart > WITHOUT_OBSERVATION * len(skews):
+    if apart > SKEW_TOLERANCE * len(skews):
         text = (
             f"at {apart} of {len(skews)} joint states the newest images and joint states are more than sync_tolerance "
         )
@@ -361,8 +363,8 @@ def _synchronisation(
         remedy = "correct the stamps of what lags, or raise sync_tolerance in the robot's YAML"
         found.append(Finding(ERROR if not observations else WARNING, "", text, remedy))
     if not observations and not found:
-        reasons = "; ".join(unusable) or "the joint states end before all inputs have come"
-        found.append(Finding(ERROR, "", f"the node would never infer: {reasons}", "see the other lines"))
+        reasons = "; ".join(unusable) or "the joint states end before all inputs were received"
+        found.append(Finding(ERROR, "", f"the node would never infer: {reasons}", "see the other findings"))
     return found
 
 

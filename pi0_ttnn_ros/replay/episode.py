@@ -1,4 +1,4 @@
-"""What the replay of one bag found: what the policy predicted, and what was recorded. Knows nothing of ROS."""
+"""The replay of one bag as data: what the policy predicted and what was recorded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import numpy as np
 class Prediction:
     """One inference.
 
-    stamp_ns: that of the observation, nanoseconds
-    state: float32 [joints], measured in the observation; rad or m
-    actions: float32 [horizon, joints], predicted; action i is meant for `stamp` + i * time_step
-    inference_time: seconds that the backend took for the model
-    latency: seconds from taking the observation to its chunk, host work included
-    reference: as actions, from the backend that it is compared with, from the same noise; None: there is none
+    Attributes:
+        stamp_ns: stamp of the observation.
+        state: float32 [joints], rad or m. Measured, from the observation.
+        actions: float32 [horizon, joints], rad or m. Predicted; action i is meant for stamp_ns + i * time_step.
+        inference_time: time of the model on the backend, s.
+        latency: from taking the observation to its chunk, with the work on the host, s.
+        reference: like actions, of the reference; None: there is none.
     """
 
     stamp_ns: int
@@ -30,9 +31,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scene:
-    """What the policy was given at a prediction beside the joints.
+    """What the policy was given for a prediction, apart from the joints.
 
-    images: uint8 [height, width, 3] RGB by camera
+    Attributes:
+        images: uint8 [height, width, 3], RGB, by camera.
     """
 
     images: dict[str, np.ndarray]
@@ -41,10 +43,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Recording:
-    """What the joints did (or were commanded to do).
+    """The measured or commanded motion of the joints.
 
-    times_ns: int64 [samples], nanoseconds, strictly increasing
-    positions: float64 [samples, joints], rad or m
+    Attributes:
+        times_ns: int64 [samples], strictly increasing.
+        positions: float64 [samples, joints], rad or m.
     """
 
     times_ns: np.ndarray
@@ -53,11 +56,12 @@ class Recording:
 
 @dataclass(frozen=True)
 class Frames:
-    """The images of one camera.
+    """The regularity of one camera's images.
 
-    count: how many came
-    dropped: how many are missing between them, by their median interval
-    longest_gap: seconds between two neighbours at most
+    Attributes:
+        count: number of images.
+        dropped: number of images missing between them, by their median interval.
+        longest_gap: between two neighbours, s.
     """
 
     count: int
@@ -69,9 +73,10 @@ class Frames:
 class CommandStream:
     """What a running node commanded.
 
-    count: how many trajectories
-    longest_gap: seconds between two of them at most
-    violations: in how many of them each limit of each joint was broken
+    Attributes:
+        count: number of trajectories.
+        longest_gap: between two of them, s.
+        violations: number of trajectories that exceed a limit of a joint, by limit and joint in words.
     """
 
     count: int
@@ -83,13 +88,18 @@ class CommandStream:
 class Episode:
     """The replay of one bag.
 
-    start_ns, end_ns: receive time of the first and last message, nanoseconds
-    predictions: in order of their stamps
-    unusable: for each reason in words, at how many of the joint states no observation could be made
-    joint_states: how many joint states there were: each of them could have begun an inference
-    ground_truth: what the predictions are compared with: "joint_states" or "commands"
-    problems: what was left out of the bag and why, a line each
-    commands: of a running node; None: there was none
+    Attributes:
+        bag: its path.
+        start_ns: receive time of the first message.
+        end_ns: receive time of the last message.
+        predictions: in order of their stamps.
+        recording: the motion that the predictions are compared with.
+        ground_truth: what the recording is: "joint_states" or "commands".
+        unusable: number of joint states without an observation, by reason.
+        joint_states: number of joint states; each could have started an inference.
+        frames: by camera.
+        problems: what was left out of the bag and why, a line each.
+        commands: of a running node; None: there was none.
     """
 
     bag: Path

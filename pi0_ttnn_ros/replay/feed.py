@@ -1,7 +1,7 @@
-"""A bag's messages, heard as the node hears them: what it would have inferred from. Knows nothing of ROS.
+"""A bag's messages as the node would receive them, and the observations it would infer from.
 
-The bag's receive time is the node's clock. Whether the inputs make an observation and whether an inference is due is
-decided by the node's own code.
+The bag's receive time is the node's clock. The node's own code decides which inputs make an observation and when an
+inference is due.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, Topics, image_message_type
+from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type
 from pi0_ttnn_ros.replay.episode import Frames, Recording
 from pi0_ttnn_ros.replay.options import MEASURED
+from pi0_ttnn_ros.replay.topic_check import check_topic
 
-# An interval this many times the median one means that images between were lost.
+# Images were dropped in an interval that is longer than this many median ones.
 DROPPED = 1.5
 
 
 class BagFeed:
-    """Feeds one bag to an observation buffer, and remembers what was recorded."""
+    """Feeds one bag to an observation buffer, and keeps the recorded motion.
+
+    Attributes:
+        unusable: number of joint states without an observation, by reason; of the messages read so far.
+        joint_states: number of joint states read so far.
+    """
 
     def __init__(self, bag: Bag, topics: Topics, parameters: Parameters) -> None:
         """Check that the bag has what the node needs.
 
         Raises:
-            BagError: a topic is missing or has another type, or there is no instruction.
+            BagError: a topic is missing, empty or of another type, or there is no instruction.
         """
-        check_topics(bag, topics, parameters)
+        _check_topics(bag, topics, parameters)
         self._bag = bag
         self._parameters = parameters
         self._topics = topics
@@ -61,13 +67,13 @@ class BagFeed:
         self.joint_states = 0
 
     def snapshots(self) -> Iterator[tuple[int, Snapshot]]:
-        """Yield what the node would infer from, with the receive time in nanoseconds. Images are not decoded yet."""
+        """Yield what the node would infer from, each with its receive time (ns). Images are not decoded."""
         last_stamp_ns: int | None = None
         topics = [*self._inputs, *self._commands]
         for message in self._bag.messages([topic for topic in topics if topic in self._bag.topics]):
             try:
-                self._hear(message)
-            except BagError:  # the bag's problems name it
+                self._receive(message)
+            except BagError:  # reported in the bag's problems
                 continue
             snapshot = self._buffer.snapshot(message.time_ns) if message.topic in self._inputs else None
             if snapshot is None:
@@ -79,11 +85,11 @@ class BagFeed:
         self._count_reasons()
 
     def frames(self) -> dict[str, Frames]:
-        """Return how regularly the images came that were read so far, by camera."""
+        """Return the regularity of the images read so far, by camera."""
         return {camera: _frames(np.array(stamps_ns)) for camera, stamps_ns in self._image_stamps_ns.items()}
 
     def recording(self, ground_truth: str) -> Recording:
-        """Return what was read so far of the measured motion ("joint_states") or the commanded one ("commands").
+        """Return the motion read so far; `ground_truth` says which, see `options.GROUND_TRUTHS`.
 
         Raises:
             BagError: there is none.
@@ -93,13 +99,13 @@ class BagFeed:
         silent = [self._parameters.joint_names[joint] for joint, points in enumerate(self._commanded) if not points]
         if silent:
             raise BagError(
-                f"{self._bag.path}: no command of {silent} is recorded on {list(self._commands)}: compare with "
+                f"{self._bag.path}: no command for {silent} was recorded on {list(self._commands)}: compare with "
                 f"joint_states"
             )
         return self._commanded_motion()
 
-    def _hear(self, message: BagMessage) -> None:
-        """Take one message; images stay as they are until one is used.
+    def _receive(self, message: BagMessage) -> None:
+        """Take one message; images are not decoded.
 
         Raises:
             BagError: it cannot be decoded.
@@ -122,7 +128,7 @@ class BagFeed:
         stamp_ns = nanoseconds(message.header.stamp)
         self._buffer.put(JOINT_STATES, stamp_ns, message)
         self.joint_states += 1
-        # Until an observation is made of them, before the next ones come.
+        # These hold unless an observation is made of these joint states before the next are received.
         self._reasons = [f"{name}: missing or too old" for name in self._buffer.stale_inputs(time_ns)] or [
             "synchronisation: stamps further apart than sync_tolerance"
         ]
@@ -179,24 +185,16 @@ class BagFeed:
         return Recording(times_ns.astype(np.int64), positions)
 
 
-def check_topics(bag: Bag, topics: Topics, parameters: Parameters) -> None:
-    """Raise BagError, naming all that is wrong, where the node could never make an observation from a bag."""
-    wanted = {topic: image_message_type(topic) for topic in topics.cameras.values()}
-    wanted[topics.joint_states] = JOINT_STATE
-    wrong = []
-    for topic, kind in wanted.items():
-        found = bag.topics.get(topic)
-        if found is None:
-            others = sorted(other.name for other in bag.topics.values() if other.type == kind)
-            wrong.append(f"{topic} is missing; topics of type {kind} in it: {others or 'none'}")
-        elif found.type != kind:
-            wrong.append(f"{topic} is of type {found.type}, expected {kind}")
-        elif not found.count:
-            wrong.append(f"{topic} has no messages")
-    if wrong:
-        raise BagError(f"{bag.path}: {'; '.join(wrong)}: correct the topics in the robot's YAML, or give the namespace")
-    instruction = bag.topics.get(topics.instruction)
-    if not parameters.instruction.strip() and not (instruction and instruction.count):
+def _check_topics(bag: Bag, topics: Topics, parameters: Parameters) -> None:
+    """Raise a BagError that names everything without which the node could never make an observation."""
+    needed = {topic: image_message_type(topic) for topic in topics.cameras.values()} | {
+        topics.joint_states: JOINT_STATE
+    }
+    problems = {topic: check_topic(bag, topic, type_name) for topic, type_name in needed.items()}
+    lines = [f"{topic} {problem.text}: {problem.remedy}" for topic, problem in problems.items() if problem]
+    if lines:
+        raise BagError(f"{bag.path}: {'; '.join(lines)}")
+    if not parameters.instruction.strip() and check_topic(bag, topics.instruction, STRING):
         raise BagError(f"{bag.path}: no instruction on {topics.instruction}: give one with --instruction")
 
 

@@ -1,4 +1,4 @@
-"""A recorded bag played into the running node, in the bag's own time, and what the node answered."""
+"""Live replay: play a bag into the running node in the bag's time, and record what the node answers."""
 
 from __future__ import annotations
 
@@ -37,33 +37,33 @@ from pi0_ttnn_ros.replay.options import MEASURED
 from pi0_ttnn_ros.replay.predictions import ReplayError
 
 CLOCK_PERIOD_NS = 5_000_000  # of the bag between two messages on /clock
-REPEAT = 0.1  # seconds between the first messages that are repeated until the node is active
-DISCOVERY = 1.0  # seconds in which whoever else is there shows up
-MOST_ERRORS = 10  # of the node that are reported
-# Floats of a message are not the floats of the plan.
+REPEAT = 0.1  # seconds between repetitions of the first messages until the node is active
+DISCOVERY = 1.0  # seconds to discover other nodes
+MAX_ERRORS = 10  # of the node that are reported
+# Rounding in messages.
 TOLERANCE = 1e-6
 
 
 def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits, ground_truth: str) -> Episode:
-    """Play a bag into the node under `topics` as soon as it is active, and return what it answered.
+    """Play a bag into the node as soon as it is active, and return what it answered.
 
     Raises:
-        BagError: the bag has not what the node needs.
-        ReplayError: the node is not there or does not become active, or a robot listens to its commands.
+        BagError: the bag lacks what the node needs.
+        ReplayError: the node is missing or does not become active, or a robot is subscribed to its commands.
     """
     with open_bag(path) as bag, _player(topics, parameters) as player:
         feed = BagFeed(bag, topics, parameters)
-        player.refuse_company()
+        player.check_that_alone()
         player.wait_until_active(bag, parameters.load_timeout + parameters.input_wait)
         late = player.play(bag)
-        player.let_pass(bag.end_ns, parameters.max_chunk_age)
+        player.advance_clock(bag.end_ns, parameters.max_chunk_age)
         for _ in feed.snapshots():
             pass
         recording = feed.recording(ground_truth)
         measured = feed.recording(MEASURED)
-        problems = [*bag.problems, *(f"{path}: the node said: {error}" for error in player.errors)]
+        problems = [*bag.problems, *(f"{path}: the node reported: {error}" for error in player.errors)]
         if late > REPEAT:
-            problems.append(f"{path}: played up to {late:.2f} s late: this machine is too slow to judge the timing")
+            problems.append(f"{path}: played up to {late:.2f} s late: this machine is too slow for the timing to count")
         return Episode(
             bag=path,
             start_ns=bag.start_ns,
@@ -84,7 +84,7 @@ def play_bag(path: Path, parameters: Parameters, topics: Topics, limits: Limits,
 def command_stream(
     commands: Sequence[tuple[int, JointTrajectory]], parameters: Parameters, limits: Limits
 ) -> CommandStream:
-    """Return how the commanded motion came and what of it breaks a limit; `commands` with their time in nanoseconds."""
+    """Return the regularity of commands and which limits they exceed; each command has its receive time (ns)."""
     violations: dict[str, int] = {}
     for _, message in commands:
         for name in _violations(message, parameters.joint_names, limits):
@@ -94,7 +94,7 @@ def command_stream(
 
 
 class _Player(Node):
-    """Publishes a bag's inputs and `/clock`, and hears chunks, commands and status."""
+    """Publishes a bag's inputs and `/clock`, and receives chunks, commands and status."""
 
     def __init__(self, topics: Topics, parameters: Parameters, context: Context) -> None:
         super().__init__("bag_player", context=context, use_global_arguments=False)
@@ -105,7 +105,7 @@ class _Player(Node):
         self._instruction = parameters.instruction
         self._now_ns = 0
         self._status: PolicyStatus | None = None
-        self._time = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
         self._inputs = self._make_publishers(topics)
         self.create_subscription(PolicyStatus, topics.status, self._on_status, LATCHED)
         self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
@@ -117,24 +117,28 @@ class _Player(Node):
         for topic in self._controllers:
             self.create_subscription(JointTrajectory, topic, self._on_command, 100)
 
-    def refuse_company(self) -> None:
-        """Raise ReplayError where a robot would follow the commands, or where its sensors are there already."""
+    def check_that_alone(self) -> None:
+        """Check that no robot would follow the commands, and that nothing else publishes the inputs.
+
+        Raises:
+            ReplayError: there is another node.
+        """
         time.sleep(DISCOVERY)
         followers = [topic for topic in self._controllers if self.count_subscribers(topic) > 1]
         if followers:
             raise ReplayError(
-                f"someone else listens to {followers}: a robot would move. Replay where no controller runs, in another "
+                f"{followers} have other subscribers: a robot would move. Replay where no controller runs, in another "
                 f"ROS_DOMAIN_ID or namespace"
             )
         sources = [topic for topic in self._inputs if self.count_publishers(topic) > 1]
         if sources:
-            raise ReplayError(f"someone else publishes {sources}: replay in another ROS_DOMAIN_ID or namespace")
+            raise ReplayError(f"{sources} have other publishers: replay in another ROS_DOMAIN_ID or namespace")
 
     def wait_until_active(self, bag: Bag, timeout: float) -> None:
-        """Show the node the first message of each input until it is active.
+        """Publish the first message of each input until the node is active.
 
         Raises:
-            ReplayError: it is not after `timeout` seconds, or says why it cannot be.
+            ReplayError: it is not active after `timeout` seconds, or reports an error.
         """
         first = self._first_messages(bag)
         deadline = time.monotonic() + timeout
@@ -144,7 +148,7 @@ class _Player(Node):
             if time.monotonic() > deadline:
                 seen = f"is {self._status.lifecycle_state}" if self._status else "was not received"
                 raise ReplayError(f"the node under {self._topics.status} {seen} after {timeout:g} s: launch it")
-            self._tell_time(bag.start_ns)
+            self._publish_clock(bag.start_ns)
             if self._instruction:
                 self._inputs[self._topics.instruction].publish(String(data=self._instruction))
             for message in first:
@@ -152,12 +156,12 @@ class _Player(Node):
             time.sleep(REPEAT)
 
     def play(self, bag: Bag) -> float:
-        """Publish the messages in their time; return by how many seconds the latest came too late."""
-        self._tell_time(bag.start_ns)
+        """Publish the messages at their times; return the largest delay, in seconds."""
+        self._publish_clock(bag.start_ns)
         start, late = time.monotonic(), 0.0
         for message in bag.messages([topic for topic in self._inputs if topic in bag.topics]):
             while self._now_ns < message.time_ns:
-                self._tell_time(min(self._now_ns + CLOCK_PERIOD_NS, message.time_ns))
+                self._publish_clock(min(self._now_ns + CLOCK_PERIOD_NS, message.time_ns))
                 ahead = start + (self._now_ns - bag.start_ns) * 1e-9 - time.monotonic()
                 if ahead > 0:
                     time.sleep(ahead)
@@ -165,10 +169,10 @@ class _Player(Node):
             self._publish(message)
         return late
 
-    def let_pass(self, start_ns: int, seconds: float) -> None:
-        """Let the bag's clock go on from `start_ns`, for the answers to what came last."""
+    def advance_clock(self, start_ns: int, seconds: float) -> None:
+        """Advance the bag's clock from `start_ns` in real time, for the answers to the last messages."""
         for step in range(int(seconds * 1e9) // CLOCK_PERIOD_NS):
-            self._tell_time(start_ns + step * CLOCK_PERIOD_NS)
+            self._publish_clock(start_ns + step * CLOCK_PERIOD_NS)
             time.sleep(CLOCK_PERIOD_NS * 1e-9)
 
     def _make_publishers(self, topics: Topics) -> dict[str, Publisher]:
@@ -191,17 +195,17 @@ class _Player(Node):
         return list(first.values())
 
     def _publish(self, message: BagMessage) -> None:
-        # An instruction that was given goes before the bag's.
+        # An instruction among the parameters takes precedence over the bag's.
         if message.topic != self._topics.instruction or not self._instruction:
             self._inputs[message.topic].publish(bytes(message.raw))
 
-    def _tell_time(self, now_ns: int) -> None:
+    def _publish_clock(self, now_ns: int) -> None:
         self._now_ns = now_ns
-        self._time.publish(Clock(clock=time_message(now_ns)))
+        self._clock_publisher.publish(Clock(clock=time_message(now_ns)))
 
     def _on_status(self, message: PolicyStatus) -> None:
         self._status = message
-        if message.last_error and message.last_error not in self.errors and len(self.errors) < MOST_ERRORS:
+        if message.last_error and message.last_error not in self.errors and len(self.errors) < MAX_ERRORS:
             self.errors.append(message.last_error)
 
     def _on_chunk(self, message: ActionChunk) -> None:
@@ -213,7 +217,7 @@ class _Player(Node):
 
 @contextmanager
 def _player(topics: Topics, parameters: Parameters) -> Iterator[_Player]:
-    """Yield a player that hears in a thread of its own."""
+    """Yield a player that receives in its own thread."""
     context = Context()
     rclpy.init(context=context)
     player = _Player(topics, parameters, context)
@@ -245,7 +249,7 @@ def _prediction(chunk: ActionChunk, time_ns: int, times_ns: np.ndarray, position
 
 
 def _violations(message: Any, joint_names: Sequence[str], limits: Limits) -> set[str]:
-    """Return which limits of which joints a commanded trajectory breaks."""
+    """Return which limits of which joints a commanded trajectory exceeds, in words."""
     joints = [joint_names.index(name) for name in message.joint_names]
     times = np.array([nanoseconds(point.time_from_start) for point in message.points]) * 1e-9
     positions = np.array([point.positions for point in message.points])

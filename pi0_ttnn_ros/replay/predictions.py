@@ -1,4 +1,4 @@
-"""The predictions of a replay on disk, one by one as they are made: an interrupted replay goes on where it was."""
+"""The predictions of a replay on disk, written one by one, so that an interrupted replay resumes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pi0_ttnn_ros.replay.episode import Prediction
 
 
 class ReplayError(RuntimeError):
-    """A replay that cannot be done; the message says why and what to do."""
+    """A replay cannot be done; the text says why, and the remedy."""
 
 
 class Predictions:
-    """The predictions of one run: `predictions.bin`, records of fixed size, and `run.json`, which says of which run."""
+    """A folder of predictions: records of fixed size in `predictions.bin`, and what decides them in `run.json`."""
 
     def __init__(self, folder: Path, run: dict[str, Any], horizon: int, joints: int, with_reference: bool) -> None:
-        """Open or begin the predictions in `folder`. `run` is JSON: all that decides what is predicted.
+        """Open or create the predictions in `folder`. `run` is all that decides what is predicted, as JSON.
 
         Raises:
             ReplayError: the folder holds the predictions of another run.
@@ -32,10 +32,11 @@ class Predictions:
         folder.mkdir(parents=True, exist_ok=True)
         self._check_run(folder / "run.json", run)
         self._file = (folder / "predictions.bin").open("a+b")
-        # What was being written when the replay ended is made anew.
+        # An incomplete last record is dropped, and its prediction repeated.
         self._file.truncate(self._file.tell() // self._record.itemsize * self._record.itemsize)
 
     def add(self, prediction: Prediction) -> None:
+        """Write a prediction to the disk."""
         record = np.zeros((), self._record)
         for name in self._record.names or ():
             record[name] = getattr(prediction, name)
@@ -43,7 +44,7 @@ class Predictions:
         self._file.flush()
 
     def read(self) -> Sequence[Prediction]:
-        """Return what was predicted so far; read from the disk as it is used."""
+        """Return the predictions so far, in the order they were added."""
         if not self._file.tell():
             return []
         records = np.memmap(self._file, self._record, "r")
@@ -62,7 +63,7 @@ class Predictions:
             if differing:
                 raise ReplayError(
                     f"{file.parent} holds the predictions of another run, with another {', '.join(differing)}: choose "
-                    f"another --out or remove it"
+                    f"another --out, or remove it"
                 )
         else:
             file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Work on what comes next while the present is being used."""
+"""Map a function over items in worker threads, a bounded number ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Result = TypeVar("Result")
 
 
 def prefetched(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield function(item) of each item, in order, computed in threads, at most `workers` + 1 of them ahead.
+    """Yield function(item) for each item, in order, computed in threads at most `workers` + 1 items ahead.
 
-    The items are taken in the caller's thread. What `function` raises is raised where its result would come.
+    Items are taken in the caller's thread. An exception of `function` is raised in place of its result. From Python
+    3.14 on, `Executor.map` with `buffersize` does the same.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
         pending: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""The chunks that a node recorded, and the observations they were inferred from. Knows nothing of ROS."""
+"""The chunks of a node in a bag, and the observations they were inferred from."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from pi0_ttnn_ros.parameters.topics import Topics
 class RecordedChunk:
     """One chunk as the node published it.
 
-    stamp_ns: that of its observation, nanoseconds
-    image_stamps_ns: by camera, nanoseconds
-    actions: float32 [horizon, joints], rad or m
+    Attributes:
+        stamp_ns: stamp of its observation.
+        image_stamps_ns: stamps of its images, by camera.
+        instruction: of its observation.
+        actions: float32 [horizon, joints], rad or m.
     """
 
     stamp_ns: int
@@ -34,7 +36,7 @@ def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizo
     """Return the chunks in a bag.
 
     Raises:
-        BagError: there are none, or they are of other joints or of another horizon.
+        BagError: there are none, or they are of other joints or another horizon.
     """
     if topics.chunks not in bag.topics or not bag.topics[topics.chunks].count:
         raise BagError(f"{bag.path}: {topics.chunks} has no chunks: compare with a backend, or record that topic")
@@ -43,7 +45,7 @@ def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizo
         chunk = message.decode()
         if list(chunk.joint_names) != list(joint_names) or chunk.horizon != horizon:
             raise BagError(
-                f"{bag.path}: {topics.chunks}: {chunk.horizon} actions of {list(chunk.joint_names)} are recorded, but "
+                f"{bag.path}: {topics.chunks}: {chunk.horizon} actions of {list(chunk.joint_names)} were recorded, but "
                 f"the checkpoint and the robot's YAML give {horizon} of {list(joint_names)}"
             )
         stamps_ns = [nanoseconds(stamp) for stamp in chunk.image_stamps]
@@ -56,9 +58,9 @@ def recorded_chunks(bag: Bag, topics: Topics, joint_names: Sequence[str], horizo
 def chunk_observations(
     bag: Bag, topics: Topics, chunks: Sequence[RecordedChunk]
 ) -> Iterator[tuple[int, Snapshot, RecordedChunk]]:
-    """Yield each chunk with its receive time (nanoseconds) and the inputs it was inferred from, images not decoded yet.
+    """Yield each chunk with its inputs, images not decoded, and the receive time (ns) of the last of them.
 
-    A chunk whose inputs are not all in the bag is left out, and the bag's problems say so.
+    A chunk whose inputs are not all in the bag is left out and counted in the bag's problems.
     """
     needed_by: dict[tuple[str, int], list[int]] = defaultdict(list)
     missing: list[set[tuple[str, int]]] = []
@@ -88,7 +90,7 @@ def chunk_observations(
 def _images(chunk: RecordedChunk, topics: Topics) -> set[tuple[str, int]]:
     unknown = sorted(chunk.image_stamps_ns.keys() - topics.cameras.keys())
     if unknown:
-        raise BagError(f"{topics.chunks}: chunks of the cameras {unknown}, which the robot's YAML does not name")
+        raise BagError(f"{topics.chunks}: the chunks are of cameras {unknown}, which the robot's YAML does not name")
     return {(topics.cameras[camera], stamp_ns) for camera, stamp_ns in chunk.image_stamps_ns.items()}
 
 

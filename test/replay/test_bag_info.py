@@ -112,7 +112,7 @@ def test_wrong_type_and_topic_without_messages(sample_bag, parameters, changed):
     assert (severity, topic) == (ERROR, sample.TRAJECTORY) and "is of type trajectory_msgs/msg/JointTrajectory" in text
     path = changed(lambda time, topic, raw: None if topic == TOP else (time, topic, raw))
     assert findings(path, parameters) == [
-        (ERROR, TOP, "has no messages -> record it while it is published, with a QoS that fits")
+        (ERROR, TOP, "has no messages -> record it while it is published, with a compatible QoS")
     ]
 
 
@@ -153,9 +153,9 @@ def test_clocks(sample_bag, parameters, tmp_path):
     ((severity, topic, text),) = with_stamps(0, scale=0)
     assert (severity, topic) == (ERROR, TOP) and "header stamps are all zero" in text
     ((severity, topic, text),) = with_stamps(-3600 * SECOND)
-    assert (severity, topic) == (ERROR, TOP) and "3600 s before their receipt" in text and "synchronise" in text
+    assert (severity, topic) == (ERROR, TOP) and "3600 s before their receive times" in text and "synchronise" in text
     ((severity, topic, text),) = with_stamps(-SECOND)
-    assert (severity, topic) == (ERROR, TOP) and "allowed are 0.5 s" in text
+    assert (severity, topic) == (ERROR, TOP) and "0.5 s are allowed" in text
     # Within its timeout, yet too far from the others.
     ((severity, topic, text),) = with_stamps(-SECOND // 4)
     assert severity == ERROR and "more than sync_tolerance (0.1 s) apart" in text and "raise sync_tolerance" in text
@@ -207,7 +207,7 @@ def test_undecodable_images(parameters, changed):
 
     found = findings(changed(change), parameters)
     assert found and all(severity == ERROR and topic == TOP for severity, topic, _ in found)
-    assert "is damaged or no image" in found[0][2]
+    assert "is damaged or not an image" in found[0][2]
 
 
 def test_reader_problems_are_reported(sample_bag, parameters, changed):
