@@ -124,7 +124,7 @@ def scenes(path: Path, replay: Replay, stamps_ns: Collection[int]) -> dict[int, 
         feed = BagFeed(bag, replay.topics, replay.parameters)
         snapshots = (point.snapshot for point in _inference_points(bag, feed, replay))
         shown = [snapshot for snapshot in snapshots if snapshot.stamp_ns in wanted]
-        observations = [observation_from_snapshot(_decoded(snapshot), joint_names) for snapshot in shown]
+        observations = [observation_from_snapshot(_decode_images(snapshot), joint_names) for snapshot in shown]
     return {seen.stamp_ns: Scene(seen.images, seen.instruction) for seen in observations}
 
 
@@ -143,7 +143,7 @@ def _prepare(point: InferencePoint, joint_names: list[str]) -> _Prepared:
     start = time.perf_counter()
     observation: Observation | Exception
     try:
-        observation = observation_from_snapshot(_decoded(point.snapshot), joint_names)
+        observation = observation_from_snapshot(_decode_images(point.snapshot), joint_names)
     except (BagError, ConversionError) as error:
         observation = error
     return _Prepared(point, observation, time.perf_counter() - start)
@@ -161,5 +161,5 @@ def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
     return Prediction(chunk.stamp_ns, observation.state, chunk.actions, chunk.inference_time, latency, reference)
 
 
-def _decoded(snapshot: Snapshot) -> Snapshot:
+def _decode_images(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, images={camera: message.decode() for camera, message in snapshot.images.items()})

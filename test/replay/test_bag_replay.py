@@ -189,7 +189,10 @@ def test_observed_images_of_a_prediction(bag, robot, policy):
     ("changes", "culprit"),
     [
         ({f"{CAMERAS[0]}.topic": "a/image"}, "/a/image is not in the bag: correct its name"),
-        ({f"{n}.topic": f"{n}/image/compressed" for n in CAMERAS}, "/compressed is not in the bag: the bag has /.*/image: set that"),
+        (
+            {f"{n}.topic": f"{n}/image/compressed" for n in CAMERAS},
+            "/compressed is not in the bag: the bag has",
+        ),
         ({"joint_state_topic": "pi0_policy/instruction"}, "is of type std_msgs/msg/String, expected .*JointState"),
     ],
 )

@@ -14,7 +14,7 @@ from pi0_ttnn_ros.replay.episode import CommandStream, Episode, Frames, Recordin
 from pi0_ttnn_ros.replay.report.comparison import recorded_at
 from pi0_ttnn_ros.replay.report.metrics import episode_metrics
 from pi0_ttnn_ros.replay.report.summary import Summary, summarize
-from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merged
+from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merge_metrics
 from support.replay_cases import (
     GRIPPERS,
     JOINTS,
@@ -313,7 +313,7 @@ def test_merged_episodes(seed, sizes, references, spoiled):
             )
         )
         first += size
-    found, expected = merged([metrics_of(part) for part in parts]), metrics_of(joined)
+    found, expected = merge_metrics([metrics_of(part) for part in parts]), metrics_of(joined)
     ours, theirs = flat(asdict(found)), flat(asdict(expected))
     assert ours.keys() == theirs.keys()
     for path, value in theirs.items():
@@ -337,7 +337,7 @@ def test_metrics_are_independent_of_batches(monkeypatch):
 def test_episodes_of_different_robots_are_not_merged():
     other = replace(metrics_of(wave_episode()), joint_names=["a", "b", "gripper"])
     with pytest.raises(ValueError, match="different joints"):
-        merged([metrics_of(wave_episode()), other])
+        merge_metrics([metrics_of(wave_episode()), other])
 
 
 def test_metrics_are_json():

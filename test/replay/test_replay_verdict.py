@@ -112,7 +112,7 @@ def test_verdict_sentences():
     assert re.search(
         r"error of the arm's joints: 0\.2 rad \(m\), at most 0\.15 rad \(m\) is allowed", sentences["max_mae"]
     )
-    assert "41 observations were inferred from, 41 of them could be compared" in sentences["compared_predictions"]
+    assert "41 predictions were made, 41 of them could be compared" in sentences["compared_predictions"]
 
 
 def test_unmeasurable_is_skipped():
@@ -127,7 +127,7 @@ def test_unmeasurable_is_skipped():
         "max_reference_difference",
     }
     assert verdict.passed
-    assert skipped["min_pcc"].endswith("skipped, there is no reference backend.")
+    assert skipped["min_pcc"].endswith("skipped, there is no reference.")
 
 
 def test_nothing_usable_fails():

@@ -1,1 +1,1 @@
-"""From a replayed episode to a verdict: sums -> metrics -> summary -> verdict -> report. Without ROS."""
+"""The report on a replay: episode -> metrics (sums) -> summary -> verdict -> report.json and report.html."""

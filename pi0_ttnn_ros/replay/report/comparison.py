@@ -1,4 +1,4 @@
-"""Predicted chunks beside what was recorded."""
+"""Predicted chunks aligned with the recording."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ import numpy as np
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.replay.episode import Prediction, Recording
 
-# Actions [horizon, joints] and the state [joints] of their observation -> actions in the checkpoint's normalised space.
+# Maps actions [horizon, joints] and the state [joints] of their observation to the checkpoint's normalised space.
 Normalize = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Predictions beside what was recorded in their time, as arrays of float64.
+class Comparison:
+    """Predictions and what was recorded at the same times, as float64 arrays; rad or m.
 
-    state: [predictions, joints], measured in the observation; rad or m
-    actions, ground_truth, held: [predictions, horizon, joints], predicted, recorded, and the state for ever; rad or m.
-        The ground truth is
-        NaN where nothing is compared: beyond the recording, in its gaps, and where the prediction is not finite.
-    normalized_actions, normalized_ground_truth, normalized_held: the same in the checkpoint's normalised space
+    Attributes:
+        state: [predictions, joints]. Measured, from the observations.
+        actions: [predictions, horizon, joints]. Predicted.
+        ground_truth: [predictions, horizon, joints]. Recorded; NaN where nothing is compared: outside the recording, in
+            its gaps, and where the prediction is not finite.
+        held: [predictions, horizon, joints]. The state, as if the robot stood still.
+        normalized_actions: `actions` in the checkpoint's normalised space.
+        normalized_ground_truth: `ground_truth` in that space.
+        normalized_held: `held` in that space.
     """
 
     state: np.ndarray
@@ -35,14 +39,14 @@ class Compared:
 
     @property
     def steps(self) -> np.ndarray:
-        """Which steps are compared, bool [predictions, horizon]."""
+        """Bool [predictions, horizon]: which steps are compared."""
         return np.isfinite(self.ground_truth).all(axis=-1)
 
 
 def recorded_at(recording: Recording, times_ns: np.ndarray, max_gap: float) -> np.ndarray:
-    """Return the recorded positions at `times_ns` (int64 [...], nanoseconds), linear in between: float64 [..., joints].
+    """Return the recorded positions at `times_ns` (int64 [...]), interpolated linearly: float64 [..., joints].
 
-    NaN before the first and after the last sample, and between neighbours that are more than `max_gap` seconds apart.
+    They are NaN before the first and after the last sample, and between samples more than `max_gap` seconds apart.
     """
     samples_ns = recording.times_ns
     if not len(samples_ns):
@@ -59,8 +63,8 @@ def recorded_at(recording: Recording, times_ns: np.ndarray, max_gap: float) -> n
 
 def compare(
     predictions: Sequence[Prediction], recording: Recording, parameters: Parameters, normalize: Normalize
-) -> Compared:
-    """Put predictions (one at least) beside the recording. Its gaps are those longer than `joint_state_timeout`."""
+) -> Comparison:
+    """Align at least one prediction with the recording, whose gaps are those longer than `joint_state_timeout`."""
     state = np.stack([prediction.state for prediction in predictions]).astype(np.float64)
     actions = np.stack([prediction.actions for prediction in predictions]).astype(np.float64)
     stamps_ns = np.array([prediction.stamp_ns for prediction in predictions], np.int64)
@@ -70,9 +74,10 @@ def compare(
     ground_truth[~np.isfinite(actions).all(axis=(1, 2))] = np.nan
     held = np.broadcast_to(state[:, None], actions.shape)
     normalized = [normalize_actions(normalize, values, state) for values in (actions, ground_truth, held)]
-    return Compared(state, actions, ground_truth, held, *normalized)
+    return Comparison(state, actions, ground_truth, held, *normalized)
 
 
 def normalize_actions(normalize: Normalize, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Return actions [predictions, horizon, joints] in the normalised space, given the states [predictions, joints]."""
     with np.errstate(invalid="ignore"):
         return np.stack([normalize(*pair) for pair in zip(actions, state, strict=True)]).astype(np.float64)

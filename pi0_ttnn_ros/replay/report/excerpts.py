@@ -1,4 +1,4 @@
-"""What a report shows of an episode: the worst predictions, the trajectories, thumbnails."""
+"""The parts of an episode that a report shows: its worst predictions, trajectories and thumbnails."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ from pi0_ttnn_ros.replay.report.comparison import Normalize, compare, recorded_a
 from pi0_ttnn_ros.replay.report.schema import DrawnChunk, JointError, Trajectories, WorstPrediction
 from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics
 
-WORST = 5  # predictions of a bag that are shown with their images
+WORST = 5  # predictions of a bag shown with their images
 WORST_APART = 1.0  # seconds between two of them
 THUMBNAIL, QUALITY = 256, 80  # pixels of width, JPEG
-RECORDED_POINTS, CHUNKS, CHUNK_POINTS = 600, 60, 13  # drawn at most, of one joint
-WINDOW = 60.0  # seconds of an episode that are drawn joint by joint
-# Stamps of predictions -> what was seen at them; those whose images cannot be read are left out.
+RECORDED_POINTS, CHUNKS, CHUNK_POINTS = 600, 60, 13  # drawn at most for each joint
+WINDOW = 60.0  # seconds of an episode drawn for each joint
+# Maps stamps (ns) of predictions to what the policy saw; those whose images cannot be read are left out.
 Scenes = Callable[[Sequence[int]], Mapping[int, Scene]]
 
 
 def first_stamp_ns(episode: Episode) -> int:
     """Return the earliest stamp of the recording and the predictions."""
-    return min(_at_the_ends(episode, 0), default=episode.start_ns)
+    return min(_end_stamps_ns(episode, 0), default=episode.start_ns)
 
 
 def worst_predictions(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
-    """Return the predictions with the largest errors, largest first and some time apart; not finite is the worst."""
+    """Return the indices of the predictions with the largest errors, largest first, at least WORST_APART apart.
+
+    Actions that are not finite are the worst.
+    """
     errors: dict[int, float] = {
         index: error if error is not None and np.isfinite(prediction.actions).all() else np.inf
         for index, (prediction, error) in enumerate(zip(episode.predictions, metrics.prediction_error, strict=True))
@@ -48,9 +51,10 @@ def worst_predictions(episode: Episode, metrics: EpisodeMetrics) -> list[int]:
 
 
 def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters, limits: Limits) -> Trajectories:
+    """Return what is drawn of an episode, around the first of its worst predictions."""
     origin_ns = first_stamp_ns(episode)
     seconds = [(prediction.stamp_ns - origin_ns) * 1e-9 for prediction in episode.predictions]
-    length = (max(_at_the_ends(episode, -1), default=origin_ns) - origin_ns) * 1e-9
+    length = (max(_end_stamps_ns(episode, -1), default=origin_ns) - origin_ns) * 1e-9
     middle = seconds[worst[0]] if worst else 0.0
     start = min(max(middle - WINDOW / 2, 0.0), max(length - WINDOW, 0.0))
     end = min(start + WINDOW, length)
@@ -58,7 +62,7 @@ def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters,
     times_ns = origin_ns + np.round(times * 1e9).astype(np.int64)
     recorded = recorded_at(episode.recording, times_ns, parameters.joint_state_timeout)
     shown = [
-        _drawn(prediction, time, parameters.time_step)
+        _draw_chunk(prediction, time, parameters.time_step)
         for prediction, time in zip(episode.predictions, seconds, strict=True)
         if start <= time <= end
     ]
@@ -67,26 +71,26 @@ def trajectories(episode: Episode, worst: Sequence[int], parameters: Parameters,
         start=start,
         end=end,
         times=times.round(3).tolist(),
-        recorded=_rounded(recorded),
+        recorded=_round(recorded),
         chunks=shown[::stride],
         position_min=limits.position_min.tolist(),
         position_max=limits.position_max.tolist(),
     )
 
 
-def _at_the_ends(episode: Episode, index: int) -> list[int]:
+def _end_stamps_ns(episode: Episode, index: int) -> list[int]:
     """Return the stamp at `index` (0 or -1) of the recording and of the predictions, where they have any; ns."""
     stamps_ns = [prediction.stamp_ns for prediction in episode.predictions]
     return [int(times_ns[index]) for times_ns in (episode.recording.times_ns, stamps_ns) if len(times_ns)]
 
 
-def _drawn(prediction: Prediction, start: float, time_step: float) -> DrawnChunk:
+def _draw_chunk(prediction: Prediction, start: float, time_step: float) -> DrawnChunk:
     steps = np.unique(np.linspace(0, len(prediction.actions) - 1, CHUNK_POINTS).round().astype(int))
-    return DrawnChunk((start + steps * time_step).round(3).tolist(), _rounded(prediction.actions[steps]))
+    return DrawnChunk((start + steps * time_step).round(3).tolist(), _round(prediction.actions[steps]))
 
 
-def _rounded(positions: np.ndarray) -> list[list[float | None]]:
-    """To a tenth of a millimetre or milliradian, finer than can be drawn; None where they are not finite."""
+def _round(positions: np.ndarray) -> list[list[float | None]]:
+    """Round to a tenth of a millimetre or milliradian, finer than can be drawn; None for what is not finite."""
     finer = positions.astype(np.float64).round(4).tolist()
     return [[value if np.isfinite(value) else None for value in point] for point in finer]
 
@@ -94,6 +98,7 @@ def _rounded(positions: np.ndarray) -> list[list[float | None]]:
 def worst_prediction(
     prediction: Prediction, episode: Episode, parameters: Parameters, normalize: Normalize, scene: Scene | None
 ) -> WorstPrediction:
+    """Return what is shown of one of the worst predictions; `scene` is what the policy saw, if known."""
     compared = compare([prediction], episode.recording, parameters, normalize)
     steps = np.flatnonzero(compared.steps[0])
     time = (prediction.stamp_ns - first_stamp_ns(episode)) * 1e-9

@@ -1,7 +1,7 @@
-"""How far a replayed policy is from the recording, how smooth, how fast, and what safety would have refused.
+"""The metrics of an episode: error, smoothness, latency, and which limits are exceeded.
 
-All is kept as sums and counts, or as one value per prediction: so episodes merge exactly. `summary` makes of them what
-people read. Everything here can be written as JSON.
+They are sums, counts, or one value per prediction, so that episodes merge exactly. `summary` computes from them the
+numbers that people read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pi0_ttnn_core.validation.comparison import pcc
 from pi0_ttnn_ros.execution.safety import Limits, broken_limits, jump_excess
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.replay.episode import Episode, Prediction, Recording
-from pi0_ttnn_ros.replay.report.comparison import Compared, Normalize, compare, normalize_actions
+from pi0_ttnn_ros.replay.report.comparison import Comparison, Normalize, compare, normalize_actions
 from pi0_ttnn_ros.replay.report.sums import (
     JUMP,
     NOT_FINITE,
@@ -27,25 +27,25 @@ from pi0_ttnn_ros.replay.report.sums import (
     Jerks,
     Jumps,
     Violations,
-    merged,
+    merge_metrics,
 )
 
-BATCH = 256  # predictions at a time: as arrays of all of an hour's they would take gigabytes
-# The middle of a gripper's recorded range says what is open where it moved over this part of its limits at least.
+BATCH = 256  # predictions at a time: the arrays for an hour would take gigabytes
+# A gripper is open beyond the middle of its recorded range if that is at least this fraction of its limits.
 MOVED = 0.1
 
 
 def episode_metrics(
     episode: Episode, parameters: Parameters, limits: Limits, grippers: Sequence[str], normalize: Normalize
 ) -> EpisodeMetrics:
-    """Return the metrics of one episode; `grippers` are the joints that are opened and closed."""
+    """Return the metrics of one episode; `grippers` are the joints that open and close."""
     middles = gripper_middles(episode.recording, limits, grippers)
     parts = [_empty_metrics(parameters, grippers)]
     for first in range(0, len(episode.predictions), BATCH):
         predictions = episode.predictions[first : first + BATCH]
         parts.append(_batch_metrics(predictions, episode.recording, parameters, limits, middles, normalize))
     return replace(
-        merged(parts),
+        merge_metrics(parts),
         joint_states=episode.joint_states,
         unusable=dict(episode.unusable),
         frames=dict(episode.frames),
@@ -54,9 +54,9 @@ def episode_metrics(
 
 
 def gripper_middles(recording: Recording, limits: Limits, grippers: Sequence[str]) -> dict[int, float]:
-    """Return for the index of each gripper joint the position between open and closed.
+    """Return the position between open and closed, rad or m, by the index of each gripper joint.
 
-    It is the middle of what was recorded or, where the gripper hardly moved, of the position limits.
+    It is the middle of the recorded range or, if the gripper hardly moved, of the position limits.
     """
     middles = {}
     for joint in map(limits.joint_names.index, grippers):
@@ -120,14 +120,14 @@ def _batch_metrics(
         normalized=_errors(error),
         normalized_hold=_errors(batch.normalized_held - batch.normalized_ground_truth),
         prediction_error=[
-            float(np.abs(of_prediction[steps]).mean()) if steps.any() else None
-            for of_prediction, steps in zip(error, batch.steps, strict=True)
+            float(np.abs(errors[steps]).mean()) if steps.any() else None
+            for errors, steps in zip(error, batch.steps, strict=True)
         ],
         jumps=_jumps(batch.actions[finite, 0] - batch.state[finite]),
         jerks=_jerks(batch, parameters.time_step),
         grippers=_grippers(batch, limits, middles),
         violations=_violations(batch, parameters, limits),
-        recorded_violations=_counted(
+        recorded_violations=_count_violations(
             broken_limits(batch.ground_truth, parameters.time_step, limits), len(predictions), limits
         ),
         latency=[float(prediction.latency) for prediction in predictions],
@@ -139,7 +139,7 @@ def _batch_metrics(
 
 
 def _errors(difference: np.ndarray) -> Errors:
-    """Return the sums of differences [predictions, horizon, joints]; NaN where a step is not compared."""
+    """Return the sums of differences [predictions, horizon, joints], which are NaN for steps that are not compared."""
     return Errors(
         count=np.isfinite(difference).all(axis=-1).sum(axis=0).tolist(),
         absolute=np.nansum(np.abs(difference), axis=0).tolist(),
@@ -152,8 +152,8 @@ def _jumps(jump: np.ndarray) -> Jumps:
     return Jumps(len(jump), jump.sum(axis=0).tolist(), jump.max(axis=0, initial=0.0).tolist())
 
 
-def _jerks(batch: Compared, time_step: float) -> Jerks:
-    """Third differences / time_step^3, of prediction and recording on the same steps."""
+def _jerks(batch: Comparison, time_step: float) -> Jerks:
+    """Return jerk, third differences / time_step^3, of prediction and recording over the same steps."""
     with np.errstate(invalid="ignore"):
         predicted, recorded = (
             np.diff(values, 3, axis=1) / time_step**3 for values in (batch.actions, batch.ground_truth)
@@ -166,7 +166,7 @@ def _jerks(batch: Compared, time_step: float) -> Jerks:
     )
 
 
-def _grippers(batch: Compared, limits: Limits, middles: dict[int, float]) -> Grippers:
+def _grippers(batch: Comparison, limits: Limits, middles: dict[int, float]) -> Grippers:
     joints, middle = list(middles), np.array(list(middles.values()))
     compared = batch.steps[..., None]
     measured = (batch.state[:, joints] > middle)[:, None]
@@ -182,17 +182,17 @@ def _grippers(batch: Compared, limits: Limits, middles: dict[int, float]) -> Gri
     )
 
 
-def _violations(batch: Compared, parameters: Parameters, limits: Limits) -> Violations:
+def _violations(batch: Comparison, parameters: Parameters, limits: Limits) -> Violations:
     with np.errstate(invalid="ignore"):
         broken = broken_limits(batch.actions, parameters.time_step, limits)
         first = np.clip(batch.actions[:, 0], limits.position_min, limits.position_max)
         broken[JUMP] = jump_excess(first, batch.state, limits, parameters.max_jump_time) > 0
     broken[NOT_FINITE] = ~np.isfinite(batch.actions).all(axis=1)
-    return _counted(broken, len(batch.state), limits)
+    return _count_violations(broken, len(batch.state), limits)
 
 
-def _counted(broken: dict[str, np.ndarray], predictions: int, limits: Limits) -> Violations:
-    """Count what is broken, by kind: bool [predictions, joints]."""
+def _count_violations(broken: dict[str, np.ndarray], predictions: int, limits: Limits) -> Violations:
+    """Count the limits that are exceeded: bool [predictions, joints] by kind."""
     none = np.zeros((predictions, len(limits.joint_names)), np.bool_)
     all_kinds = {kind: broken.get(kind, none) for kind in VIOLATIONS}
     return Violations(
@@ -202,7 +202,7 @@ def _counted(broken: dict[str, np.ndarray], predictions: int, limits: Limits) ->
     )
 
 
-def _agreement(predictions: Sequence[Prediction], batch: Compared, normalize: Normalize) -> Agreement | None:
+def _agreement(predictions: Sequence[Prediction], batch: Comparison, normalize: Normalize) -> Agreement | None:
     pairs = [
         (index, prediction.reference)
         for index, prediction in enumerate(predictions)

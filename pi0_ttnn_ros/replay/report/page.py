@@ -1,4 +1,4 @@
-"""report.html: one page of all that is in report.json, without anything from elsewhere."""
+"""report.html: the contents of report.json on one page that loads nothing else."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pi0_ttnn_ros.replay.report.plots import Axis, Mark, Plot, area, axis, bars,
 
 TEMPLATE = "page.html.jinja"
 UNIT = "rad (m)"
-# Of so many bags everything is drawn; with more of them, each gets its share: the page stays small.
+# With more bags than this, less is drawn of each, so that the page stays small.
 DRAWN_BAGS = 4
 BINS = 30
 TIMELINE_POINTS = 400
-SMALLEST_SPAN = 0.02  # rad or m: a joint that stands still is not drawn as noise
+SMALLEST_SPAN = 0.02  # rad or m: the noise of a joint that stands still is not magnified
 MILLISECONDS = 1e3
 
 
 def page(report: dict[str, Any]) -> str:
-    """Return the page of a report, as it is read from report.json."""
+    """Return the page for the contents of report.json."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -35,16 +35,16 @@ def page(report: dict[str, Any]) -> str:
     sums = [bag["sums"] for bag in report["bags"]]
     return environment.get_template(TEMPLATE).render(
         report=report,
-        checks=_sorted_checks(report["verdict"]),
+        checks=_sort_checks(report["verdict"]),
         plots=result_plots(report["summary"], sums, report["thresholds"]),
-        bags=[_drawn_bag(bag, index, report["thresholds"], share) for index, bag in enumerate(report["bags"], 1)],
+        bags=[_draw_bag(bag, index, report["thresholds"], share) for index, bag in enumerate(report["bags"], 1)],
         seconds=sum(bag["duration"] for bag in report["bags"]),
         unit=UNIT,
     )
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a count in full; a dash for what is not known."""
+    """Return a value with three digits, or a count in full; a dash if it is unknown."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, int) or 100 <= abs(value) < 1e5:
@@ -53,14 +53,14 @@ def number(value: float | None) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """With a decimal where it is needed to tell a little from nothing, and nearly all from all."""
+    """Return a percentage, with a decimal near 0 and 100, to tell little from nothing and nearly all from all."""
     if fraction is None:
         return "\N{EN DASH}"
     return f"{100 * fraction:.1f} %" if 0 < fraction < 0.1 or 0.9 < fraction < 1 else f"{100 * fraction:.0f} %"
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """Return a duration in seconds, minutes or hours."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def gauge(check: dict[str, Any]) -> dict[str, float] | None:
-    """Return how far the bar of a threshold goes and where the threshold is marked, in percent."""
+    """Return the length of the bar of a check and the place of its threshold, in percent; None without a bar."""
     value, threshold = check["value"], check["threshold"]
     least = check["name"].startswith("min_")
     if value is None or value < 0 or not (least or check["name"].startswith("max_")):
@@ -78,7 +78,7 @@ def gauge(check: dict[str, Any]) -> dict[str, float] | None:
 
 
 def result_plots(summary: dict[str, Any], sums: Sequence[dict[str, Any]], thresholds: dict[str, Any]) -> list[Plot]:
-    """Return the plots that sum up one bag or several."""
+    """Return the plots that summarise one bag or several."""
     plots = []
     steps = [step for step in summary["horizon"] if step["count"]]
     if len(steps) > 1:
@@ -93,7 +93,7 @@ def result_plots(summary: dict[str, Any], sums: Sequence[dict[str, Any]], thresh
 
 
 def trajectory_plots(bag: dict[str, Any], share: float) -> list[Plot]:
-    """Return for each joint what was recorded and what was predicted."""
+    """Return a plot of each joint, recorded and predicted."""
     drawn = bag["trajectories"]
     if drawn["end"] <= drawn["start"]:
         return []
@@ -103,7 +103,7 @@ def trajectory_plots(bag: dict[str, Any], share: float) -> list[Plot]:
 
 
 def timeline(bag: dict[str, Any], worst: int) -> Plot | None:
-    """Return the error over the time of one bag, with its worst predictions; None where nothing was compared."""
+    """Return the error over the time of one bag, with its worst predictions; None if nothing was compared."""
     known = [
         (time, error)
         for time, error in zip(bag["prediction_times"], bag["sums"]["prediction_error"], strict=True)
@@ -127,13 +127,13 @@ def timeline(bag: dict[str, Any], worst: int) -> Plot | None:
     return Plot("Error over time", x, y, paths, note, marks=marks)
 
 
-def _drawn_bag(bag: dict[str, Any], index: int, thresholds: dict[str, Any], share: float) -> dict[str, Any]:
+def _draw_bag(bag: dict[str, Any], index: int, thresholds: dict[str, Any], share: float) -> dict[str, Any]:
     worst = max(1, round(share * len(bag["worst"]))) if bag["worst"] else 0
     return {
         "id": f"bag-{index}",
         "name": Path(bag["bag"]).name,
         "report": bag,
-        "checks": _sorted_checks(bag["verdict"]),
+        "checks": _sort_checks(bag["verdict"]),
         "timeline": timeline(bag, worst),
         "trajectories": trajectory_plots(bag, share),
         "plots": result_plots(bag["summary"], [bag["sums"]], thresholds),
@@ -141,7 +141,7 @@ def _drawn_bag(bag: dict[str, Any], index: int, thresholds: dict[str, Any], shar
     }
 
 
-def _sorted_checks(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+def _sort_checks(verdict: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(verdict["checks"], key=lambda check: (False, True, None).index(check["passed"]))
 
 
@@ -205,11 +205,11 @@ def _latencies(milliseconds: Sequence[float], threshold: float) -> Plot:
 def _differences(differences: Sequence[float], threshold: float) -> Plot:
     label = f"largest of a chunk, {UNIT}"
     lines = [("max_reference_difference", threshold)]
-    return _histogram("Difference of the backends", label, differences, 3 * max(differences), lines)
+    return _histogram("Difference from the reference", label, differences, 3 * max(differences), lines)
 
 
 def _histogram(title: str, label: str, values: Sequence[float], most: float, lines: list[tuple[str, float]]) -> Plot:
-    """Return the histogram up to `most` with named `lines`; what is beyond is in the last bar."""
+    """Return the histogram up to `most`, with named `lines`; larger values are in the last bar."""
     drawn = [(text, value) for text, value in lines if value <= most]
     high = 1.05 * max(min(max(values), most), *(value for _, value in drawn), 1e-6)
     counts, edges = np.histogram(np.minimum(values, high), BINS, (0.0, high))

@@ -1,7 +1,7 @@
-"""Plots as data for the page: paths in a square of 1000 by 1000 that is stretched, labels by their place in percent.
+"""Plots as data for the page: paths in a square of 1000 by 1000, and labels with their places in percent.
 
-The page draws a path as SVG that fills its box and writes the labels as text beside it: so lines and letters keep
-their size from a phone to a wide screen.
+The page stretches the paths, as SVG, to fill a box, and writes the labels as text beside it: lines and letters keep
+their size on a phone and on a wide screen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ STEPS = (1, 2, 2.5, 5)
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`; ticks: how far along in percent, and the text there."""
+    """One axis of a plot.
+
+    Attributes:
+        label: quantity and unit.
+        low: value at its beginning.
+        high: value at its end.
+        ticks: place in percent, and text.
+    """
 
     label: str
     low: float
@@ -24,24 +31,40 @@ class Axis:
     ticks: list[tuple[float, str]]
 
     def place(self, value: float) -> float:
-        """Return how far along `value` is, from 0 to 1."""
+        """Return the place of a value, from 0 to 1."""
         return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A dot, or with `vertical` a line from top to bottom, at x and y in percent; it leads to `link`."""
+    """A labelled dot or line in a plot.
+
+    Attributes:
+        x: place in percent.
+        y: place in percent; of a line, that of its label.
+        text: label.
+        vertical: whether it is a line from top to bottom.
+    """
 
     x: float
     y: float
     text: str
-    link: str = ""
     vertical: bool = False
 
 
 @dataclass(frozen=True)
 class Plot:
-    """paths: the class that styles it and its SVG path, in the order they are drawn; legend: class and text."""
+    """One plot.
+
+    Attributes:
+        title: above it.
+        x: horizontal axis.
+        y: vertical axis.
+        paths: CSS class and SVG path, in the order they are drawn.
+        note: beside the title.
+        legend: CSS class and text.
+        marks: on top of the paths.
+    """
 
     title: str
     x: Axis
@@ -53,7 +76,7 @@ class Plot:
 
 
 def axis(label: str, low: float, high: float, parts: int = 3, whole: bool = False) -> Axis:
-    """Return an axis with round (or `whole`) numbers on it, that divide it into so many parts at least."""
+    """Return an axis with round (or `whole`) numbers that divide it into at least `parts` parts."""
     if high <= low:
         high = low + 1.0
     rough = max((high - low) / parts, 1.0 if whole else 0.0)
@@ -67,7 +90,7 @@ def axis(label: str, low: float, high: float, parts: int = 3, whole: bool = Fals
 
 
 def line(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float | None]) -> str:
-    """Return the path through the points; it breaks where a value is None."""
+    """Return the path through points, with a gap where a value is None."""
     parts, pen = [], "M"
     for at, value in zip(xs, ys, strict=True):
         if value is None:
@@ -79,17 +102,17 @@ def line(x: Axis, y: Axis, xs: Sequence[float], ys: Sequence[float | None]) -> s
 
 
 def area(x: Axis, y: Axis, xs: Sequence[float], lower: Sequence[float], upper: Sequence[float]) -> str:
-    """Return the path around what lies between two lines."""
+    """Return the path around the area between two lines."""
     return line(x, y, [*xs, *reversed(xs)], [*upper, *reversed(lower)]) + "Z"
 
 
 def level(y: Axis, value: float) -> str:
-    """Return the path of a line from left to right."""
+    """Return the path of a horizontal line across the plot."""
     return f"M0 {_y(y, value)}H{SIZE}"
 
 
 def bars(x: Axis, y: Axis, edges: Sequence[float], heights: Sequence[float]) -> str:
-    """Return the path of a bar from each edge to the next."""
+    """Return the path of bars, each from one edge to the next."""
     parts = []
     for left, right, height in zip(edges[:-1], edges[1:], heights, strict=True):
         if height:
@@ -102,5 +125,5 @@ def _x(axis: Axis, value: float) -> int:
 
 
 def _y(axis: Axis, value: float) -> int:
-    # Far outside it need not be exact, and must not become a long number.
+    # Clipped far outside the box, where long numbers would only enlarge the page.
     return round(SIZE * (1 - min(max(axis.place(value), -2.0), 3.0)))

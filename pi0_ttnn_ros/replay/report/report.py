@@ -1,6 +1,6 @@
-"""The report on replayed bags: report.json, and report.html made of it. Knows nothing of ROS.
+"""Write the report on replayed bags: report.json, and report.html made from it.
 
-The names in report.json are those of the dataclasses: `Report` is the whole of it.
+The names in report.json are those of the dataclasses in `schema`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pi0_ttnn_ros.replay.report.excerpts import (
 from pi0_ttnn_ros.replay.report.page import page
 from pi0_ttnn_ros.replay.report.schema import FORMAT, BagReport, Report, Reproduction
 from pi0_ttnn_ros.replay.report.summary import summarize
-from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merged
+from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, merge_metrics
 from pi0_ttnn_ros.replay.report.thresholds import Thresholds
 from pi0_ttnn_ros.replay.report.verdict import Check, combine_checks, judge
 from pi0_ttnn_ros.system.machine import cpu_name
@@ -70,7 +70,7 @@ def bag_report(
 
 
 def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, reference: str) -> Reproduction:
-    """Return what is needed to do it again, from this process and machine."""
+    """Return what is needed to reproduce the report; machine and versions are those of this process."""
     values = {name: value for name, value in asdict(parameters).items() if name != "robot"}
     return Reproduction(
         command=command,
@@ -93,9 +93,9 @@ def write_report(
     folder: Path,
     left_out: Sequence[str] = (),
 ) -> bool:
-    """Write report.json and report.html into `folder`; return whether the verdict is a pass.
+    """Write report.json and report.html into `folder`, and return whether the verdict is a pass.
 
-    `left_out` has a line for each bag that could not be used at all: with one the verdict is no pass.
+    `left_out` has a line for each bag that could not be used at all; with such a bag the verdict is not a pass.
 
     Raises:
         ValueError: there is no bag, or the bags are of different robots.
@@ -103,7 +103,7 @@ def write_report(
     """
     if not reports:
         raise ValueError("there is no bag to report on")
-    summary = summarize(merged([report.sums for report in reports]))
+    summary = summarize(merge_metrics([report.sums for report in reports]))
     verdict = judge(summary, thresholds)
     if len(reports) + len(left_out) > 1:
         verdict = combine_checks([_every_bag(reports, left_out), *verdict.checks])
@@ -116,13 +116,13 @@ def write_report(
 
 
 def _every_bag(reports: Sequence[BagReport], left_out: Sequence[str]) -> Check:
-    """One bag of which nothing could be compared must not hide among the others."""
+    """Check that something was compared of each bag: a useless one must not hide among the others."""
     silent = [
-        f"Of {report.bag} nothing could be compared." for report in reports if not report.summary.compared_predictions
+        f"Nothing of {report.bag} could be compared." for report in reports if not report.summary.compared_predictions
     ]
     missing = [*silent, *(f"Left out: {line}" for line in left_out)]
     number = len(reports) + len(left_out)
-    sentence = " ".join(missing) or "Of every bag something was compared."
+    sentence = " ".join(missing) or "Something of every bag was compared."
     return Check("every_bag", not missing, number - len(missing), number, "", sentence)
 
 

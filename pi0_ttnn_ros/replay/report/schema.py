@@ -1,4 +1,4 @@
-"""What report.json holds."""
+"""The contents of report.json."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class DrawnChunk:
-    """A predicted chunk: [points] seconds from the start, [points][joints] rad or m."""
+    """A predicted chunk.
+
+    Attributes:
+        times: [points], s from the start.
+        positions: [points][joints], rad or m; None: not finite.
+    """
 
     times: list[float]
     positions: list[list[float | None]]
@@ -23,12 +28,16 @@ class DrawnChunk:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Part of an episode, thinned out to be drawn: seconds from the start, rad or m; None in gaps.
+    """A window of an episode of at most a minute, around its largest error, thinned out to be drawn.
 
-    start, end: of the part; where the episode is longer than a minute, about its largest error
-    times, recorded: [samples] and [samples][joints]
-    chunks: every so manieth
-    position_min, position_max: the limits [joints]
+    Attributes:
+        start: of the window, s from the start of the bag.
+        end: of the window.
+        times: [samples], s from the start of the bag.
+        recorded: [samples][joints], rad or m; None in gaps.
+        chunks: some of the predicted chunks, evenly chosen.
+        position_min: [joints]. Limits, rad or m.
+        position_max: [joints].
     """
 
     start: float
@@ -42,7 +51,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class JointError:
-    """Mean absolute error of one joint in one prediction, rad or m, and in the normalised space."""
+    """Mean absolute error of one joint in one prediction: rad or m, and in the checkpoint's normalised space."""
 
     name: str
     mae: float
@@ -53,11 +62,16 @@ class JointError:
 class WorstPrediction:
     """A prediction with a large error.
 
-    stamp_ns: of its observation, nanoseconds; time: the same in seconds from the start
-    error: mean absolute normalised error; None: its actions are not finite
-    joints: largest normalised error first
-    times, predicted, recorded: of the first of these joints over the compared steps: seconds from the start, rad or m
-    images: JPEG as data URI, by camera
+    Attributes:
+        stamp_ns: stamp of its observation.
+        time: the same, in s from the start of the bag.
+        error: mean absolute normalised error; None: its actions are not finite.
+        instruction: of its observation.
+        joints: largest normalised error first.
+        times: [compared steps], s from the start of the bag.
+        predicted: [compared steps], of the first of `joints`, rad or m.
+        recorded: [compared steps], of the same joint.
+        images: JPEG as data URI, by camera.
     """
 
     stamp_ns: int
@@ -73,18 +87,20 @@ class WorstPrediction:
 
 @dataclass(frozen=True)
 class BagReport:
-    """Of one bag. Its start is its earliest stamp: receive times may be those of another clock.
+    """The report on one bag. Its start is its earliest stamp: receive times may be those of another clock.
 
-    bag: its path
-    date: when it was recorded, UTC
-    duration: seconds
-    ground_truth: what the predictions are compared with: "joint_states" or "commands"
-    verdict, summary: on this bag alone
-    sums: what `summary` is made of; merges exactly
-    prediction_times: of each prediction, seconds from the start; in this order are sums.prediction_error, .latency and
-        .inference_time
-    trajectories, worst: to be drawn
-    problems: what was left out of the bag, a line each
+    Attributes:
+        bag: its path.
+        date: of the recording, UTC.
+        duration: s.
+        ground_truth: what the predictions are compared with: "joint_states" or "commands".
+        verdict: on this bag alone.
+        summary: of this bag alone.
+        sums: what `summary` is computed from; they merge exactly.
+        prediction_times: s from the start, in the order of the lists in `sums` with one value per prediction.
+        trajectories: to be drawn.
+        worst: the predictions with the largest errors.
+        problems: what was left out of the bag and why, a line each.
     """
 
     bag: str
@@ -102,16 +118,18 @@ class BagReport:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """All that is needed to do it again.
+    """What is needed to reproduce the report.
 
-    command: the command line
-    date: of the report, UTC
-    machine: platform, processor and number of cores
-    versions: of Python, of this package and of those that decide the result; "" where one is not installed
-    checkpoint, checkpoint_digest: folder, and SHA-256 of its files
-    backend: what ran the model
-    reference: what it was compared with: another backend, or recorded chunks; "" for neither
-    parameters: of the node, by name
+    Attributes:
+        command: the command line.
+        date: of the report, UTC.
+        machine: platform, processor and number of cores.
+        versions: of Python, this package and those that influence the result; "": not installed.
+        checkpoint: its folder.
+        checkpoint_digest: SHA-256 of its files.
+        backend: that ran the model.
+        reference: another backend, or "recorded" for recorded chunks; "" for none.
+        parameters: of the node, by name.
     """
 
     command: str
@@ -127,9 +145,17 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class Report:
-    """report.json. `verdict` and `summary` are on all bags together.
+    """The whole of report.json.
 
-    left_out: bags that could not be used at all, a line each
+    Attributes:
+        format: FORMAT.
+        passed: whether the verdict is a pass.
+        verdict: on all bags together.
+        thresholds: that were applied.
+        summary: of all bags together.
+        bags: a report on each.
+        left_out: bags that could not be used at all, a line each.
+        reproduction: how to reproduce the report.
     """
 
     format: int

@@ -1,7 +1,7 @@
-"""The numbers that people read, made of an episode's sums. None stands for what cannot be said. Knows nothing of ROS.
+"""The numbers that people read, computed from an episode's sums. None stands for what is unknown.
 
 Field names are those of report.json. Positions are in rad (m for prismatic joints), times in seconds, fractions from 0
-to 1. The arm is all joints but the grippers: these open and close, and an error in between means little.
+to 1. The arm is all joints except the grippers: these open and close, and an error in between means little.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ from pi0_ttnn_ros.replay.report.sums import EpisodeMetrics, Errors, Violations
 class JointSummary:
     """One joint.
 
-    gripper: whether it is one
-    mae, rmse: mean absolute and root mean square error over all compared steps, rad or m
-    normalized_mae, normalized_rmse: the same in the checkpoint's normalised space
-    hold_mae: what `mae` would be if the policy stood still
-    jump_mean, jump_max: absolute distance of the first action from the measured state, rad or m
-    jerk_predicted, jerk_recorded: root mean square, rad/s^3 or m/s^3
-    jerk_ratio: of these, predicted to recorded
-    violations: for each kind the predictions at which this joint broke that limit
-    reference_difference: the largest absolute difference of the backends' actions, rad or m
+    Attributes:
+        name: of the joint.
+        gripper: whether it is a gripper's.
+        mae: mean absolute error over all compared steps.
+        rmse: root mean square error over the same.
+        normalized_mae: mean absolute error in the checkpoint's normalised space.
+        normalized_rmse: root mean square error in that space.
+        hold_mae: what `mae` would be if the policy stood still.
+        jump_mean: mean absolute distance of the first action from the measured state.
+        jump_max: largest such distance.
+        jerk_predicted: root mean square, rad/s^3 or m/s^3.
+        jerk_recorded: of the recorded motion.
+        jerk_ratio: jerk_predicted / jerk_recorded.
+        violations: number of predictions at which this joint exceeds a limit, by kind.
+        reference_difference: largest absolute difference of an action from the reference's.
     """
 
     name: str
@@ -48,7 +54,15 @@ class JointSummary:
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """One step of the chunk: `time` seconds after the observation; over `count` predictions."""
+    """One step of the chunk.
+
+    Attributes:
+        time: after the observation.
+        count: number of predictions compared at this step.
+        mae: mean absolute error of the arm's joints.
+        normalized_mae: of all joints, in the checkpoint's normalised space.
+        normalized_hold_mae: the same of standing still.
+    """
 
     time: float
     count: int
@@ -59,7 +73,14 @@ class IndexSummary:
 
 @dataclass(frozen=True)
 class ViolationSummary:
-    """One kind of limit: how many predicted chunks broke it, by which joints; and how often the recorded motion."""
+    """One kind of limit.
+
+    Attributes:
+        count: number of predictions that exceed it.
+        fraction: of all predictions.
+        joints: that exceed it.
+        recorded_count: number of predictions in whose place the recorded motion exceeds it.
+    """
 
     count: int
     fraction: float | None
@@ -69,7 +90,7 @@ class ViolationSummary:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of one value per prediction, seconds."""
+    """Percentiles and maximum of one value per prediction."""
 
     p50: float
     p95: float
@@ -78,7 +99,14 @@ class Distribution:
 
 @dataclass(frozen=True)
 class CameraSummary:
-    """The frames of one camera: see `Frames`; `dropped_fraction` of those that should have come."""
+    """The regularity of one camera's images, see `Frames`.
+
+    Attributes:
+        count: number of images.
+        dropped: number of images missing between them.
+        dropped_fraction: of the images that there should be.
+        longest_gap: between two neighbours.
+    """
 
     count: int
     dropped: int
@@ -88,7 +116,15 @@ class CameraSummary:
 
 @dataclass(frozen=True)
 class ReferenceSummary:
-    """The backends side by side: see `Agreement`. `difference` is in rad or m."""
+    """Agreement with the reference.
+
+    Attributes:
+        predictions: number of predictions with a reference.
+        undefined: number of those without a correlation.
+        pcc_lowest: lowest correlation of a prediction's normalised actions.
+        pcc_mean: mean correlation.
+        difference: largest absolute difference of an action.
+    """
 
     predictions: int
     undefined: int
@@ -99,21 +135,35 @@ class ReferenceSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one episode, or of several merged.
+    """The summary of an episode, or of several merged.
 
-    predictions: inferences; of these, something of `compared_predictions` was compared with the recording
-    compared_steps: actions that were compared
-    mae, rmse: of the arm's joints, rad or m
-    normalized_mae, normalized_rmse: of all joints, in the checkpoint's normalised space
-    hold_ratio: normalized_mae / what it would be if the policy stood still at the measured state; below 1 is better
-        than doing nothing
-    jerk_ratio: RMS jerk of the arm, predicted to recorded
-    violating: fraction of the predictions whose chunk breaks any limit; recorded_violating: whose recorded motion does
-    gripper_agreement: fraction of compared steps with the same gripper state, open or closed
-    gripper_change_agreement: the same of the steps where the recorded gripper has changed since the observation
-    unusable_fraction: joint states without a usable observation; `unusable`: how many, by reason
-    latency, inference_time: see `Prediction`
-    dropped_frames: fraction of the frames that the worst camera dropped
+    Attributes:
+        predictions: number of inferences.
+        compared_predictions: number of those of which something was compared with the recording.
+        compared_steps: number of actions compared.
+        mae: mean absolute error of the arm's joints.
+        rmse: root mean square error of the arm's joints.
+        normalized_mae: of all joints, in the checkpoint's normalised space.
+        normalized_rmse: of all joints, in that space.
+        hold_ratio: normalized_mae relative to standing still at the measured state; below 1 is better than that.
+        jerk_ratio: RMS jerk of the arm, predicted relative to recorded.
+        violating: fraction of the predictions whose chunk exceeds any limit.
+        recorded_violating: fraction of the compared predictions in whose place the recorded motion does.
+        gripper_agreement: fraction of the compared steps with the gripper open or closed as recorded.
+        gripper_change_agreement: the same of the steps by which the recorded gripper has opened or closed since the
+            observation.
+        joint_states: number of joint states.
+        unusable_fraction: of the joint states without an observation.
+        unusable: their number, by reason.
+        latency: from the observation to its chunk.
+        inference_time: of the model alone.
+        violations: by kind of limit.
+        dropped_frames: fraction of the images that the worst camera dropped.
+        cameras: by name.
+        reference: None: there was none.
+        commands: of a running node; None: there was none.
+        joints: in the robot's order.
+        horizon: the steps of the chunk.
     """
 
     predictions: int
@@ -144,7 +194,7 @@ class Summary:
 
 
 def summarize(metrics: EpisodeMetrics) -> Summary:
-    """Return what the sums say."""
+    """Return the summary of an episode's sums."""
     arm = [index for index, name in enumerate(metrics.joint_names) if name not in metrics.grippers.names]
     grippers = metrics.grippers
     cameras = {camera: _camera(frames) for camera, frames in metrics.frames.items()}
@@ -249,7 +299,7 @@ def _rmse(errors: Errors, joints: Sequence[int] | None = None) -> float | None:
 def _mean(
     errors: Errors, which: Callable[[Errors], list[list[float]]], joints: Sequence[int] | None, index: int | None
 ) -> float | None:
-    """Return the mean over compared steps (or those at one index of the chunk) and joints (None: all)."""
+    """Return the mean over compared steps, at one index of the chunk or all, and over joints; None stands for all."""
     if not errors.count:
         return None
     steps = slice(None) if index is None else slice(index, index + 1)

@@ -1,4 +1,4 @@
-"""Sums and counts of one episode, which merge exactly with those of another."""
+"""Sums and counts of an episode, which merge exactly with those of another."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ VIOLATIONS = (NOT_FINITE, "position", "velocity", "acceleration", JUMP)
 class Errors:
     """Sums of differences from the recording, by step of the chunk and joint.
 
-    count: [horizon] compared steps
-    absolute, squared: [horizon][joints] sums of |difference| and difference^2
+    Attributes:
+        count: [horizon]. Compared predictions.
+        absolute: [horizon][joints]. Sums of |difference|.
+        squared: [horizon][joints]. Sums of difference^2.
     """
 
     count: list[int]
@@ -29,7 +31,13 @@ class Errors:
 
 @dataclass(frozen=True)
 class Jumps:
-    """How far `count` first actions are from the measured state, [joints]: sum and largest of the absolute values."""
+    """Distance of first actions from the measured state, rad or m.
+
+    Attributes:
+        count: number of chunks.
+        absolute: [joints]. Sums of |distance|.
+        largest: [joints]. Largest |distance|.
+    """
 
     count: int
     absolute: list[float]
@@ -38,7 +46,13 @@ class Jumps:
 
 @dataclass(frozen=True)
 class Jerks:
-    """Sums of squared jerk, [joints], (rad/s^3)^2, over the same `count` windows of four compared steps each."""
+    """Sums of squared jerk, (rad/s^3)^2 or (m/s^3)^2.
+
+    Attributes:
+        count: number of windows of four compared steps.
+        predicted: [joints].
+        recorded: [joints]. Over the same windows.
+    """
 
     count: int
     predicted: list[float]
@@ -47,7 +61,13 @@ class Jerks:
 
 @dataclass(frozen=True)
 class Violations:
-    """At how many predictions a limit is broken: at all, by kind, and by kind and joint."""
+    """Number of predictions at which a limit is exceeded.
+
+    Attributes:
+        count: with any violation.
+        kinds: by kind, see VIOLATIONS.
+        joints: [joints] by kind.
+    """
 
     count: int
     kinds: dict[str, int]
@@ -58,10 +78,12 @@ class Violations:
 class Grippers:
     """Agreement on open or closed, for each gripper joint.
 
-    names: the gripper joints
-    count, agreeing: compared steps, and those where prediction and recording agree
-    changes, followed: of these, the steps where the recording has left what was measured in the observation (it opened
-        or closed within the chunk), and those where the prediction has, too
+    Attributes:
+        names: the gripper joints.
+        count: compared steps.
+        agreeing: steps at which prediction and recording agree.
+        changes: steps by which the recorded gripper has opened or closed since the observation.
+        followed: steps among these at which prediction and recording agree.
     """
 
     names: list[str]
@@ -73,12 +95,13 @@ class Grippers:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of the two backends.
+    """Agreement of the predictions with the reference.
 
-    pcc: Pearson's correlation of a prediction's normalised actions, where it is defined
-    undefined: predictions without one: a value is not finite, or all are the same
-    difference: the largest absolute difference in the actions of a prediction, rad or m
-    joints: [joints], the same of each joint over all predictions
+    Attributes:
+        pcc: Pearson's correlation of the normalised actions of each prediction for which it is defined.
+        undefined: number of predictions without one: a value is not finite, or all are the same.
+        difference: largest absolute difference of an action, rad or m, of each prediction.
+        joints: [joints]. The same of each joint over all predictions.
     """
 
     pcc: list[float]
@@ -89,22 +112,30 @@ class Agreement:
 
 @dataclass(frozen=True)
 class EpisodeMetrics:
-    """Of one episode, or of several merged.
+    """The metrics of an episode, or of several merged.
 
-    joint_names: of all [joints]
-    time_step: seconds between two actions of a chunk
-    predictions: inferences
-    compared_predictions: those of which at least one step was compared
-    joint_states, unusable: see `Episode`
-    error, hold: of the predictions, and of standing still at the measured state; rad or m
-    normalized, normalized_hold: the same in the checkpoint's normalised space
-    prediction_error: mean absolute normalised error of each prediction; None: nothing was compared
-    jumps, jerks, grippers: see there
-    violations, recorded_violations: of the predicted chunks, and of the recorded motion in their place
-    latency, inference_time: of each prediction, seconds
-    frames: of each camera
-    agreement: with the reference backend; None: there was none
-    commands: what a running node commanded meanwhile; None: none was running
+    Attributes:
+        joint_names: of all joints.
+        time_step: between two actions of a chunk, s.
+        predictions: number of inferences.
+        compared_predictions: number of those of which at least one step was compared.
+        joint_states: see `Episode`.
+        unusable: see `Episode`.
+        error: of the predictions, rad or m.
+        hold: of standing still at the measured state, rad or m.
+        normalized: of the predictions, in the checkpoint's normalised space.
+        normalized_hold: of standing still, in that space.
+        prediction_error: mean absolute normalised error of each prediction; None: nothing was compared.
+        jumps: of first actions from the measured state.
+        jerks: of the predictions and the recording.
+        grippers: open or closed.
+        violations: of the predicted chunks.
+        recorded_violations: of the recorded motion in their place.
+        latency: of each prediction, s.
+        inference_time: of each prediction, s.
+        frames: by camera.
+        agreement: with the reference; None: there was none.
+        commands: of a running node; None: there was none.
     """
 
     joint_names: list[str]
@@ -130,11 +161,11 @@ class EpisodeMetrics:
     commands: CommandStream | None
 
 
-def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
-    """Return the metrics of all predictions of `parts` together, as if they were of one episode.
+def merge_metrics(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
+    """Return the metrics of all `parts`, as if their predictions were of one episode.
 
     Raises:
-        ValueError: they are not of the same joints, grippers and time step.
+        ValueError: joints, grippers or time steps differ.
     """
     first = parts[0]
     for part in parts:
@@ -152,56 +183,56 @@ def merged(parts: Sequence[EpisodeMetrics]) -> EpisodeMetrics:
         predictions=sum(part.predictions for part in parts),
         compared_predictions=sum(part.compared_predictions for part in parts),
         joint_states=sum(part.joint_states for part in parts),
-        unusable=_added(part.unusable for part in parts),
-        error=_merged_errors([part.error for part in parts]),
-        hold=_merged_errors([part.hold for part in parts]),
-        normalized=_merged_errors([part.normalized for part in parts]),
-        normalized_hold=_merged_errors([part.normalized_hold for part in parts]),
+        unusable=_add_counts(part.unusable for part in parts),
+        error=_merge_errors([part.error for part in parts]),
+        hold=_merge_errors([part.hold for part in parts]),
+        normalized=_merge_errors([part.normalized for part in parts]),
+        normalized_hold=_merge_errors([part.normalized_hold for part in parts]),
         prediction_error=[error for part in parts for error in part.prediction_error],
         jumps=Jumps(
             count=sum(part.jumps.count for part in parts),
-            absolute=_total([part.jumps.absolute for part in parts]),
+            absolute=_add_lists([part.jumps.absolute for part in parts]),
             largest=np.max([part.jumps.largest for part in parts], axis=0).tolist(),
         ),
         jerks=Jerks(
             count=sum(part.jerks.count for part in parts),
-            predicted=_total([part.jerks.predicted for part in parts]),
-            recorded=_total([part.jerks.recorded for part in parts]),
+            predicted=_add_lists([part.jerks.predicted for part in parts]),
+            recorded=_add_lists([part.jerks.recorded for part in parts]),
         ),
         grippers=Grippers(
             names=first.grippers.names,
-            count=_total([part.grippers.count for part in parts]),
-            agreeing=_total([part.grippers.agreeing for part in parts]),
-            changes=_total([part.grippers.changes for part in parts]),
-            followed=_total([part.grippers.followed for part in parts]),
+            count=_add_lists([part.grippers.count for part in parts]),
+            agreeing=_add_lists([part.grippers.agreeing for part in parts]),
+            changes=_add_lists([part.grippers.changes for part in parts]),
+            followed=_add_lists([part.grippers.followed for part in parts]),
         ),
-        violations=_merged_violations([part.violations for part in parts]),
-        recorded_violations=_merged_violations([part.recorded_violations for part in parts]),
+        violations=_merge_violations([part.violations for part in parts]),
+        recorded_violations=_merge_violations([part.recorded_violations for part in parts]),
         latency=[seconds for part in parts for seconds in part.latency],
         inference_time=[seconds for part in parts for seconds in part.inference_time],
-        frames=_merged_frames([part.frames for part in parts]),
-        agreement=_merged_agreements(agreements) if agreements else None,
-        commands=_merged_commands(commands) if commands else None,
+        frames=_merge_frames([part.frames for part in parts]),
+        agreement=_merge_agreements(agreements) if agreements else None,
+        commands=_merge_commands(commands) if commands else None,
     )
 
 
-def _merged_errors(parts: Sequence[Errors]) -> Errors:
+def _merge_errors(parts: Sequence[Errors]) -> Errors:
     return Errors(
-        count=_total([part.count for part in parts]),
-        absolute=_total([part.absolute for part in parts]),
-        squared=_total([part.squared for part in parts]),
+        count=_add_lists([part.count for part in parts]),
+        absolute=_add_lists([part.absolute for part in parts]),
+        squared=_add_lists([part.squared for part in parts]),
     )
 
 
-def _merged_violations(parts: Sequence[Violations]) -> Violations:
+def _merge_violations(parts: Sequence[Violations]) -> Violations:
     return Violations(
         count=sum(part.count for part in parts),
-        kinds=_added(part.kinds for part in parts),
-        joints={kind: _total([part.joints[kind] for part in parts]) for kind in VIOLATIONS},
+        kinds=_add_counts(part.kinds for part in parts),
+        joints={kind: _add_lists([part.joints[kind] for part in parts]) for kind in VIOLATIONS},
     )
 
 
-def _merged_agreements(parts: Sequence[Agreement]) -> Agreement:
+def _merge_agreements(parts: Sequence[Agreement]) -> Agreement:
     return Agreement(
         pcc=[value for part in parts for value in part.pcc],
         undefined=sum(part.undefined for part in parts),
@@ -210,28 +241,28 @@ def _merged_agreements(parts: Sequence[Agreement]) -> Agreement:
     )
 
 
-def _merged_commands(parts: Sequence[CommandStream]) -> CommandStream:
+def _merge_commands(parts: Sequence[CommandStream]) -> CommandStream:
     return CommandStream(
         count=sum(part.count for part in parts),
         longest_gap=max(part.longest_gap for part in parts),
-        violations=_added(part.violations for part in parts),
+        violations=_add_counts(part.violations for part in parts),
     )
 
 
-def _merged_frames(parts: Sequence[dict[str, Frames]]) -> dict[str, Frames]:
+def _merge_frames(parts: Sequence[dict[str, Frames]]) -> dict[str, Frames]:
     cameras = dict.fromkeys(camera for part in parts for camera in part)
-    cameras_frames = {camera: [part[camera] for part in parts if camera in part] for camera in cameras}
+    frames_by_camera = {camera: [part[camera] for part in parts if camera in part] for camera in cameras}
     return {
         camera: Frames(
-            count=sum(frames.count for frames in of_camera),
-            dropped=sum(frames.dropped for frames in of_camera),
-            longest_gap=max(frames.longest_gap for frames in of_camera),
+            count=sum(frames.count for frames in camera_frames),
+            dropped=sum(frames.dropped for frames in camera_frames),
+            longest_gap=max(frames.longest_gap for frames in camera_frames),
         )
-        for camera, of_camera in cameras_frames.items()
+        for camera, camera_frames in frames_by_camera.items()
     }
 
 
-def _added(parts: Iterable[dict[str, int]]) -> dict[str, int]:
+def _add_counts(parts: Iterable[dict[str, int]]) -> dict[str, int]:
     """Return the sums by name."""
     total: Counter[str] = Counter()
     for part in parts:
@@ -239,8 +270,8 @@ def _added(parts: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _total(parts: Sequence[list]) -> list:
-    """Return the sum of nested lists, element by element; shorter ones (of shorter chunks, or of none) end in zeros."""
+def _add_lists(parts: Sequence[list]) -> list:
+    """Return the sum of nested lists by element; shorter ones, of shorter chunks or none, are padded with zeros."""
     longest = max(parts, key=len)
     total = np.zeros_like(np.array(longest))
     for part in parts:

@@ -13,24 +13,24 @@ from pi0_ttnn_ros.parameters.declarations import ParameterError
 
 SECTION = "replay"
 GRIPPER_JOINTS = "gripper_joints"
-# Joints with one of these in their name open and close, where the YAML does not say which do.
+# Joints with one of these in their names open and close, unless the YAML lists those that do.
 GRIPPER_NAMES = ("gripper", "finger")
 
 
 def _threshold(default: float, value: str, unit: str, label: str, absent: str = "nothing was compared") -> Any:
-    """Declare a threshold of `value`, a path in `Summary`; `absent` says why it can be None."""
+    """Declare a threshold on `value`, a path in `Summary`; `absent` says why it can be None."""
     return field(default=default, metadata={"value": value, "unit": unit, "label": label, "absent": absent})
 
 
 RADIANS = "rad (m)"
 FRACTION = "fraction"  # from 0 to 1
 STILL = "the recorded robot stood still"
-NO_REFERENCE = "there is no reference backend"
+NO_REFERENCE = "there is no reference"
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What a replay has to keep to pass."""
+    """The thresholds of a replay's verdict. The metadata of each is what it applies to, its unit and a description."""
 
     max_mae: float = _threshold(0.1, "mae", RADIANS, "mean absolute error of the arm's joints")
     max_normalized_mae: float = _threshold(0.5, "normalized_mae", "", "mean absolute error of all joints, normalised")
@@ -40,13 +40,13 @@ class Thresholds:
         0.0, "violations.jump.fraction", FRACTION, "chunks that the jump guard refuses"
     )
     max_position_violations: float = _threshold(
-        0.05, "violations.position.fraction", FRACTION, "chunks that break a position limit"
+        0.05, "violations.position.fraction", FRACTION, "chunks that exceed a position limit"
     )
     max_velocity_violations: float = _threshold(
-        0.2, "violations.velocity.fraction", FRACTION, "chunks that break a velocity limit"
+        0.2, "violations.velocity.fraction", FRACTION, "chunks that exceed a velocity limit"
     )
     max_acceleration_violations: float = _threshold(
-        1.0, "violations.acceleration.fraction", FRACTION, "chunks that break an acceleration limit"
+        1.0, "violations.acceleration.fraction", FRACTION, "chunks that exceed an acceleration limit"
     )
     min_gripper_agreement: float = _threshold(
         0.9,
@@ -70,32 +70,37 @@ class Thresholds:
         0.05, "dropped_frames", FRACTION, "frames that the worst camera dropped", "there are no cameras"
     )
     min_pcc: float = _threshold(
-        0.99, "reference.pcc_mean", "", "mean correlation of the chunks with the reference backend's", NO_REFERENCE
+        0.99, "reference.pcc_mean", "", "mean correlation of the chunks with the reference's", NO_REFERENCE
     )
     max_reference_difference: float = _threshold(
         0.05,
         "reference.difference",
         RADIANS,
-        "largest difference from an action of the reference backend",
+        "largest difference from an action of the reference",
         NO_REFERENCE,
     )
 
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """The section `replay` of a robot's YAML; `grippers` in the order of joint_names."""
+    """The section `replay` of a robot's YAML.
+
+    Attributes:
+        thresholds: of the verdict.
+        grippers: joints that open and close, in the order of joint_names.
+    """
 
     thresholds: Thresholds
     grippers: tuple[str, ...]
 
 
 def replay_settings(file: Path, joint_names: Sequence[str]) -> ReplaySettings:
-    """Return what the section `replay` of a robot's YAML says; what it leaves out has its default.
+    """Read the section `replay` of a robot's YAML; what it omits has its default.
 
     Raises:
-        ParameterError: a name is unknown, a value has the wrong type, a gripper is no joint.
-        RobotError: the file is no parameter file of one node.
-        OSError: it cannot be read.
+        ParameterError: a name is unknown, a value has the wrong type, or a gripper is not a joint.
+        RobotError: the file is not the parameter file of one node.
+        OSError: the file cannot be read.
     """
     prefix = SECTION + "."
     values = yaml_parameters(file)
