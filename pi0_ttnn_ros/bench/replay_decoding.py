@@ -12,7 +12,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,7 @@ def read_as_replay(path: Path, parameters: Parameters, policy: Policy, workers: 
     """Make the model's inputs of every observation, and return how many images were decoded."""
 
     def inputs(snapshot: Snapshot) -> ModelInputs:
-        images = {camera: image.decode() for camera, image in snapshot.images.items()}
-        return policy.model_inputs(observation_from_snapshot(replace(snapshot, images=images), parameters.joint_names))
+        return policy.model_inputs(observation_from_snapshot(snapshot, parameters.joint_names))
 
     with open_bag(path) as bag:
         snapshots = (snapshot for _, snapshot in BagFeed(bag, topics_of(parameters), parameters).snapshots())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from pi0_ttnn_core.policy_io import ActionChunk, Observation
+from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
+from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
 
 # How often the thread looks at the clock while no input arrives, seconds.
 POLL = 0.05
@@ -55,7 +56,7 @@ class InferenceWorker:
         self,
         policy: PolicyProcess,
         buffer: ObservationBuffer,
-        decode: Callable[[Snapshot], Observation],
+        joint_names: Sequence[str],
         now_ns: Callable[[], int],
         open_timeout: float,
         listener: Listener,
@@ -65,7 +66,7 @@ class InferenceWorker:
         Args:
             policy: an open policy.
             buffer: where the snapshots come from.
-            decode: makes the policy's input of a snapshot.
+            joint_names: the state's joints, in order.
             now_ns: the clock of the inputs' stamps.
             open_timeout: seconds that a restart of the policy process may take.
             listener: receives the chunks.
@@ -74,7 +75,7 @@ class InferenceWorker:
         self.inference_timeout = 5.0
         self._policy = policy
         self._buffer = buffer
-        self._decode = decode
+        self._joint_names = joint_names
         self._now_ns = now_ns
         self._open_timeout = open_timeout
         self._listener = listener
@@ -135,7 +136,7 @@ class InferenceWorker:
             return
         self._last_stamp_ns = snapshot.stamp_ns
         start = time.perf_counter()
-        observation = self._decode(snapshot)
+        observation = observation_from_snapshot(snapshot, self._joint_names)
         target = self._listener.guidance_target(observation.stamp_ns)
         chunk = self._policy.infer(observation, target, self.inference_timeout)
         self._back_off = FIRST_BACK_OFF

@@ -9,6 +9,7 @@ from rclpy.node import Node
 
 from pi0_ttnn_core.policy_io import ActionChunk as PolicyChunk
 from pi0_ttnn_ros.msg import ActionChunk
+from pi0_ttnn_ros.observation.buffer import EncodedImage
 from pi0_ttnn_ros.observation.stamps import serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import CHUNK_TOPIC
@@ -30,13 +31,13 @@ class ChunkPublisher:
         self._backend = backend
         self._publisher = node.create_publisher(ActionChunk, CHUNK_TOPIC, 10)
 
-    def publish(self, chunk: PolicyChunk, images: Mapping[str, bytes]) -> None:
-        """Publish a chunk inferred from these serialized images, by the camera's name."""
+    def publish(self, chunk: PolicyChunk, images: Mapping[str, EncodedImage]) -> None:
+        """Publish a chunk inferred from these images, by the camera's name."""
         message = ActionChunk(
             sequence=self.sequence,
             instruction=chunk.instruction,
             cameras=list(images),
-            image_stamps=[time_message(serialized_stamp(image)) for image in images.values()],
+            image_stamps=[time_message(serialized_stamp(image.raw)) for image in images.values()],
             joint_names=self._joint_names,
             time_step=self._time_step,
             horizon=len(chunk.actions),

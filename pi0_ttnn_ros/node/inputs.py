@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy
-from rclpy.serialization import deserialize_message
 from rclpy.subscription import Subscription, SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
-from pi0_ttnn_core.policy_io import Observation
-from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot
-from pi0_ttnn_ros.observation.decoding import observation_from_snapshot, positions_from_message
+from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
+from pi0_ttnn_ros.observation.decoding import positions_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC
 from pi0_ttnn_ros.rclpy_utils.logs import log_line
-from pi0_ttnn_ros.rclpy_utils.messages import image_type
+from pi0_ttnn_ros.rclpy_utils.messages import SerializedMessage, image_type
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
 
 
@@ -30,7 +27,7 @@ class PolicyInputs:
     """Images, joint states, heartbeat and instruction, the newest of each. Receives from `subscribe` to `close`.
 
     Attributes:
-        buffer: the newest messages; images are serialized.
+        buffer: the newest messages; images are still serialized.
     """
 
     def __init__(self, node: Node, parameters: Parameters, now_ns: Callable[[], int]) -> None:
@@ -49,8 +46,7 @@ class PolicyInputs:
     def subscribe(self) -> None:
         """Start to receive."""
         for camera, topic in self._camera_topics.items():
-            # Raw: most images are never decoded, because a newer one arrives before the next inference.
-            self._add(image_type(topic), topic, partial(self._on_image, camera), NEWEST, raw=True)
+            self._add(image_type(topic), topic, partial(self._on_image, camera, image_type(topic)), NEWEST, raw=True)
         self._add(JointState, self._joint_state_topic, self._on_joint_states, NEWEST)
         self._add(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1)
         self._add(String, INSTRUCTION_TOPIC, self._on_instruction, 1)
@@ -74,18 +70,6 @@ class PolicyInputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
-
-    def observation(self, snapshot: Snapshot) -> Observation:
-        """Decode a snapshot.
-
-        Raises:
-            ConversionError: a message cannot be used.
-        """
-        images = {
-            camera: deserialize_message(image, image_type(self._camera_topics[camera]))
-            for camera, image in snapshot.images.items()
-        }
-        return observation_from_snapshot(replace(snapshot, images=images), self._joint_names)
 
     def positions(self) -> np.ndarray:
         """Return the newest measured positions, float32 [joints], rad or m.
@@ -113,8 +97,8 @@ class PolicyInputs:
     def _add(self, *arguments: Any, **options: Any) -> None:
         self._subscriptions.append(self._node.create_subscription(*arguments, **options))
 
-    def _on_image(self, camera: str, message: bytes) -> None:
-        self.buffer.put(camera, serialized_stamp(message), message)
+    def _on_image(self, camera: str, message_type: type, raw: bytes) -> None:
+        self.buffer.put(camera, serialized_stamp(raw), SerializedMessage(raw, message_type))
 
     def _on_joint_states(self, message: JointState) -> None:
         self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)

@@ -23,7 +23,7 @@ from pi0_ttnn_ros.node.input_check import check_inputs
 from pi0_ttnn_ros.node.inputs import PolicyInputs
 from pi0_ttnn_ros.node.statistics import Statistics
 from pi0_ttnn_ros.observation.buffer import Snapshot
-from pi0_ttnn_ros.observation.decoding import ConversionError
+from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
@@ -108,7 +108,7 @@ class PolicySession:
             self.worker = InferenceWorker(
                 process,
                 self.inputs.buffer,
-                self.inputs.observation,
+                parameters.joint_names,
                 self._now_ns,
                 parameters.load_timeout,
                 listener=self,
@@ -182,7 +182,8 @@ class PolicySession:
             dry = ", dry run" if self.parameters.dry_run else ""
             number = self._chunk_publisher.sequence - 1
             lines = [chunk.instruction, f"{activity}{dry}, latency {latency * 1e3:.0f} ms, chunk {number}"]
-            introspection.publish_image(time_message(chunk.stamp_ns), self.inputs.observation(snapshot).images, lines)
+            observation = observation_from_snapshot(snapshot, self.parameters.joint_names)
+            introspection.publish_image(time_message(chunk.stamp_ns), observation.images, lines)
 
     def _apply_live_parameters(self) -> None:
         parameters = self.parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 JOINT_STATES = "joint_states"
 INSTRUCTION = "instruction"
@@ -15,18 +15,29 @@ HEARTBEAT = "heartbeat"
 CLOCK_MISMATCH_S = 60.0
 
 
+class EncodedImage(Protocol):
+    """An image as it was received. Most are never decoded, because a newer one arrives before the next inference."""
+
+    @property
+    def raw(self) -> bytes | memoryview:
+        """The message in CDR."""
+
+    def decode(self) -> Any:
+        """Return the message with its ROS fields."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
-    """One complete set of inputs, with messages as they were received: the user of the snapshot decodes them.
+    """One complete set of inputs. `decoding.observation_from_snapshot` decodes it.
 
     Attributes:
-        images: message by camera.
+        images: image by camera.
         joint_states: message.
         instruction: what the robot is to do.
         stamp_ns: stamp of the joint states.
     """
 
-    images: dict[str, Any]
+    images: Mapping[str, EncodedImage]
     joint_states: Any
     instruction: str
     stamp_ns: int

@@ -76,9 +76,9 @@ def observation_from_snapshot(snapshot: Snapshot, joint_names: Sequence[str]) ->
         ConversionError: naming the camera or the joints at fault.
     """
     images = {}
-    for camera, message in snapshot.images.items():
+    for camera, image in snapshot.images.items():
         try:
-            images[camera] = image_from_message(message)
+            images[camera] = image_from_message(image.decode())
         except ConversionError as error:
             raise ConversionError(f"camera {camera!r}: {error}") from error
     state = positions_from_message(snapshot.joint_states, joint_names)

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, image_message_type
+
+
+@dataclass(frozen=True)
+class SerializedMessage:
+    """A message as a raw subscription receives it.
+
+    Attributes:
+        raw: the message in CDR.
+        type: class of the message.
+    """
+
+    raw: bytes
+    type: type
+
+    def decode(self) -> Any:
+        """Return the message with its ROS fields."""
+        return deserialize_message(self.raw, self.type)
 
 
 def time_message(stamp_ns: int) -> Time:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def scenes(path: Path, replay: Replay, stamps_ns: Collection[int]) -> dict[int, 
         feed = BagFeed(bag, replay.topics, replay.parameters)
         snapshots = (point.snapshot for point in _inference_points(bag, feed, replay))
         shown = [snapshot for snapshot in snapshots if snapshot.stamp_ns in wanted]
-        observations = [observation_from_snapshot(_decode_images(snapshot), joint_names) for snapshot in shown]
+        observations = [observation_from_snapshot(snapshot, joint_names) for snapshot in shown]
     return {seen.stamp_ns: Scene(seen.images, seen.instruction) for seen in observations}
 
 
@@ -143,7 +143,7 @@ def _prepare(point: InferencePoint, joint_names: list[str]) -> _Prepared:
     start = time.perf_counter()
     observation: Observation | Exception
     try:
-        observation = observation_from_snapshot(_decode_images(point.snapshot), joint_names)
+        observation = observation_from_snapshot(point.snapshot, joint_names)
     except (BagError, ConversionError) as error:
         observation = error
     return _Prepared(point, observation, time.perf_counter() - start)
@@ -159,7 +159,3 @@ def _predict(prepared: _Prepared, replay: Replay) -> Prediction:
     other = replay.reference_policy
     reference = other.infer(observation).actions if other else prepared.point.recorded
     return Prediction(chunk.stamp_ns, observation.state, chunk.actions, chunk.inference_time, latency, reference)
-
-
-def _decode_images(snapshot: Snapshot) -> Snapshot:
-    return replace(snapshot, images={camera: message.decode() for camera, message in snapshot.images.items()})

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from pi0_ttnn_core.policy_io import ActionChunk, Observation
+from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.observation.buffer import JOINT_STATES, ObservationBuffer
+
+JOINT_STATE = SimpleNamespace(name=["joint"], position=[0.0])
 
 
 class Policy:
@@ -69,7 +72,7 @@ def worker(listener, buffer):
     worker = InferenceWorker(
         Policy(),
         buffer,
-        lambda snapshot: Observation({}, np.zeros(1, np.float32), "", snapshot.stamp_ns),
+        ["joint"],
         time.monotonic_ns,
         1.0,
         listener,
@@ -84,7 +87,7 @@ def wait_until(condition, buffer) -> None:
     deadline = time.monotonic() + 30.0
     while not condition():
         assert time.monotonic() < deadline
-        buffer.put(JOINT_STATES, time.monotonic_ns(), None)
+        buffer.put(JOINT_STATES, time.monotonic_ns(), JOINT_STATE)
         time.sleep(0.01)
 
 
