@@ -29,6 +29,7 @@ from pi0_ttnn_ros.system.package_files import robot_file
 INSTRUCTION = "transfer the red cube to the other arm"
 START_TIMEOUT = 60.0  # seconds for a process to start, a transition or the first chunk
 STOP_TIMEOUT = 3.0  # seconds for the processes to end by themselves
+DISCOVERY_TIME = 3.0  # seconds that DDS may take to discover a node that was there before
 GONE_TIMEOUT = 25.0  # seconds; a node that was killed seems to be there for 20 (the lease of its DDS participant)
 LOG_LINES = 10  # of a process that failed
 # On a simulated card an inference takes half a minute: the robot waits for it in a slower time of its own.
@@ -105,7 +106,7 @@ class Demo:
         Raises:
             DemoError: another one is running.
         """
-        if self._change_state.service_is_ready():
+        if self._spin(self._change_state.service_is_ready, self._start + DISCOVERY_TIME - time.monotonic()):
             self.say("another policy node is running: waiting for it to end")
         if not self._spin(lambda: not self._change_state.service_is_ready(), GONE_TIMEOUT):
             raise DemoError("another policy node is running: end it, or set another ROS_DOMAIN_ID")

@@ -16,6 +16,7 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 if importlib.util.find_spec("gym_aloha") is None:
     pytest.skip("gym-aloha is not installed", allow_module_level=True)
 
+from lifecycle_msgs.srv import ChangeState
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
@@ -140,13 +141,15 @@ def test_bad_checkpoint_ends_the_demo(tmp_path):
     assert not pids()
 
 
-def test_other_policy_node_is_refused(tmp_path):
+def test_other_policy_node_is_refused(tmp_path, listener):
     """With a policy node already in the domain the demo ends; it would answer instead of the demo's.
 
     Regression: the demo said that its node could not be configured, and showed that node's log, which was empty.
     """
     other = start("-m", "pi0_ttnn_ros.node.policy_node")
     try:
+        is_there = listener.node.create_client(ChangeState, "pi0_policy/change_state").service_is_ready
+        listener.spin_until(is_there, label="the other policy node")
         demo = start_demo(tmp_path)
         output, _ = demo.communicate(timeout=120)
         assert demo.returncode == 1
