@@ -1,1 +1,1 @@
-"""The `pi0-ttnn` command line: parsing, exit codes, printing; one module per command."""
+"""The command `pi0-ttnn`: parsing, exit statuses and printing; one module per sub-command."""

@@ -1,6 +1,6 @@
-"""Check whether a recorded bag fits a robot's parameter file, and say what to do where it does not.
+"""Check a recorded bag against a robot's parameter file, with a remedy for each problem.
 
-Exit status: 0 it fits, 1 it does not, 2 an error.
+Exit status: 0 the bag fits, 1 it does not, 2 an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ HEADINGS = ("input", "topic", "messages", "rate", "longest gap", "delay", "conte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("bag", type=Path, metavar="BAG", help="folder of the bag, or its storage file")
+    parser.add_argument("bag", type=Path, metavar="BAG", help="folder of a bag, or a storage file")
     add_robot(parser, required=True)
-    parser.add_argument("--namespace", default="", help="that the robot's topics had when the bag was recorded")
+    parser.add_argument("--namespace", default="", help="namespace of the robot's topics in the bag")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
@@ -40,23 +40,20 @@ def run(arguments: argparse.Namespace) -> int:
     from pi0_ttnn_ros.system.package_files import robot_file
 
     file = robot_file(arguments.robot)
-    # No checkpoint is needed to look at a bag.
+    # The parameter is required, but a bag is checked without a checkpoint.
     parameters = parameters_from_yaml(file, {"checkpoint": "none"})
     with open_bag(arguments.bag) as bag:
         check = check_bag(bag, parameters, arguments.namespace)
     if arguments.json:
-        print(
-            json.dumps(
-                {"bag": str(arguments.bag), "robot": str(file), "fits": check.is_usable, **asdict(check)}, indent=2
-            )
-        )
+        content = {"bag": str(arguments.bag), "robot": str(file), "fits": check.is_usable, **asdict(check)}
+        print(json.dumps(content, indent=2))
     else:
         print(report(arguments.bag, file, check))
     return 0 if check.is_usable else 1
 
 
 def table(check: BagCheck) -> str:
-    """Return the topics, one a line."""
+    """Return a table of the topics."""
     rows = [HEADINGS, *(_row(entry) for entry in check.inputs)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -65,11 +62,12 @@ def table(check: BagCheck) -> str:
 
 
 def report(bag: Path, robot: Path, check: BagCheck) -> str:
-    """Return the whole in words."""
-    lines = [f"{bag}: {check.duration:.1f} s, held against {robot}", "", table(check), ""]
+    """Return the whole check in words."""
+    lines = [f"{bag}: {check.duration:.1f} s, checked against {robot}", "", table(check), ""]
     if check.skew:
         lines.append(
-            f"images and joint states: {_seconds(check.skew[0])} apart in the median, {_seconds(check.skew[1])} at most"
+            f"stamps of images and joint states: {_seconds(check.skew[0])} apart in the median, "
+            f"{_seconds(check.skew[1])} at most"
         )
     if check.observations:
         lines.append(f"the node would infer {check.observations} times")

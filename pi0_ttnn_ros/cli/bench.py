@@ -1,4 +1,4 @@
-"""Measure speed: of the node, of replay, of the model."""
+"""Measure the speed of the node, of replay or of the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from pi0_ttnn_core.backend import BackendError
-from pi0_ttnn_ros.cli.arguments import add_dtype, add_model, positive, require
+from pi0_ttnn_ros.cli.arguments import add_command, add_dtype, add_model, positive, require
 from pi0_ttnn_ros.execution.chunk_executor import STRATEGIES
 
 EXAMPLES = """
@@ -16,36 +16,58 @@ EXAMPLES = """
   pi0-ttnn bench replay-decoding --seconds 60
   pi0-ttnn bench model --cameras 3 --lerobot
 """
+NODE_EXAMPLES = """
+  pi0-ttnn bench node
+  pi0-ttnn bench node --strategy rtc --inference-time 0.3 --seconds 60
+"""
+REPLAY_DECODING_EXAMPLES = """
+  pi0-ttnn bench replay-decoding
+  pi0-ttnn bench replay-decoding --seconds 60 --repeats 10
+"""
+MODEL_EXAMPLES = """
+  pi0-ttnn bench model
+  pi0-ttnn bench model --config pi05 --cameras 3 --lerobot
+  pi0-ttnn bench model --checkpoint checkpoint --dtype bfloat16
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a sub-command per bench."""
-    benches = parser.add_subparsers(required=True, metavar="WHAT")
+    benches = parser.add_subparsers(required=True, metavar="BENCH")
 
-    node = benches.add_parser("node", help="what the ROS 2 node adds to the model, and how evenly its commands come")
+    text = "Measure the node's latency on top of the model, and the regularity of its commands."
+    node = add_command(benches, "node", text, NODE_EXAMPLES)
     node.add_argument("--seconds", type=float, default=20.0, help="how long to measure (default 20)")
-    node.add_argument("--strategy", choices=STRATEGIES, default="asynchronous", help="how chunks follow each other")
-    node.add_argument("--inference-time", type=float, default=0.0, help="least duration of an inference, s (default 0)")
+    node.add_argument(
+        "--strategy", choices=STRATEGIES, default="asynchronous", help="how chunks are executed (default asynchronous)"
+    )
+    node.add_argument("--inference-time", type=float, default=0.0, help="shortest inference, s (default 0)")
     node.set_defaults(bench=_node)
 
-    decoding = benches.add_parser("replay-decoding", help="how much faster than real time a bag is read and decoded")
+    text = "Measure how much faster than real time a bag is read and decoded."
+    decoding = add_command(benches, "replay-decoding", text, REPLAY_DECODING_EXAMPLES)
     decoding.add_argument("--seconds", type=float, default=20.0, help="length of the bag (default 20)")
-    decoding.add_argument("--repeats", type=positive, default=3, metavar="N", help="the fastest counts (default 3)")
+    decoding.add_argument(
+        "--repeats", type=positive, default=3, metavar="N", help="repetitions, of which the fastest counts (default 3)"
+    )
     decoding.set_defaults(bench=_replay_decoding)
 
-    model = benches.add_parser("model", help="time and memory of one inference on the torch backend")
+    text = "Measure time and memory of one inference on the torch backend."
+    model = add_command(benches, "model", text, MODEL_EXAMPLES)
     add_model(model, default="pi0")
     model.add_argument(
-        "--cameras", type=int, choices=(1, 2, 3), default=1, help="the other slots are empty (default 1)"
+        "--cameras", type=int, choices=(1, 2, 3), default=1, help="cameras; the other slots are empty (default 1)"
     )
     add_dtype(model)
-    model.add_argument("--repeats", type=positive, default=2, metavar="N", help="the fastest counts (default 2)")
-    model.add_argument("--lerobot", action="store_true", help="measure LeRobot beside it, with the same weights")
+    model.add_argument(
+        "--repeats", type=positive, default=2, metavar="N", help="repetitions, of which the fastest counts (default 2)"
+    )
+    model.add_argument("--lerobot", action="store_true", help="measure LeRobot as well, with the same weights")
     model.set_defaults(bench=_model)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure, and print the result."""
     arguments.bench(arguments)
     return 0
 

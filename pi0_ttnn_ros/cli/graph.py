@@ -1,4 +1,4 @@
-"""Count what one inference does on a Wormhole, and model its time. Needs no card."""
+"""Count the operations of one inference on a Wormhole, and model its time, without a card."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXAMPLES = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--config", choices=CONFIGS, default="pi0", help="sizes of the model (default pi0)")
+    parser.add_argument("--config", choices=CONFIGS, default="pi0", help="model sizes (default pi0)")
     add_precision(parser)
-    parser.add_argument("--guided", action="store_true", help="an inference of the strategy rtc")
+    parser.add_argument("--guided", action="store_true", help="with the guidance of the strategy rtc")
     parser.add_argument("--grid", choices=HARVESTED_ROWS, default="8x8", help="compute cores of the card (default 8x8)")
     parser.add_argument("--json", action="store_true", help="print numbers instead of a page of Markdown")
-    parser.add_argument("--out", type=Path, metavar="MD", help="write the page here")
+    parser.add_argument("--out", type=Path, metavar="MD", help="file for the page")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Run the bare model, without pre- and postprocessing, on arrays from a file."""
+"""Run the model alone, without pre- and postprocessing, on arrays from a file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ EXAMPLES = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--inputs", type=Path, required=True, metavar="NPZ", help="the arrays of ModelInputs, by name")
-    parser.add_argument("--out", type=Path, required=True, metavar="NPY", help="float32 [horizon, action_dim]")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--inputs", type=Path, required=True, metavar="NPZ", help="arrays of ModelInputs, by name")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="NPY", help="file for the actions, float32 [horizon, action_dim]"
+    )
     parser.add_argument("--backend", choices=BACKENDS, default="torch", help="what runs the model (default torch)")
     add_dtype(parser)
     add_precision(parser)
@@ -50,4 +52,4 @@ def _read_arrays(file: Path) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except (ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file} is no .npz file of arrays ({error})") from error
+        raise InputError(f"{file} is not an .npz file of arrays ({error})") from error

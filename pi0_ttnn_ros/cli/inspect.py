@@ -1,4 +1,7 @@
-"""Describe a checkpoint, what happens to an observation, and whether a robot fits it."""
+"""Describe a checkpoint and how observations are processed, and check that it fits a robot.
+
+Exit status: 0 the checkpoint can run (on the robot), 1 it cannot, 2 an error.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ EXAMPLES = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="DIR")
+    parser.add_argument("checkpoint", type=Path, metavar="DIR", help="folder of the checkpoint")
     add_robot(parser)
 
 

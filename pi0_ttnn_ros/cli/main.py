@@ -1,7 +1,7 @@
-"""The command `pi0-ttnn`: one sub-command per module of this room.
+"""The command `pi0-ttnn`: one module of this room per sub-command.
 
-A command's module has a docstring (its description), EXAMPLES, `add_arguments(parser)` and `run(arguments)`, which
-returns the exit status and imports what is heavy.
+A command's module has a docstring, which is its description, EXAMPLES, `add_arguments(parser)`, and `run(arguments)`,
+which returns the exit status and does the slow imports.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pi0_ttnn_core.processing.robot import RobotError
 from pi0_ttnn_core.processing.tokenizer import TokenizerError
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.cli import bag_info, bench, graph, infer, inspect, make_checkpoint, replay, validate
+from pi0_ttnn_ros.cli.arguments import add_command
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.replay.predictions import ReplayError
 from pi0_ttnn_ros.system.package_files import package_version
@@ -45,9 +46,9 @@ USER_ERRORS = (
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 2 for bad input, which is reported in one line."""
+    """Run a command and return its exit status: 2 for an error, which is reported in one line; 130 for Ctrl-C."""
     words = sys.argv[1:] if words is None else words
-    arguments = _parser().parse_args(words)
+    arguments = build_parser().parse_args(words)
     arguments.words = ["pi0-ttnn", *words]
     try:
         status: int = arguments.run(arguments)
@@ -59,21 +60,17 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="pi0-ttnn", description="PI0 policies: checkpoints, inference, replay, benches."
+        prog="pi0-ttnn",
+        description="PI0 policies: checkpoints, inference, replay, benches.",
+        epilog="pi0-ttnn COMMAND --help shows examples of a command.",
     )
     parser.add_argument("--version", action="version", version=f"pi0-ttnn {package_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
-        description = (module.__doc__ or "").strip()
-        command = commands.add_parser(
-            name,
-            help=description.splitlines()[0],
-            description=description,
-            epilog=f"examples:\n{module.EXAMPLES.rstrip()}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        command = add_command(commands, name, (module.__doc__ or "").strip(), module.EXAMPLES)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser

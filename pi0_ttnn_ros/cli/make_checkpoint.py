@@ -15,9 +15,9 @@ EXAMPLES = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--config", choices=CONFIGS, required=True, help="sizes of the model")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (default 0)")
+    parser.add_argument("--config", choices=CONFIGS, required=True, help="model sizes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""Run recorded bags through the policy, and report how far it is from what was done.
+"""Replay recorded bags through the policy, and report how far it is from the recording.
 
-Exit status: 0 the verdict passes, 1 it does not, 2 an error.
+Exit status: 0 the verdict is a pass, 1 it is not, 2 an error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pi0_ttnn_core.backend import BACKENDS
-from pi0_ttnn_ros.cli.arguments import add_dtype, add_precision, add_robot, positive, require
+from pi0_ttnn_ros.cli.arguments import FROM_FILE, add_dtype, add_precision, add_robot, positive, require
 from pi0_ttnn_ros.replay.options import GROUND_TRUTHS, MEASURED, MODES, OPEN_LOOP, RECORDED, Options
 from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
@@ -29,16 +29,16 @@ BAR = "{desc}: {percentage:3.0f} % {bar} {elapsed}, {remaining} left"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("bags", type=Path, nargs="+", metavar="BAG", help="a bag, or a folder of bags")
-    parser.add_argument("--checkpoint", required=True, metavar="DIR")
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="folder of the checkpoint")
     add_robot(parser, default="aloha")
     parser.add_argument(
-        "--out", type=Path, default=Path("replay"), metavar="DIR", help="of the report (default replay)"
+        "--out", type=Path, default=Path("replay"), metavar="DIR", help="folder for the report (default replay)"
     )
-    parser.add_argument("--backend", choices=BACKENDS, help="what runs the model (default: the parameter file's)")
+    parser.add_argument("--backend", choices=BACKENDS, help=f"what runs the model (default {FROM_FILE})")
     add_precision(parser, default=None)
     add_dtype(parser, default=None)
-    parser.add_argument("--instruction", help="where the bag has none")
-    parser.add_argument("--seed", type=int, help="of the noise")
+    parser.add_argument("--instruction", help="instruction, for a bag without one")
+    parser.add_argument("--seed", type=int, help=f"seed of the flow noise (default {FROM_FILE})")
     parser.add_argument(
         "--ground-truth",
         choices=GROUND_TRUTHS,
@@ -49,22 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference",
         choices=(*BACKENDS, RECORDED),
         default="",
-        help="compare every prediction with another backend's as well, or with the chunks that a node recorded",
+        help="compare with another backend's predictions, or with the chunks that a node recorded (default neither)",
     )
-    parser.add_argument("--stride", type=positive, default=1, metavar="N", help="infer at every N-th observation only")
+    parser.add_argument(
+        "--stride", type=positive, default=1, metavar="N", help="infer at every N-th observation (default 1)"
+    )
     parser.add_argument("--namespace", default="", help="namespace of the node and its topics")
-    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in its own process")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in its own process (default 1)"
+    )
     parser.add_argument(
         "--mode",
         choices=MODES,
         default=OPEN_LOOP,
-        help="open-loop: without a node, as fast as possible; live: play the bag into the running node in real time "
+        help="open-loop: without a node, as fast as possible; live: play the bag into the running node, in real time, "
         "and judge its chunks and commands (default open-loop)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Replay, write the report, and return 1 when the verdict does not pass."""
+    """Replay, write the report, and return 1 if the verdict is not a pass."""
     require("rosbags", "replay")
     # Before torch is imported.
     os.environ.update(OPENMP_PASSIVE_WAIT | os.environ)
@@ -99,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[str, float], None]]:
-    """Yield what shows the name of a bag and the fraction of all bags that is done, if stderr is a terminal."""
+    """Yield a function that shows a bag's name and the fraction of all bags done, if stderr is a terminal."""
     from tqdm import tqdm
 
     with tqdm(total=1.0, bar_format=BAR, disable=None) as bar:

@@ -1,4 +1,7 @@
-"""Compare every component on the Wormhole with the float32 reference."""
+"""Compare every component on the Wormhole with the float32 reference.
+
+Exit status: 0 all components pass, 1 one does not, 2 an error.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     add_model(parser, default="tiny")
     parser.add_argument(
-        "--component", action="append", default=[], metavar="NAME", help="only this one; may be repeated"
+        "--component", action="append", default=[], metavar="NAME", help="validate only this component; may be repeated"
     )
     add_precision(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the comparison; return 1 when a component does not pass."""
+    """Print the comparison; return 1 if a component does not pass."""
     from pi0_ttnn_core.validation.runner import Validation, validate
 
     validation = Validation(arguments.config, arguments.checkpoint, arguments.component, arguments.precision)

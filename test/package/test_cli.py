@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,9 @@ from pi0_ttnn_core.backend_factory import load_backend
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.configs import TINY
 from pi0_ttnn_core.model_inputs import model_inputs
+from pi0_ttnn_ros.cli import make_checkpoint
+from pi0_ttnn_ros.cli.main import build_parser, main
+from pi0_ttnn_ros.system.package_files import package_version
 from support.former_yaml import FORMER_YAML
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +100,7 @@ def test_a_missing_checkpoint_is_one_clear_line(tmp_path, arrays):
 def test_a_file_that_is_no_npz_is_refused(tiny_checkpoint, tmp_path):
     (tmp_path / "in.npz").write_bytes(b"not a zip")
     run = pi0_ttnn("infer", "--checkpoint", tiny_checkpoint, "--inputs", tmp_path / "in.npz", "--out", tmp_path / "a")
-    assert run.returncode == 2 and "in.npz is no .npz file" in run.stderr
+    assert run.returncode == 2 and "in.npz is not an .npz file" in run.stderr
 
 
 def test_bench_model():
@@ -149,3 +154,77 @@ def test_inspect_loads_neither_torch_nor_weights(tiny_checkpoint):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of all commands, and of theirs, by the words that name them."""
+    found = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                found[name] = command
+                found |= {f"{name} {word}": each for word, each in subcommands(command).items()}
+    return found
+
+
+COMMANDS = subcommands(build_parser())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples_that_work(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    examples = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert examples
+    for line in examples:
+        name, *words = shlex.split(line)
+        assert name == "pi0-ttnn" and words[: len(command.split())] == command.split()
+        build_parser().parse_args(words)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_has_a_help_text_and_a_choice(command):
+    for action in COMMANDS[command]._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            assert action.help, action.option_strings
+            assert action.choices is None or len(action.choices) > 1, action.option_strings
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"pi0-ttnn {package_version()}\n"
+
+
+@pytest.mark.parametrize("command", ["inspect CHECKPOINT", "bag-info BAG", "replay BAG --checkpoint CHECKPOINT"])
+def test_robot_is_a_name_or_a_file_in_every_command(command, tmp_path, capsys):
+    """A name that is unknown and a file that is missing are each reported in one line."""
+    words = command.split()
+    for robot, text in (("toaster", "choose from"), (str(tmp_path / "toaster.yaml"), "toaster.yaml")):
+        assert main([*words, "--robot", robot]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"pi0-ttnn {words[0]}: ") and text in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "printed"),
+    [
+        (OSError("no space"), 2, "pi0-ttnn make-checkpoint: no space\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_exit_status(raised, status, printed, monkeypatch, capsys):
+    def run(arguments):
+        raise raised
+
+    monkeypatch.setattr(make_checkpoint, "run", run)
+    assert main(["make-checkpoint", "--config", "tiny", "--out", "anywhere"]) == status
+    assert capsys.readouterr().err == printed
+
+
+def test_the_parser_imports_nothing_slow():
+    code = "import sys; from pi0_ttnn_ros.cli.main import build_parser; build_parser(); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "ttnn", "rclpy", "rosbags", "cv2"} & set(run.stdout.split())
