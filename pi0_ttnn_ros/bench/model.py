@@ -1,7 +1,7 @@
-"""pi0-ttnn bench model: time of one inference and peak memory, with a peer measured beside it in the same run.
+"""pi0-ttnn bench model: time of one inference and peak memory, ours and optionally LeRobot's.
 
-Each side runs in a process of its own, one after the other, with the same random checkpoint, the same inputs and the
-same number of threads; the results are compared.
+Each side runs in its own process, one after the other, with the same random checkpoint, inputs and number of threads;
+the actions are compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ PEER_SCRIPT = ROOT / "scripts" / "peers" / "bench_lerobot.py"
 
 @dataclass(frozen=True)
 class Result:
-    """One side: seconds of each inference, peak resident memory in bytes, and the actions."""
+    """The measurement of one side.
+
+    Attributes:
+        name: of the side.
+        seconds: of each inference.
+        peak_memory: resident, bytes.
+        actions: float32 [1, horizon, action_dim], normalised.
+    """
 
     name: str
     seconds: list[float]
@@ -45,7 +52,7 @@ class Result:
 
 
 def bench(checkpoint: Path, cameras: int, dtype: str, repeats: int, lerobot: bool) -> None:
-    """Measure, and print a line for each side, their ratio and how far their actions differ.
+    """Measure, and print a line for each side, their ratio and the difference of their actions.
 
     Raises:
         BackendError: LeRobot is not installed.
@@ -65,7 +72,7 @@ def bench(checkpoint: Path, cameras: int, dtype: str, repeats: int, lerobot: boo
 
 
 def measure(name: str, infer: Callable[[int], np.ndarray], repeats: int, out: Path) -> None:
-    """Run `infer(num_steps)` once with one step to warm up, then `repeats` times with ten; write a Result to `out`."""
+    """Call `infer(num_steps)` with one step to warm up, then `repeats` times with ten; write a Result to `out`."""
     infer(1)
     seconds = []
     for _ in range(repeats):
@@ -76,12 +83,12 @@ def measure(name: str, infer: Callable[[int], np.ndarray], repeats: int, out: Pa
 
 
 def peak_memory() -> int:
-    """Return the most memory, in bytes, that was resident in this process at any time."""
+    """Return the peak of this process's resident memory, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _run(command: list[str]) -> Result:
-    # What ROS 2's wheels leave to child processes would mislead a Python of another environment.
+    # These variables of ROS 2's wheels would mislead the Python of another environment.
     environment = {key: value for key, value in os.environ.items() if key != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     environment.pop("PYTHONPATH", None)
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +101,7 @@ def _run(command: list[str]) -> Result:
 
 
 def main() -> None:
-    """Measure our side: options as JSON, then the file to write. Prints what loading took."""
+    """Measure our side and print what loading took; takes the options as JSON, and the file to write."""
     from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
     from pi0_ttnn_core.reference.backend import TorchBackend
 

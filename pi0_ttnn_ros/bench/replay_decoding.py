@@ -1,8 +1,8 @@
-"""pi0-ttnn bench replay-decoding: how much faster than real time a bag is read, decoded and made the model's inputs.
+"""pi0-ttnn bench replay-decoding: how much faster than real time a bag is read, decoded and preprocessed.
 
-The bag is made on the spot: three 640x480 JPEG cameras at 30 Hz, joint states at 50 Hz. Replay infers at 10 Hz and
-decodes only the images that are inferred from. Beside it, in the same run, stands what rosbags and OpenCV need to read,
-deserialise and decode everything, without making the model's inputs of it.
+The bag is written first: three 640x480 JPEG cameras at 30 Hz, joint states at 50 Hz. Replay infers at 10 Hz and decodes
+only the images that it infers from. For comparison, the same run measures rosbags and OpenCV, which read, deserialise
+and decode everything but do not preprocess it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ WIDTH, HEIGHT, JPEG_QUALITY = 640, 480, 85
 CAMERA_RATE, JOINT_STATE_RATE = 30, 50  # Hz
 START_NS = 1_750_000_000 * 10**9
 DELAY_NS = 5_000_000  # from stamp to receipt
-FRAMES = 8  # different ones, shown in turn
+FRAMES = 8  # different images, used in turn
 
 
 def write_bag(path: Path, parameters: Parameters, seconds: float) -> None:
-    """Write the bag that is measured."""
+    """Write the bag to measure on."""
     topics = topics_of(parameters)
     types = {topic: (COMPRESSED_IMAGE, qos(1)) for topic in topics.cameras.values()}
     types |= {topics.joint_states: (JOINT_STATE, qos(1)), topics.instruction: (STRING, qos(1, latched=True))}
@@ -69,7 +69,7 @@ def write_bag(path: Path, parameters: Parameters, seconds: float) -> None:
 
 
 def _jpeg(random: np.random.Generator) -> np.ndarray:
-    """Return an image that a JPEG has about as much work with as with a camera's: shapes and sensor noise."""
+    """Return a JPEG that takes about as long to decode as a camera's: shapes and sensor noise."""
     shapes = cv2.resize(random.integers(0, 256, (15, 20, 3), np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     noise = random.integers(-4, 5, shapes.shape)
     pixels = np.clip(shapes.astype(np.int16) + noise, 0, 255).astype(np.uint8)
@@ -77,7 +77,7 @@ def _jpeg(random: np.random.Generator) -> np.ndarray:
 
 
 def read_as_replay(path: Path, parameters: Parameters, policy: Policy, workers: int) -> int:
-    """Make the model's inputs of every observation, and return how many images were decoded."""
+    """Prepare the model's inputs of every observation, and return the number of decoded images."""
 
     def inputs(snapshot: Snapshot) -> ModelInputs:
         return policy.model_inputs(observation_from_snapshot(snapshot, parameters.joint_names))
@@ -88,7 +88,7 @@ def read_as_replay(path: Path, parameters: Parameters, policy: Policy, workers: 
 
 
 def read_with_rosbags(path: Path) -> int:
-    """Read, deserialise and decode everything, and return how many images there were."""
+    """Read, deserialise and decode everything, and return the number of images."""
     images = 0
     with AnyReader([path]) as reader:
         for connection, _, raw in reader.messages():
@@ -100,23 +100,30 @@ def read_with_rosbags(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Run:
-    """What one side took, and how many images it decoded."""
+    """One measurement.
+
+    Attributes:
+        seconds: wall time.
+        processor_seconds: of all threads.
+        images: number of decoded images.
+    """
 
     seconds: float
     processor_seconds: float
     images: int
 
 
-def measured(side: Callable[[], int]) -> Run:
+def measure(side: Callable[[], int]) -> Run:
+    """Run one side, which returns the number of decoded images."""
     start, processor_start = time.perf_counter(), time.process_time()
     images = side()
     return Run(time.perf_counter() - start, time.process_time() - processor_start, images)
 
 
 def bench(seconds: float, repeats: int) -> None:
-    """Measure on a bag of `seconds`, each side `repeats` times in turn; print one line per side."""
+    """Measure each side `repeats` times in turn, on a bag of `seconds`, and print one line per side."""
     cores = len(os.sched_getaffinity(0))
-    # The images of several observations are worked on at the same time, one core each.
+    # Several observations are processed in parallel, each on one core.
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         checkpoint, bag = Path(folder) / "tiny", Path(folder) / "bag"
@@ -136,10 +143,10 @@ def bench(seconds: float, repeats: int) -> None:
             "rosbags and OpenCV": lambda: read_with_rosbags(bag),
         }
         runs: dict[str, list[Run]] = {name: [] for name in sides}
-        # In turn, so that what else the machine does hits all alike.
+        # In turn, so that other load on the machine affects all sides alike.
         for _ in range(repeats):
             for name, side in sides.items():
-                runs[name].append(measured(side))
+                runs[name].append(measure(side))
     for name, results in runs.items():
         best = min(results, key=lambda run: run.seconds)
         print(
