@@ -42,7 +42,7 @@ Result = BagReport | str
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of replaying bags.
+    """The outcome of replaying bags.
 
     Attributes:
         passed: whether the verdict is a pass; None: no bag could be used, and there is no report.
