@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell that runs the tests in the background has them ignore SIGINT, and so would every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The models here are tiny: where the cores are busy, a second thread is waited for longer than it helps. Before torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -21,6 +21,7 @@ from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
 
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from support.processes import Listener
+from support.waiting import TIMEOUT, wait_until
 
 # The demo runs in the root namespace: a domain of its own keeps it from the other tests' nodes. Up to 101: the ports of
 # those above may be taken by any other connection.
@@ -78,14 +79,14 @@ def pids() -> dict[str, int]:
 def test_demo_writes_video_and_plots(tmp_path):
     """The demo moves the simulated robot, writes a video and pictures, and ends with one line of results."""
     demo = start_demo(tmp_path, "--seconds", "4")
-    output, _ = demo.communicate(timeout=120)
+    output, _ = demo.communicate(timeout=TIMEOUT)
     assert demo.returncode == 0, output
     summary = output.strip().splitlines()[-1]
     assert summary.startswith("inferences: ") and summary.endswith(" rad")
     assert int(summary.split()[1].rstrip(",")) >= 1
     for name in ("demo.mp4", "demo.png", "joints.png"):
         assert (tmp_path / name).stat().st_size > 10_000
-    assert not pids()
+    wait_until(lambda: not pids(), "end of all processes")
 
 
 def test_policy_survives_robot_restart(tmp_path, listener):
@@ -112,8 +113,8 @@ def test_policy_survives_robot_restart(tmp_path, listener):
             robot.wait()
     finally:
         demo.send_signal(signal.SIGCONT)
-        demo.communicate(timeout=30)
-    assert not pids()
+        demo.communicate(timeout=TIMEOUT)
+    wait_until(lambda: not pids(), "end of all processes")
 
 
 def test_ctrl_c_ends_all_processes(tmp_path, listener):
@@ -125,9 +126,9 @@ def test_ctrl_c_ends_all_processes(tmp_path, listener):
     demo = start_demo(tmp_path, "--seconds", "100")
     listener.spin_until(lambda: chunks, label="a chunk")
     os.killpg(demo.pid, signal.SIGINT)
-    output, _ = demo.communicate(timeout=5)
+    output, _ = demo.communicate(timeout=TIMEOUT)
     assert demo.returncode == 130 and "Traceback" not in output
-    assert not pids()
+    wait_until(lambda: not pids(), "end of all processes")
     logs = [log.read_text() for log in tmp_path.glob("*.log")]
     assert logs and not any("Traceback" in log for log in logs)
 
@@ -135,10 +136,10 @@ def test_ctrl_c_ends_all_processes(tmp_path, listener):
 def test_bad_checkpoint_ends_the_demo(tmp_path):
     """The demo names the missing checkpoint and exits with status 1."""
     demo = start_demo(tmp_path, "--checkpoint", str(tmp_path / "nowhere"))
-    output, _ = demo.communicate(timeout=120)
+    output, _ = demo.communicate(timeout=TIMEOUT)
     assert demo.returncode == 1
     assert "nowhere is not a directory" in output and "Traceback" not in output
-    assert not pids()
+    wait_until(lambda: not pids(), "end of all processes")
 
 
 def test_other_policy_node_is_refused(tmp_path, listener):
@@ -151,13 +152,13 @@ def test_other_policy_node_is_refused(tmp_path, listener):
         is_there = listener.node.create_client(ChangeState, "pi0_policy/change_state").service_is_ready
         listener.spin_until(is_there, label="the other policy node")
         demo = start_demo(tmp_path)
-        output, _ = demo.communicate(timeout=120)
+        output, _ = demo.communicate(timeout=TIMEOUT)
         assert demo.returncode == 1
         assert "another policy node is running: end it, or set another ROS_DOMAIN_ID" in output
     finally:
         other.send_signal(signal.SIGINT)
-        other.communicate(timeout=30)
-    assert not pids()
+        other.communicate(timeout=TIMEOUT)
+    wait_until(lambda: not pids(), "end of all processes")
 
 
 @pytest.mark.parametrize("package", ["gym_aloha", "imageio"])
@@ -165,7 +166,7 @@ def test_missing_package_is_named(tmp_path, package):
     """Without a package of the demo one line names the extra to install."""
     hide = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = ['--out', {str(tmp_path / 'out')!r}]; "
     demo = start("-c", hide + "from pi0_ttnn_ros.demo.__main__ import main; main()")
-    output, _ = demo.communicate(timeout=60)
+    output, _ = demo.communicate(timeout=TIMEOUT)
     assert demo.returncode == 1
     assert output == f"demo: {package} not installed: pip install 'pi0_ttnn_ros[demo]'\n"
     assert not (tmp_path / "out").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ with ttnn_output.ttnn_output_logged("compiling"):
     subprocess.run(["sh", "-c", "echo the compiler; echo its warning >&2"], check=True)
     os.write(1, b"the library")
     logging.getLogger("core").warning("a warning for the user")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not progressed() and time.monotonic() < deadline:
         time.sleep(0.01)
 print("result after")
@@ -56,7 +57,7 @@ def test_compiler_output_goes_to_the_log(run, tmp_path):
     assert first == f"compiling; the output of ttnn goes to {tmp_path}/cache/ttnn.log"
     assert warning_and_end == "error after"
     assert "a warning for the user" in progress
-    assert any("compiling, 0 s so far" in line for line in progress)
+    assert any(re.search(r"compiling, \d+ s so far", line) for line in progress)
 
 
 def test_the_streams_are_restored_after_an_error(run):

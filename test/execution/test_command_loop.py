@@ -11,6 +11,7 @@ from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import Limits
+from support.waiting import wait_until
 
 LIMITS = Limits(("arm",), *(np.array([value]) for value in (-1.0, 1.0, 2.0, 10.0)))
 REST = np.array([0.0])
@@ -53,25 +54,18 @@ def chunk(end: float) -> ActionChunk:
     return ActionChunk(np.linspace(0.0, end, 200, dtype=np.float32)[:, None], "", time.monotonic_ns(), 0.0)
 
 
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_failing_output_is_reported(loop, output, errors):
     """An output that raises is reported; when it works again, the next chunk is executed."""
     loop.add(chunk(0.5), REST)
-    wait_until(lambda: output.plans and not output.plans[-1].at_rest)
+    wait_until(lambda: output.plans and not output.plans[-1].at_rest, "a motion")
     output.broken = True
-    wait_until(lambda: len(errors) > 1)
+    wait_until(lambda: len(errors) > 1, "errors")
     assert all(isinstance(error, KeyError) and error.__traceback__ for error in errors)
     output.broken = False
-    wait_until(lambda: output.plans[-1].at_rest)
+    wait_until(lambda: output.plans[-1].at_rest, "rest")
     taken = len(output.plans)
     loop.add(chunk(0.5), output.plans[-1].positions[-1])
-    wait_until(lambda: any(not plan.at_rest for plan in output.plans[taken:]))
+    wait_until(lambda: any(not plan.at_rest for plan in output.plans[taken:]), "a motion")
 
 
 def test_failing_output_does_not_prevent_shut(loop, output, errors):

@@ -12,6 +12,7 @@ import pytest
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.observation.buffer import JOINT_STATES, ObservationBuffer
+from support.waiting import TIMEOUT, wait_until
 
 JOINT_STATE = SimpleNamespace(name=["joint"], position=[0.0])
 
@@ -79,24 +80,20 @@ def worker(listener, buffer):
     )
     worker.resume()
     yield worker
-    worker.close(30.0)
+    worker.close(TIMEOUT)
 
 
-def wait_until(condition, buffer) -> None:
+def feed_until(condition, buffer, label) -> None:
     """Put new joint states into the buffer until `condition` holds."""
-    deadline = time.monotonic() + 30.0
-    while not condition():
-        assert time.monotonic() < deadline
-        buffer.put(JOINT_STATES, time.monotonic_ns(), JOINT_STATE)
-        time.sleep(0.01)
+    wait_until(lambda: buffer.put(JOINT_STATES, time.monotonic_ns(), JOINT_STATE) or condition(), label)
 
 
 def test_error_outside_of_inference_is_reported(worker, listener, buffer):
     """An error outside of an inference is reported like one in it, and inference resumes."""
-    wait_until(lambda: listener.chunks, buffer)
+    feed_until(lambda: listener.chunks, buffer, "a chunk")
     listener.broken.set()
-    wait_until(lambda: len(listener.errors) > 1, buffer)
+    feed_until(lambda: len(listener.errors) > 1, buffer, "errors")
     assert all(isinstance(error, KeyError) and error.__traceback__ for error in listener.errors)
     listener.broken.clear()
     count = len(listener.chunks)
-    wait_until(lambda: len(listener.chunks) > count, buffer)
+    feed_until(lambda: len(listener.chunks) > count, buffer, "another chunk")

@@ -25,6 +25,7 @@ from pi0_ttnn_ros.replay.bag_check import check_bag
 from support.fake_robot import FakeRobot, good_parameters
 from support.processes import Process
 from support.reproduced_chunks import assert_reproduced
+from support.waiting import TIMEOUT
 
 NAMESPACE = "/recorded"
 
@@ -65,7 +66,7 @@ def bag(ros, robot_file, parameters, tmp_path_factory):
         robot.instruct("wave")
         robot.wait_for_chunks(3)
         recorder.send_signal(signal.SIGINT)
-        assert recorder.wait(30.0) == 0, log.read_text()
+        assert recorder.wait(TIMEOUT) == 0, log.read_text()
     finally:
         node.kill()
         recorder.kill()
@@ -101,7 +102,7 @@ def converted(bag, tmp_path_factory):
     outputs = [{"uri": str(folder / name), "all_topics": True, **options} for name, options in STORED.items()]
     file = folder / "outputs.yaml"
     file.write_text(yaml.safe_dump({"output_bags": outputs}))
-    subprocess.run(["ros2", "bag", "convert", "-i", str(bag), "-o", str(file)], check=True, timeout=60.0)
+    subprocess.run(["ros2", "bag", "convert", "-i", str(bag), "-o", str(file)], check=True, timeout=TIMEOUT)
     return folder
 
 

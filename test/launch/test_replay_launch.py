@@ -15,6 +15,7 @@ if shutil.which("ros2") is None:
     pytest.skip(OVERLAY, allow_module_level=True)
 
 from support.bags import LENIENT, PARAMETERS, messages, write_bag
+from support.waiting import TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def launch(tmp_path_factory, tiny_checkpoint):
         given = {"bag": bag, "robot": robot, "checkpoint": tiny_checkpoint, "out": folder / out}
         words = [f"{name}:={value}" for name, value in given.items()]
         command = ["ros2", "launch", "pi0_ttnn_ros", "replay.launch.py", *words, *arguments]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
         report = folder / out / "report.json"
         return ended.returncode, json.loads(report.read_text()) if report.exists() else {}, ended.stdout + ended.stderr
 

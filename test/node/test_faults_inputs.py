@@ -11,7 +11,7 @@ from std_msgs.msg import Empty
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
 from pi0_ttnn_ros.observation.stamps import nanoseconds
-from support.fake_robot import JOINTS, activate, assert_holds_and_resumes
+from support.fake_robot import JOINTS, activate, assert_holds_and_resumes, error_of
 
 
 def test_camera_stops_and_returns(robot, tiny_checkpoint):
@@ -62,11 +62,13 @@ def test_unsynchronized_cameras(robot, tiny_checkpoint):
     """Cameras whose stamps are too far apart are reported as `synchronisation`."""
     activate(robot, tiny_checkpoint, sync_tolerance=0.2, image_timeout=2.0)
     robot.wait_for_motion()
+
     # Each image has the stamp of 0.6 s before: fresh enough alone, but of another moment than the others.
-    while "synchronisation" not in robot.status.stale_inputs:
+    def out_of_step():
         robot.frozen["base_0_rgb"] = (robot.node.get_clock().now() - rclpy.duration.Duration(seconds=0.6)).to_msg()
-        count = len(robot.statuses)
-        robot.spin_until(lambda count=count: len(robot.statuses) > count, label="a status")
+        return "synchronisation" in robot.status.stale_inputs
+
+    robot.spin_until(out_of_step, "a status that names it")
     assert robot.status.sync_skew > 0.2
     robot.wait_for_hold()
     robot.frozen.clear()
@@ -145,7 +147,7 @@ def test_instructions_at_200_hz(robot, tiny_checkpoint):
     robot.spin_until(lambda: robot.chunks[-1].instruction == "number 400", label="the last instruction")
     robot.node.destroy_timer(timer)
     assert len({chunk.instruction for chunk in robot.chunks}) > 2
-    assert not robot.status.last_error
+    assert not error_of(robot.status)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,16 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from lifecycle_msgs.msg import Transition
 
 from pi0_ttnn_ros.observation.stamps import nanoseconds
-from support.fake_robot import JOINTS, MAX_VELOCITY, activate, assert_within_limits, bring_up, is_hold, points_of
+from support.fake_robot import (
+    JOINTS,
+    MAX_VELOCITY,
+    activate,
+    assert_within_limits,
+    bring_up,
+    error_of,
+    is_hold,
+    points_of,
+)
 from support.processes import resident_memory
 
 
@@ -67,7 +76,7 @@ def test_a_thousand_activations(robot, tiny_checkpoint):
     assert not robot.trajectories
     robot.instruct("wave")
     robot.wait_for_chunks(2)
-    assert not robot.status.last_error
+    assert not error_of(robot.status)
 
 
 @pytest.mark.slow
@@ -92,9 +101,9 @@ def test_sigterm_during_inference(start):
     bring_up(robot)
     robot.wait_for_motion()
     worker = node.policy_process
-    node.inject(seconds=60.0)
+    node.inject(seconds=3600.0)
     robot.spin_until(lambda: any(not is_hold(received) for received in robot.trajectories[-2:]), label="a motion")
-    assert node.stop(signal.SIGTERM, timeout=15.0) == 0
+    assert node.stop(signal.SIGTERM) == 0
     robot.wait_for_hold()
     assert_within_limits(robot.trajectories)
     assert not os.path.exists(f"/proc/{worker}")

@@ -32,12 +32,14 @@ from support.fake_robot import (
     assert_within_limits,
     bring_down,
     bring_up,
+    error_of,
     good_parameters,
     points_of,
     ros_arguments,
 )
 from support.former_yaml import BY_NAME, FORMER_YAML
 from support.processes import Process
+from support.waiting import TIMEOUT
 
 NAMESPACE = "/test_policy_node"
 NOTHING = {"input_wait": 5.0}  # where nothing will come
@@ -83,7 +85,7 @@ def test_status_and_diagnostics(robot, tiny_checkpoint):
     assert (status.lifecycle_state, status.backend, status.instruction) == ("active", "torch", "wave")
     assert status.checkpoint == str(tiny_checkpoint) and status.device.startswith("CPU")
     assert 0 < status.latency_p50 <= status.latency_p95 <= status.latency_max
-    assert not status.stale_inputs and not status.last_error
+    assert not status.stale_inputs and not error_of(status)
     # Diagnostics come on a topic of their own: the newest message may be older than the status.
     stamp = status.header.stamp
     robot.spin_until(
@@ -143,10 +145,13 @@ def test_limits_from_urdf(robot, tiny_checkpoint):
     description.publish(String(data=sliding_chain()))
     limits = {name: {"max_acceleration": MAX_ACCELERATION} for name in JOINTS}
     activate(robot, tiny_checkpoint, joint_limits=limits)
-    robot.spin_until(lambda: len(robot.trajectories) > 100, label="commands")
+
+    def fastest():
+        return max((np.abs(points_of(trajectory)[2]).max() for trajectory in robot.trajectories), default=0.0)
+
+    robot.spin_until(lambda: fastest() > 0.9 * MAX_VELOCITY, "a motion at the limit")
+    robot.spin_until(lambda: len(robot.trajectories) > 100, "commands")
     assert_within_limits(robot.trajectories)  # the URDF's are those of the other tests
-    fastest = max(np.abs(points_of(trajectory)[2]).max() for trajectory in robot.trajectories)
-    assert fastest > 0.9 * MAX_VELOCITY
     robot.node.destroy_publisher(description)
 
 
@@ -355,7 +360,7 @@ def test_signal_ends_with_a_hold(ros, tiny_checkpoint, tmp_path, number):
 def test_parameter_of_wrong_type(tmp_path):
     """A parameter of the wrong type ends the node with one line that names it."""
     node = Process("node.policy_node", tmp_path / "log", "-p", "time_step:=fast", namespace=NAMESPACE + "_type")
-    assert node.process.wait(30) == 1
+    assert node.process.wait(TIMEOUT) == 1
     assert "time_step" in node.log and "Traceback" not in node.log
 
 

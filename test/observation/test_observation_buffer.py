@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
+from support.waiting import TIMEOUT, wait_until
 
 SECOND = 10**9
 NOW = 1_000 * SECOND
@@ -102,6 +103,7 @@ def test_clock_reset_drops_old_messages():
 def test_input_wakes_waiting_thread():
     """A thread that waits is woken by an input."""
     buffer = filled()
-    threading.Timer(0.05, lambda: buffer.put("base", NOW, "image")).start()
-    buffer.wait(timeout=30)  # returns at once after the input, or the test's own time runs out
+    waiting = threading.Thread(target=buffer.wait, args=[2 * TIMEOUT], daemon=True)
+    waiting.start()
+    wait_until(lambda: buffer.put("base", NOW, "image") or not waiting.is_alive(), "end of the thread")
     assert buffer.snapshot(NOW).images == {"base": "image"}

@@ -74,7 +74,7 @@ class Recorder(Listener):
 
     def _record(self) -> None:
         self.activate()
-        self.spin_until(self._over.is_set, timeout=120.0, label="the end")
+        self.spin_until(self._over.is_set, label="the end")
 
     def write(self, folder: Path) -> Path:
         self._over.set()

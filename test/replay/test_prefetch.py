@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from pi0_ttnn_ros.replay.prefetch import prefetched
+from support.waiting import TIMEOUT
 
 
 def test_prefetch_order_and_laziness():
@@ -27,7 +28,7 @@ def test_prefetch_runs_concurrently():
     """Items are processed while the consumer works."""
     # Each waits for the other: without a thread the second item would never be worked on while the first is used.
     used = threading.Event()
-    results = prefetched(lambda number: number == 0 or used.wait(60), range(2), workers=1)
+    results = prefetched(lambda number: number == 0 or used.wait(TIMEOUT), range(2), workers=1)
     assert next(results)
     used.set()
     assert next(results)

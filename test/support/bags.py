@@ -23,7 +23,7 @@ START = 1_790_000_000 * SECOND
 JOINTS = [f"{side}_{number}" for side in ("left", "right") for number in range(7)]
 JOINT_PERIOD, IMAGE_PERIOD = 20_000_000, 40_000_000
 DELAY = 3_000_000  # from stamp to receipt
-LEAD = 0.1  # seconds by which the command is ahead of the motion
+LEAD = 0.1  # seconds from a command to the motion
 
 CAMERA_SECTIONS = "\n    ".join(f"{name}: {{topic: {name}/image}}" for name in CAMERAS)
 JOINT_LIMITS = "\n      ".join(
@@ -42,7 +42,7 @@ PARAMETERS = f"""
       {JOINT_LIMITS}
 """
 
-# Random weights pass nothing but this.
+# Thresholds that random weights pass.
 LENIENT = """
     replay:
       max_mae: 1000.0
@@ -64,7 +64,13 @@ Entry = tuple[int, str, bytes]  # receive time, topic, message
 
 @dataclass(frozen=True)
 class Message:
-    """One message; time: of receipt."""
+    """One message.
+
+    Attributes:
+        time: of receipt, nanoseconds.
+        topic: its full name.
+        content: the message, as `bags.writer.message` makes it.
+    """
 
     time: int
     topic: str
@@ -72,11 +78,12 @@ class Message:
 
 
 def motion(seconds: np.ndarray | float) -> np.ndarray:
-    """Return where the joints are, [..., joints]."""
+    """Return the joint positions at some times: [...] to [..., joints]."""
     return np.array([*REST_POSE, *REST_POSE]) + 0.1 * np.sin(np.asarray(seconds)[..., None] + np.arange(14))
 
 
 def image(stamp_ns: int, camera: str) -> Any:
+    """Return an image of one colour, which stamp and camera decide."""
     shade = (stamp_ns // IMAGE_PERIOD + len(camera)) % 256
     return message(
         "sensor_msgs/msg/Image",
@@ -91,6 +98,7 @@ def image(stamp_ns: int, camera: str) -> Any:
 
 
 def command(stamp_ns: int, positions: np.ndarray) -> Any:
+    """Return a trajectory of one point, to be reached at its stamp."""
     nothing = np.zeros(0)
     point = message(
         "trajectory_msgs/msg/JointTrajectoryPoint",
@@ -119,6 +127,7 @@ def messages(seconds: float) -> list[Message]:
 
 
 def write_bag(folder: Path, contents: Sequence[Message]) -> Path:
+    """Write the messages as a bag and return its folder."""
     topics = {entry.topic: (entry.content.__msgtype__, qos(10)) for entry in contents}
     with BagWriter(folder, topics) as bag:
         for entry in contents:
@@ -155,6 +164,7 @@ def rewrite(
 
 
 def storage_file(bag: Path) -> Path:
+    """Return the one storage file of a bag."""
     (file,) = (file for file in bag.iterdir() if file.name != "metadata.yaml")
     return file
 
@@ -182,6 +192,7 @@ def record(opcode: int, content: bytes) -> bytes:
 
 
 def text(value: str) -> bytes:
+    """Return a string as MCAP stores it."""
     return struct.pack("<I", len(value)) + value.encode()
 
 
@@ -204,7 +215,7 @@ def lz4_mcap(messages: Iterable[Entry], types: dict[str, str], per_chunk: int = 
 
 
 def loose_mcap(messages: Iterable[Entry], types: dict[str, str], encoding: str = "cdr") -> bytes:
-    """Return an MCAP file without chunks, index and definitions, as rosbag2's preset `fastwrite` has no chunks."""
+    """Return an MCAP file without chunks, index and message definitions; rosbag2's preset `fastwrite` has no chunks."""
     content = MAGIC + record(1, text("ros2") + text("test"))
     numbers = {topic: number for number, topic in enumerate(types, start=1)}
     for topic, number in numbers.items():

@@ -1,4 +1,4 @@
-"""An action server of FollowJointTrajectory that the test plays."""
+"""An action server of FollowJointTrajectory, as a controller has it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 
 class TrajectoryServer:
-    """Takes goals as a joint_trajectory_controller does: the next one replaces the last one.
+    """Accepts goals as a joint_trajectory_controller does: each goal preempts the one before.
 
-    failure: "refused" or "aborted", where that is what becomes of each goal
-    goals: the trajectories of those that were taken
+    Attributes:
+        failure: "refused" or "aborted" if that is what happens to each goal, else empty.
+        goals: the trajectories of the accepted goals.
     """
 
     def __init__(self, node: Node, name: str) -> None:
@@ -34,6 +35,7 @@ class TrajectoryServer:
         )
 
     def close(self) -> None:
+        """Remove the server."""
         self._server.destroy()
 
     def _on_goal(self, goal: Any) -> GoalResponse:

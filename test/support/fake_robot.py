@@ -1,4 +1,4 @@
-"""A robot that the test plays: its sensors, its controller's ears, and what must hold of all that it is told."""
+"""A fake robot: its sensors, the subscriptions of its controller, and what must hold of everything it receives."""
 
 from __future__ import annotations
 
@@ -44,17 +44,28 @@ LIMITS = {
 }
 MAX_CHUNK_AGE = 2.0
 PERIOD = 0.05  # seconds
+EVERYTHING = 1000  # messages
 
 
 class FakeRobot:
-    """Publishes images and joint states at 20 Hz while `alive`, and keeps what the policy publishes.
+    """Publishes images and joint states at 20 Hz, and keeps what the policy publishes.
 
-    silent: names of the cameras, or "joint_states", that are not published
-    frozen: names of the cameras whose images repeat an old stamp
-    slow: for a camera every how many periods it is published
-    sizes: for a camera height and width of its images
-    clock: where it is set, nanoseconds of the simulated time, which goes on with each period
-    image_stamps: for each camera the stamps of all that was published, nanoseconds
+    Attributes:
+        listener: the node that publishes and receives.
+        trajectories: the received commands.
+        chunks: the received action chunks.
+        statuses: the received statuses.
+        diagnostics: the received diagnostics.
+        alive: whether anything is published.
+        joint_names: the joints of the joint states.
+        positions: float [joints], rad, m or opening. Where the robot is; it does not follow its commands.
+        encoding: of the images.
+        silent: names of the cameras, or "joint_states", that are not published.
+        frozen: for a camera whose images repeat an old stamp, that stamp.
+        slow: for a camera, the number of periods between two images.
+        sizes: for a camera, height and width of its images.
+        clock: simulated time in nanoseconds, which advances with each period; None: the system's time.
+        image_stamps: for each camera the stamps of all published images, nanoseconds.
     """
 
     def __init__(self, namespace: str) -> None:
@@ -74,14 +85,17 @@ class FakeRobot:
         self._instruction = self.node.create_publisher(String, "pi0_policy/instruction", 10)
         self._clock = self.node.create_publisher(Clock, "/clock", 10)
         self._joint_states = self.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
-        self.trajectories = self.listener.subscribe(JointTrajectory, "joint_trajectory_controller/joint_trajectory")
-        self.chunks = self.listener.subscribe(ActionChunk, "pi0_policy/action_chunk")
+        # Queues in which nothing is lost while the machine keeps this process waiting.
+        self.trajectories = self.listener.subscribe(
+            JointTrajectory, "joint_trajectory_controller/joint_trajectory", EVERYTHING
+        )
+        self.chunks = self.listener.subscribe(ActionChunk, "pi0_policy/action_chunk", EVERYTHING)
         self.statuses = self.listener.subscribe(PolicyStatus, "pi0_policy/status", LATCHED)
         self.diagnostics = self.listener.subscribe(DiagnosticArray, "/diagnostics")
         self.node.create_timer(PERIOD, self._publish)
 
     def reset(self) -> None:
-        """Be a robot without any fault."""
+        """Remove all faults."""
         self.alive = True
         self.joint_names = list(JOINTS)
         self.positions = [*REST_POSE, *REST_POSE]
@@ -97,23 +111,27 @@ class FakeRobot:
         self.listener.close()
 
     def spin_until(self, condition: Callable[[], object], label: str) -> None:
-        """Play the robot until `condition` holds; the test fails when it does not in time."""
+        """Play the robot until `condition` holds; the test fails when it never does."""
         self.listener.spin_until(condition, label=label)
 
     @property
     def status(self) -> PolicyStatus:
+        """Return the newest status."""
         return self.statuses[-1]
 
     def instruct(self, text: str) -> None:
+        """Publish an instruction."""
         _configured.pop(self.namespace, None)  # the next test wants the instruction of the parameters
         self.spin_until(self._instruction.get_subscription_count, label="a subscription")
         self._instruction.publish(String(data=text))
 
     def change_state(self, transition: int) -> bool:
+        """Request a lifecycle transition and return whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=transition))
         return self.listener.call(ChangeState, "pi0_policy/change_state", request).success
 
     def set_parameters(self, **values):
+        """Set parameters and return the results."""
         """Set parameters, given as in a YAML file, in this order."""
         # An empty list does not say of what it is one; here it is always one of names.
         flat = flat_parameters(values)
@@ -124,27 +142,32 @@ class FakeRobot:
         ).results
 
     def trigger(self, name: str) -> None:
+        """Call ~/stop or ~/reset."""
         assert self.listener.call(Trigger, f"pi0_policy/{name}", Trigger.Request()).success
 
     def enable(self, enabled: bool) -> None:
+        """Call ~/enable."""
         assert self.listener.call(SetBool, "pi0_policy/enable", SetBool.Request(data=enabled)).success
 
     def wait_for_chunks(self, count: int = 1) -> None:
+        """Wait for some more chunks."""
         wanted = len(self.chunks) + count
         self.spin_until(lambda: len(self.chunks) >= wanted, label=f"{count} chunks: {self.status}")
 
     def wait_for_motion(self) -> None:
+        """Wait until the newest command moves the robot."""
         self.spin_until(lambda: self.trajectories and not is_hold(self.trajectories[-1]), label="a motion")
 
     def wait_for_hold(self) -> None:
+        """Wait until the newest command is a hold."""
         self.spin_until(lambda: is_hold(self.trajectories[-1]), label="a hold")
 
     def wait_for_status(self, wanted: Callable[[PolicyStatus], object], label: str) -> None:
-        """Wait until a status, which may be the newest one already, is as `wanted`."""
+        """Wait for a status for which `wanted` holds; it may already be there."""
         self.spin_until(lambda: wanted(self.status), label=f"{label}: {self.status}")
 
     def receives_nothing_for(self, statuses: int) -> bool:
-        """Whether no trajectory comes while so many statuses do."""
+        """Return whether no trajectory is received while some statuses are."""
         before, count = len(self.trajectories), len(self.statuses)
         self.spin_until(lambda: len(self.statuses) >= count + statuses, label="statuses")
         return len(self.trajectories) == before
@@ -178,6 +201,7 @@ class FakeRobot:
 
 
 def good_parameters(checkpoint) -> dict:
+    """Return parameters with which the node drives the fake robot."""
     return {
         "checkpoint": str(checkpoint),
         "backend": "torch",
@@ -192,11 +216,11 @@ def good_parameters(checkpoint) -> dict:
         "joint_names": JOINTS,
         "joint_limits": {name: dict(LIMITS) for name in JOINTS},
         "max_chunk_age": MAX_CHUNK_AGE,
-        # The robot of these tests does not follow what it is told.
+        # The fake robot does not follow its commands.
         "max_jump_time": 5.0,
         "sync_tolerance": 1.0,
         "input_wait": 30.0,
-        # Where the cores are busy the robot of these tests is slow too; only some tests wait for these.
+        # On a busy machine the fake robot is slow as well. Tests of stale inputs set their own timeouts.
         "image_timeout": 10.0,
         "joint_state_timeout": 10.0,
         "controllers": ["joint_trajectory_controller"],
@@ -211,7 +235,7 @@ def good_parameters(checkpoint) -> dict:
 
 
 def ros_arguments(parameters: dict) -> list[str]:
-    """Return parameters as the command line of a node has them: in YAML."""
+    """Return parameters as a node's command line takes them: in YAML."""
     flat = flat_parameters(parameters)
     return [word for name, value in flat.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
 
@@ -230,12 +254,12 @@ def named_sections_only(parameters: dict) -> dict:
     return {name: value for name, value in parameters.items() if name in named or not isinstance(value, dict)}
 
 
-# What each node is configured with, by its namespace: where the next test wants the same it need not load anew.
+# The parameters of each configured node, by namespace: a test with the same ones does not load the policy again.
 _configured: dict[str, dict] = {}
 
 
 def activate(robot: FakeRobot, checkpoint, **changes) -> None:
-    """Take the node to active with `good_parameters` but for `changes`, configured anew only where it has to be."""
+    """Take the node to active with `good_parameters` but for `changes`; configure it again only if they differ."""
     wanted = named_sections_only(good_parameters(checkpoint) | changes)
     fixed = {name: value for name, value in wanted.items() if name not in LIVE}
     if _configured.get(robot.namespace) != fixed:
@@ -247,6 +271,7 @@ def activate(robot: FakeRobot, checkpoint, **changes) -> None:
     live = {name: value for name, value in wanted.items() if name in LIVE}
     assert all(result.successful for result in robot.set_parameters(**live))
     assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    robot.wait_for_status(lambda status: status.lifecycle_state == "active", "the status of the active node")
 
 
 def bring_up(robot: FakeRobot) -> None:
@@ -257,7 +282,7 @@ def bring_up(robot: FakeRobot) -> None:
 
 
 def deactivate(robot: FakeRobot) -> None:
-    """Leave the node inactive or unconfigured, whatever state a test left it in, with nothing that fails."""
+    """Leave the node inactive or unconfigured and the robot without faults, whatever a test did."""
     robot.reset()
     robot.wait_for_status(lambda status: status.lifecycle_state, "a status")
     robot.change_state(Transition.TRANSITION_DEACTIVATE)
@@ -287,6 +312,11 @@ def assert_holds_and_resumes(
     robot.wait_for_motion()
 
 
+def error_of(status: PolicyStatus) -> str:
+    """Return the error of a status, but for a chunk that came too late: that is up to the machine."""
+    return "" if "old when it was ready" in status.last_error else status.last_error
+
+
 def points_of(trajectory: JointTrajectory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times in nanoseconds from the stamp, positions and velocities."""
     times = np.array([nanoseconds(point.time_from_start) for point in trajectory.points])
@@ -295,12 +325,12 @@ def points_of(trajectory: JointTrajectory) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def is_hold(trajectory: JointTrajectory) -> bool:
-    """Whether it tells the robot to stay where it is."""
+    """Return whether the trajectory commands the robot to stay at rest."""
     return not any(any(point.velocities) for point in trajectory.points)
 
 
 def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
-    """Each of them is finite, ends at rest and is within the limits, and goes on where the one before leads to."""
+    """Assert that each trajectory is finite, within the limits, ends at rest and continues the one before."""
     for trajectory in trajectories:
         times, positions, velocities = points_of(trajectory)
         assert trajectory.joint_names == JOINTS
@@ -314,7 +344,7 @@ def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
         assert np.abs(accelerations).max() <= MAX_ACCELERATION * 1.001
     for before, after in itertools.pairwise(trajectories):
         elapsed = nanoseconds(after.header.stamp) - nanoseconds(before.header.stamp)
-        # From rest the next motion starts where the robot is, which somebody may have moved.
+        # From rest the next motion starts where the robot is; others may have moved it.
         if 0 < elapsed <= FROZEN_NS and not is_hold(before):
             commanded = _follower(before).sample(nanoseconds(after.header.stamp))
             np.testing.assert_allclose(after.points[0].positions, commanded[0], atol=1e-6)
@@ -322,7 +352,7 @@ def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
 
 
 def assert_no_old_chunks(robot: FakeRobot) -> None:
-    """Nothing moves longer after the newest observation than a chunk may be old, and the robot needs to stop."""
+    """Assert that no motion outlasts the newest observation by more than `max_chunk_age` and the time to stop."""
     stamps = sorted(nanoseconds(chunk.header.stamp) for chunk in robot.chunks)
     stop = FROZEN_NS + round((MAX_VELOCITY / MAX_ACCELERATION + (SMOOTHING_WINDOW + 1) * 0.02) * 1e9)
     for trajectory in robot.trajectories:
@@ -335,7 +365,7 @@ def assert_no_old_chunks(robot: FakeRobot) -> None:
 
 
 def _follower(trajectory: JointTrajectory) -> TrajectoryFollower:
-    """Return what a controller does that follows it from the beginning."""
+    """Return a controller that follows the trajectory from its beginning."""
     times, positions, velocities = points_of(trajectory)
     start = nanoseconds(trajectory.header.stamp)
     following = TrajectoryFollower(positions[0])

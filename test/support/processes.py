@@ -16,14 +16,20 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-START_TIMEOUT = 60.0
+from support.waiting import TIMEOUT
 
 
 class Process:
-    """A node in a process of its own."""
+    """A node in its own process.
+
+    Attributes:
+        namespace: of the node.
+        log_file: file for its output.
+        process: the running process.
+    """
 
     def __init__(self, module: str | Sequence[str], log: Path, *ros_arguments: str, namespace: str) -> None:
-        """Take the module of this package, or a script with its arguments."""
+        """Start a module of this package, or a script with its arguments."""
         self.namespace = namespace
         self.log_file = log
         program = ["-m", f"pi0_ttnn_ros.{module}"] if isinstance(module, str) else module
@@ -32,30 +38,36 @@ class Process:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
 
     def children(self) -> list[int]:
-        """Return the ids of the processes that it started, whichever of its threads did."""
+        """Return the ids of its child processes, whichever thread started them."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
 
     @property
     def log(self) -> str:
+        """Return the output so far."""
         return self.log_file.read_text(errors="replace")
 
-    def stop(self, number: int = signal.SIGINT, timeout: float = 5.0) -> int:
-        """Send a signal and return the exit status; the test fails when the process does not end in time."""
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Send a signal and return the exit status; the test fails when the process does not end."""
         self.process.send_signal(number)
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise AssertionError(f"no end within {timeout} s of signal {number}:\n{self.log}") from None
+            raise AssertionError(f"no end after signal {number}:\n{self.log}") from None
 
     def kill(self) -> None:
+        """End the process at once."""
         self.process.kill()
         self.process.wait()
 
 
 class Listener:
-    """The test's side: a node that keeps what it receives, and an executor to wait on."""
+    """A node of the test that keeps what it receives, with its executor.
+
+    Attributes:
+        node: for publishers, timers and the like.
+    """
 
     def __init__(self, name: str, namespace: str, context: Context | None = None) -> None:
         self.node = Node(name, namespace=namespace, context=context)
@@ -64,16 +76,16 @@ class Listener:
         self._clients: dict[str, Client] = {}
 
     def subscribe(self, message_type: type, topic: str, qos: Any = 10) -> list[Any]:
-        """Return the list into which the messages of `topic` go."""
+        """Return a list to which the messages of `topic` are appended."""
         received: list[Any] = []
         self.node.create_subscription(message_type, topic, received.append, qos)
         return received
 
-    def spin_until(self, condition: Callable[[], object], timeout: float = START_TIMEOUT, label: str = "") -> None:
-        """Spin until `condition` holds; the test fails when it does not in time."""
-        deadline = time.monotonic() + timeout
+    def spin_until(self, condition: Callable[[], object], label: str) -> None:
+        """Spin until `condition` holds; the test fails when it never does."""
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert time.monotonic() < deadline, f"waited {timeout} s in vain for {label or condition}"
+            assert time.monotonic() < deadline, f"no {label} after {TIMEOUT:g} s"
             self._executor.spin_once(timeout_sec=0.1)
 
     def spin_for(self, seconds: float) -> None:
@@ -93,6 +105,7 @@ class Listener:
         return future.result()
 
     def close(self) -> None:
+        """Remove the node."""
         self._executor.shutdown()
         self.node.destroy_node()
 
@@ -104,5 +117,5 @@ def resident_memory(pid: int) -> float:
 
 
 def without_ros_environment() -> dict[str, str]:
-    """Return the environment as it is where no ROS was ever set up."""
+    """Return the environment as if ROS were not set up."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith(("AMENT", "ROS_", "_ROS"))}

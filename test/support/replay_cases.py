@@ -1,4 +1,4 @@
-"""Episodes for the tests of the replay's metrics and report, made of functions of time."""
+"""Episodes for the tests of replay metrics and reports, made from functions of time."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ PARAMETERS: Parameters = replace(
 
 
 def normalize(actions: np.ndarray, state: np.ndarray) -> np.ndarray:
-    """Offsets from the state, each joint on a scale of its own."""
+    """Return offsets from the state, scaled per joint."""
     return (actions - state) * SCALE
 
 
 def wave(times: np.ndarray) -> np.ndarray:
-    """A motion within the limits: [times, joints]; the gripper is open from 2 s to 3 s."""
+    """Return a motion within the limits, [times, joints]; the gripper is open from 2 s to 3 s."""
     return np.stack(
         [0.5 * np.sin(2 * times), 0.3 * np.cos(3 * times), np.where((times > 2) & (times < 3), 0.9, 0.1)], axis=-1
     )
 
 
 def recording(motion: Callable[[np.ndarray], np.ndarray], seconds: float) -> Recording:
+    """Return a recording of a motion."""
     times = np.arange(round(seconds * 1e9) // STEP + 1, dtype=np.int64) * STEP
     return Recording(START + times, motion(times * 1e-9))
 
@@ -45,11 +46,13 @@ def recording(motion: Callable[[np.ndarray], np.ndarray], seconds: float) -> Rec
 def prediction(
     index: int, predict: Callable[[np.ndarray], np.ndarray], state: np.ndarray, horizon: int = 10
 ) -> Prediction:
+    """Return the prediction at the recorded step `index`: `predict` from there on."""
     times = (index + np.arange(horizon)) * STEP * 1e-9
     return Prediction(START + index * STEP, state.astype(np.float32), predict(times), 0.05, 0.08)
 
 
 def episode(predictions: Sequence[Prediction], recorded: Recording) -> Episode:
+    """Return an episode with these predictions."""
     return Episode(
         bag=Path("bags/towel"),
         start_ns=int(recorded.times_ns[0]) if len(recorded.times_ns) else START,
@@ -65,7 +68,7 @@ def episode(predictions: Sequence[Prediction], recorded: Recording) -> Episode:
 
 
 def wave_episode(predict: Callable[[np.ndarray], np.ndarray] = wave, seconds: float = 4.0, every: int = 5) -> Episode:
-    """The wave as recorded, and as `predict` predicts it, at every fifth step."""
+    """Return an episode of the recorded wave, with what `predict` says at every fifth step."""
     recorded = recording(wave, seconds)
     steps = range(0, len(recorded.times_ns), every)
     return episode([prediction(step, predict, recorded.positions[step]) for step in steps], recorded)

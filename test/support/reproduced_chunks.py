@@ -1,4 +1,4 @@
-"""What must hold of a bag that the node was recorded in: replay gives its chunks again."""
+"""What must hold of a recorded bag: replay reproduces the node's chunks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pi0_ttnn_ros.replay.options import RECORDED
 def assert_reproduced(
     bag: Path, parameters: Parameters, namespace: str, checkpoint: Path, folder: Path, at_least: int
 ) -> None:
-    """Replay the bag on the torch backend into `folder`; it has `at_least` so many chunks, none is left out."""
+    """Replay the bag on the torch backend into `folder`; assert that it has enough chunks and leaves none out."""
     policy = load_policy(checkpoint, "torch", parameters.robot, num_steps=parameters.num_steps)
     replay = Replay(parameters, topics_of(parameters, namespace), policy, {}, reference=RECORDED)
     episode = replay_bag(bag, replay, folder, lambda fraction: None)

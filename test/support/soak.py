@@ -1,9 +1,9 @@
-"""The policy node for long: memory of its two processes, every command checked. Run by scripts/soak.
+"""Run the policy node for a long time: check its memory and every command. Run by scripts/soak.
 
-Ends with one line, and with status 1 when after the first fifth of the time the memory rose by more than RISE, a
-command broke a limit, the policy was lost, the status told an error, or too few chunks came; where real-time priority
-is permitted also when a moving robot was told nothing for as long as a plan covers. That chunks were too late is the
-machine's fault, not the node's, which then lets the robot hold: they are counted.
+Prints one line at the end. Exits with status 1 if after the first fifth of the time the memory rose by more than RISE,
+a command exceeded a limit, the policy process was restarted, a status reported an error, or there were too few chunks;
+with real-time priority also if a moving robot received no command for as long as a plan covers. Chunks that are too
+late are up to the machine, and the robot then holds: they are only counted.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from support.fake_robot import (
     FakeRobot,
     assert_no_old_chunks,
     assert_within_limits,
+    error_of,
     good_parameters,
     is_hold,
     ros_arguments,
@@ -35,12 +36,13 @@ from support.fake_robot import (
 from support.processes import Process, resident_memory
 
 NAMESPACE = "/soak"
-RISE = 4.0  # MiB, by the straight line that fits best
+RISE = 4.0  # MiB, of a straight line fitted to the memory
 LONG_GAP = 0.04  # seconds, of commands at 50 Hz
 BATCH = 10.0  # seconds between two checks
 
 
 def main() -> None:
+    """Run the node for `--minutes`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--inference-rate", type=float, default=20.0, help="upper bound, Hz")
@@ -83,9 +85,12 @@ def main() -> None:
 class Seen:
     """What was seen over time.
 
-    sizes: memory of node and policy at each check, MiB
-    sent: when each command was sent, seconds, and whether the robot moves in it
-    late: statuses that told of a chunk that came too late
+    Attributes:
+        sizes: memory of node and policy process at each check, MiB.
+        sent: for each command, when it was sent, in seconds, and whether it moves the robot.
+        late: number of statuses that reported a chunk that was too late.
+        errors: other errors of statuses.
+        chunks: number of chunks.
     """
 
     sizes: list[tuple[float, float]] = field(default_factory=list)
@@ -110,11 +115,10 @@ def watch(robot: FakeRobot, node: Process, seconds: float) -> Seen:
         assert_within_limits(robot.trajectories)
         assert_no_old_chunks(robot)
         seen.chunks += len(robot.chunks) - 1
-        errors = [status.last_error for status in robot.statuses[1:] if status.last_error]
-        late = [error for error in errors if "old when it was ready" in error]
-        seen.late += len(late)
-        seen.errors |= set(errors) - set(late)
-        # What is next goes on from the last ones.
+        errors = [status for status in robot.statuses[1:] if status.last_error]
+        seen.late += sum(not error_of(status) for status in errors)
+        seen.errors |= {error_of(status) for status in errors} - {""}
+        # The next check continues from the last messages.
         del robot.trajectories[:-1], robot.chunks[:-1], robot.statuses[:-1], robot.diagnostics[:]
         (policy,) = node.children()
         seen.sizes.append((resident_memory(node.process.pid), resident_memory(policy)))
