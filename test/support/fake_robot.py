@@ -131,8 +131,7 @@ class FakeRobot:
         return self.listener.call(ChangeState, "pi0_policy/change_state", request).success
 
     def set_parameters(self, **values):
-        """Set parameters and return the results."""
-        """Set parameters, given as in a YAML file, in this order."""
+        """Set parameters, given as in a YAML file, in this order; return the results."""
         # An empty list does not say of what it is one; here it is always one of names.
         flat = flat_parameters(values)
         types = {name: Parameter.Type.STRING_ARRAY for name, value in flat.items() if value == []}
