@@ -26,6 +26,7 @@ from support.waiting import TIMEOUT, wait_until
 # The demo runs in the root namespace: a domain of its own keeps it from the other tests' nodes. Up to 101: the ports of
 # those above may be taken by any other connection.
 DOMAIN = (int(os.environ.get("ROS_DOMAIN_ID", "0")) + 50) % 100
+MARK = f"PI0_TEST_DEMO={os.getpid()}"  # in the environment of all processes that these tests start
 
 
 def start(*command: str) -> subprocess.Popen[str]:
@@ -34,7 +35,7 @@ def start(*command: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)},
+        env=os.environ | {"ROS_DOMAIN_ID": str(DOMAIN)} | dict([MARK.split("=")]),
         start_new_session=True,
     )
 
@@ -63,7 +64,7 @@ def listener():
 
 
 def pids() -> dict[str, int]:
-    """Return the processes in the demo's domain by module: their command lines are Python's with the module's name."""
+    """Return the processes that these tests started by module: their command lines have `-m` and the module's name."""
     found = {}
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -71,7 +72,7 @@ def pids() -> dict[str, int]:
             environment = (status.parent / "environ").read_bytes().decode(errors="replace").split("\0")
         except OSError:  # it ended meanwhile
             continue
-        if "-m" in words and f"ROS_DOMAIN_ID={DOMAIN}" in environment:
+        if "-m" in words and MARK in environment:
             found[words[words.index("-m") + 1].rpartition(".")[2]] = int(status.parent.name)
     return found
 
