@@ -16,6 +16,7 @@ class TrajectoryServer:
     Attributes:
         failure: "refused" or "aborted" if that is what happens to each goal, else empty.
         goals: the trajectories of the accepted goals.
+        ended: number of goals that were preempted or aborted.
     """
 
     def __init__(self, node: Node, name: str) -> None:
@@ -23,6 +24,7 @@ class TrajectoryServer:
 
         self.failure = ""
         self.goals: list[JointTrajectory] = []
+        self.ended = 0
         self._result_type = FollowJointTrajectory.Result
         self._followed: ServerGoalHandle | None = None
         self._server = ActionServer(
@@ -53,6 +55,7 @@ class TrajectoryServer:
 
     def _end(self, handle: ServerGoalHandle) -> Any:
         handle.abort()
+        self.ended += 1
         result = self._result_type
         code = result.PATH_TOLERANCE_VIOLATED if self.failure == "aborted" else result.INVALID_GOAL
         return result(error_code=code, error_string="played")
