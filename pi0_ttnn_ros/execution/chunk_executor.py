@@ -152,6 +152,9 @@ class ChunkExecutor:
         """The 95th percentile of the chunks' ages when they were ready; 0 before the first chunk."""
         return int(np.percentile(self._latencies_ns, 95)) if self._latencies_ns else 0
 
+    def observe(self, measured: np.ndarray, now_ns: int) -> None:
+        """Take the newest measured positions [joints], rad or m, finite; meant to be called before each plan."""
+
     def add(self, chunk: ActionChunk, measured: np.ndarray, now_ns: int) -> None:
         """Follow a chunk that is ready at `now_ns`; `measured` [joints] is where the robot is.
 

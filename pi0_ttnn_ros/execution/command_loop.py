@@ -39,6 +39,7 @@ class CommandLoop:
         now_ns: Callable[[], int],
         period: float,
         may_move: Callable[[], bool],
+        measured: Callable[[], np.ndarray | None],
         on_error: Callable[[Exception], None],
     ) -> None:
         """Start the thread.
@@ -50,6 +51,8 @@ class CommandLoop:
             period: seconds between two plans.
             may_move: called once a period. If it returns False the robot holds, and resumes with the first chunk after
                 it returns True.
+            measured: called once a period; returns the newest measured positions [joints], rad or m, None if there are
+                none that can be used.
             on_error: called when planning or publishing raised. The robot holds and the loop continues.
         """
         self._executor = executor
@@ -57,6 +60,7 @@ class CommandLoop:
         self._now_ns = now_ns
         self._period = period
         self._may_move = may_move
+        self._measured = measured
         self._on_error = on_error
         self._lock = threading.RLock()
         self._open = False
@@ -144,6 +148,9 @@ class CommandLoop:
             return None
 
     def _step(self) -> Plan | None:
+        measured = self._measured()
+        if measured is not None:
+            self._executor.observe(measured, self._now_ns())
         if not self._may_move():
             self._executor.hold()
         return self._publish_plan()

@@ -14,7 +14,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
-from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC
@@ -78,6 +78,16 @@ class PolicyInputs:
             ConversionError: the joint states lack a joint.
         """
         return positions_from_message(self.buffer.joint_states, self._joint_names)
+
+    def measured(self) -> np.ndarray | None:
+        """Return the newest measured positions [joints], rad or m; None if stale, incomplete or not finite."""
+        if JOINT_STATES in self.buffer.stale_inputs(self._now_ns()):
+            return None
+        try:
+            positions = self.positions()
+        except ConversionError:
+            return None
+        return positions if np.isfinite(positions).all() else None
 
     def reset_log(self) -> None:
         """Let `all_fresh` log every stale input again."""

@@ -102,6 +102,7 @@ class PolicySession:
                 self._now_ns,
                 1.0 / parameters.command_rate,
                 self._may_move,
+                self.inputs.measured,
                 self.on_error,
             )
             stack.callback(self.loop.close)
