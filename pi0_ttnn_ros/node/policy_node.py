@@ -32,7 +32,7 @@ from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.policy_session import PolicySession
-from pi0_ttnn_ros.node.status import ACTIVITIES, diagnostics, policy_status
+from pi0_ttnn_ros.node.status import ACTIVITIES, changed, diagnostics, policy_status
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.parameters import LIVE
 from pi0_ttnn_ros.parameters.topics import STATUS_TOPIC
@@ -46,6 +46,8 @@ from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_
 
 # Their messages are for the user; anything else that fails configure is unforeseen and logged with its traceback.
 SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyUnavailable, InputCheckError, ControllerError)
+
+STATUS_CHECK_S = 0.1  # between two checks whether the activity or its reason changed
 
 
 class PolicyNode(ManagedNode):
@@ -65,6 +67,7 @@ class PolicyNode(ManagedNode):
         self._enabled = True
         self._stopped = False
         self._running = False
+        self._status = PolicyStatus()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._status_publisher = self.create_publisher(PolicyStatus, STATUS_TOPIC, LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -72,6 +75,7 @@ class PolicyNode(ManagedNode):
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._status_timer = self.create_timer(1.0, self._on_timer)
+        self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check)
         self._publish_status()
 
     @log_exceptions
@@ -141,7 +145,7 @@ class PolicyNode(ManagedNode):
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
         self._update_running()
-        self.get_logger().info(log_line("state changed", state=state, activity=ACTIVITIES[self._activity]))
+        self.get_logger().info(log_line("state changed", state=state, activity=ACTIVITIES[self._activity()[0]]))
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
@@ -169,7 +173,7 @@ class PolicyNode(ManagedNode):
 
     def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
         self._update_running()
-        self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity]))
+        self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity()[0]]))
         self._publish_status()
         response.success, response.message = True, text
         return response
@@ -190,32 +194,45 @@ class PolicyNode(ManagedNode):
             self._session.start()
         return SetParametersResult(successful=True)
 
-    @property
-    def _activity(self) -> int:
+    def _activity(self) -> tuple[int, str]:
+        """Return what the node is doing, one of the constants of PolicyStatus, and why."""
         if self._stopped:
-            return PolicyStatus.STOPPED
+            return PolicyStatus.STOPPED, "stopped by ~/stop, until ~/reset"
         if not self._enabled:
-            return PolicyStatus.DISABLED
+            return PolicyStatus.DISABLED, "disabled, until ~/enable"
         if self._session is None or not self._running:
-            return PolicyStatus.IDLE
-        return PolicyStatus.MOVING if self._session.loop.moving else PolicyStatus.HOLDING
+            return PolicyStatus.IDLE, self._setup_error or f"the node is {self._state}"
+        moving = self._session.loop.moving
+        return PolicyStatus.MOVING if moving else PolicyStatus.HOLDING, self._session.reason()
 
     def _on_timer(self) -> None:
         if self._session is not None:
             self._session.inputs.subscribe_latched()
         self._publish_status()
 
+    def _on_status_check(self) -> None:
+        """Publish the status if the activity or its reason changed."""
+        activity, reason = self._activity()
+        if changed(self._status, PolicyStatus(activity=activity, reason=reason)):
+            self._publish_status()
+
     def _publish_status(self) -> None:
         now_ns = self.get_clock().now().nanoseconds
         session = self._session
         if session is None:
             status, input_states = PolicyStatus(last_error=self._setup_error, speed_scaling=1.0), {}
+            hold_reasons: list[str] = []
             status.header.stamp = time_message(now_ns)
         else:
             status, input_states = policy_status(session, now_ns), session.inputs.buffer.states(now_ns)
-        status.lifecycle_state, status.activity = self._state, self._activity
+            hold_reasons = session.hold_reasons()
+        status.lifecycle_state = self._state
+        status.activity, status.reason = self._activity()
+        self._status = status
         self._status_publisher.publish(status)
-        self._diagnostics_publisher.publish(diagnostics(status, self.get_name(), input_states, card_readings()))
+        self._diagnostics_publisher.publish(
+            diagnostics(status, self.get_name(), input_states, hold_reasons, card_readings())
+        )
 
 
 def main(policy_command: Sequence[str] = COMMAND) -> None:

@@ -124,6 +124,19 @@ class PolicySession:
         """Why a controller does not follow its commands; empty if all do."""
         return next(filter(None, (controller.error for controller in self.controllers)), "")
 
+    def hold_reasons(self) -> list[str]:
+        """Return why the robot may not move, each with its subject; empty if it may."""
+        stale = self.inputs.buffer.stale_inputs(self._now_ns())
+        reasons = [f"{name}: {reason}" for name, reason in sorted(stale.items())]
+        return reasons + [controller.error for controller in self.controllers if controller.error]
+
+    def reason(self) -> str:
+        """Return why the started session moves the robot or holds it."""
+        holding = "; ".join(self.hold_reasons())
+        if self.loop.moving:
+            return f"coming to rest: {holding}" if holding else "a chunk is executed"
+        return holding or self.last_error or "no chunk to execute yet"
+
     def close(self) -> None:
         """Bring the robot to rest, then close everything in the reverse order of its opening."""
         self._stack.close()
@@ -194,12 +207,13 @@ class PolicySession:
         self.loop.set_speed_scaling(parameters.speed_scaling)
 
     def _may_move(self) -> bool:
-        """Return whether all inputs are fresh and all controllers work; log what changed."""
+        """Return whether nothing makes the robot hold; log what changed."""
         failing = self.controller_error
         if failing and not self._failing_controller:
             self._node.get_logger().error(log_line("holding", event="controller_failed", reason=failing))
         self._failing_controller = failing
-        return self.inputs.all_fresh() and not failing
+        self.inputs.all_fresh()  # logs
+        return not self.hold_reasons()
 
 
 def _execution(parameters: Parameters) -> Execution:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
@@ -22,7 +23,7 @@ ACTIVITIES = {
 
 
 def policy_status(session: PolicySession, now_ns: int) -> PolicyStatus:
-    """Return the status of a session; `lifecycle_state` and `activity` are the node's to fill in."""
+    """Return the status of a session; `lifecycle_state`, `activity` and `reason` are the node's to fill in."""
     parameters, buffer = session.parameters, session.inputs.buffer
     p50, p95, maximum = session.statistics.percentiles()
     status = PolicyStatus(
@@ -46,8 +47,17 @@ def policy_status(session: PolicySession, now_ns: int) -> PolicyStatus:
     return status
 
 
+def changed(before: PolicyStatus, after: PolicyStatus) -> bool:
+    """Return whether the activity or its reason changed, apart from the numbers in the reason."""
+    return before.activity != after.activity or _without_numbers(before.reason) != _without_numbers(after.reason)
+
+
 def diagnostics(
-    status: PolicyStatus, node_name: str, input_states: Mapping[str, str], card: Mapping[str, float]
+    status: PolicyStatus,
+    node_name: str,
+    input_states: Mapping[str, str],
+    hold_reasons: Sequence[str],
+    card: Mapping[str, float],
 ) -> DiagnosticArray:
     """Return one entry for inference and one for each input (REP 107).
 
@@ -55,14 +65,15 @@ def diagnostics(
         status: status to report.
         node_name: name of the node.
         input_states: why each input cannot be used, by its name; empty for one that can.
+        hold_reasons: why the robot may not move, see `PolicySession.hold_reasons`.
         card: readings of the card's sensors, see `card_readings`.
     """
     active = status.lifecycle_state == "active"
-    level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {ACTIVITIES[status.activity]}"
+    level, message = DiagnosticStatus.OK, f"{status.lifecycle_state}, {ACTIVITIES[status.activity]}: {status.reason}"
     if status.last_error:
         level, message = DiagnosticStatus.ERROR, status.last_error
-    elif active and status.stale_inputs:
-        level, message = DiagnosticStatus.WARN, "stale inputs: " + ", ".join(status.stale_inputs)
+    elif active and hold_reasons:
+        level = DiagnosticStatus.WARN
     values = {
         "backend": status.backend,
         "device": status.device,
@@ -86,6 +97,10 @@ def diagnostics(
         for name, reason in sorted(input_states.items())
     ]
     return array
+
+
+def _without_numbers(reason: str) -> str:
+    return re.sub(r"\d+", "", reason)
 
 
 def _entry(name: str, hardware_id: str, level: bytes, message: str, values: dict[str, str]) -> DiagnosticStatus:

@@ -7,6 +7,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from pi0_ttnn_ros.msg import PolicyStatus
 from std_msgs.msg import Empty
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
@@ -23,6 +24,20 @@ def test_camera_stops_and_returns(robot, tiny_checkpoint):
         robot.silent.clear,
         lambda status: status.stale_inputs == ["left_wrist_0_rgb"],
     )
+
+
+def test_status_tells_changes_at_once(robot, tiny_checkpoint):
+    """A status with the reason comes when the robot starts to hold, not with the next of those once a second."""
+    activate(robot, tiny_checkpoint, image_timeout=1.5)
+    for camera in ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"):
+        robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
+        robot.silent.add(camera)
+        robot.wait_for_status(lambda status: status.activity == PolicyStatus.HOLDING, "a hold")
+        assert robot.status.reason.startswith(f"{camera}: ") and "timeout is 1.5 s" in robot.status.reason
+        robot.silent.clear()
+    assert all(status.reason for status in robot.statuses)
+    stamps_ns = np.array([nanoseconds(status.header.stamp) for status in robot.statuses])
+    assert np.count_nonzero(np.diff(stamps_ns) < 0.7e9) >= 3
 
 
 def test_joint_states_stop_and_return(robot, tiny_checkpoint):
