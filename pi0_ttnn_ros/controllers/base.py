@@ -46,6 +46,10 @@ class Controller(Protocol):
     def error(self) -> str:
         """Why the controller does not follow its commands, empty if it does; the robot holds meanwhile."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether the last plan has yet to reach the controller, although the robot rests: publish it again."""
+
     def publish(self, plan: Plan) -> None:
         """Command a motion, which replaces the one before."""
 

@@ -14,6 +14,7 @@ class TrajectoryController:
     """A joint_trajectory_controller, commanded by its topic."""
 
     error = ""
+    pending = False
 
     def __init__(self, node: Node, setup: ControllerSetup) -> None:
         self._node = node
@@ -33,6 +34,7 @@ class PositionController:
     """A forward_command_controller of positions, commanded the next position of the plan each time."""
 
     error = ""
+    pending = False
 
     def __init__(self, node: Node, setup: ControllerSetup) -> None:
         self._node = node

@@ -21,6 +21,10 @@ REST_MARGIN = 0.5
 class Output(Protocol):
     """A controller of some of the joints."""
 
+    @property
+    def pending(self) -> bool:
+        """Whether the last plan has yet to reach the controller, although the robot rests: publish it again."""
+
     def publish(self, plan: Plan) -> None:
         """Command the motion from now on."""
 
@@ -29,7 +33,7 @@ class CommandLoop:
     """Owns the executor and the outputs. Starts shut: no chunk is taken and nothing is published until `open`.
 
     While it is open, every plan is published up to and including the one in which the robot comes to rest; then nothing
-    is published until there is motion again. Thread-safe.
+    is published until there is motion again, except to an output that is pending. Thread-safe.
     """
 
     def __init__(
@@ -160,8 +164,9 @@ class CommandLoop:
         if plan is None:
             self._resting.set()
             return None
-        if not (self._resting.is_set() and plan.at_rest) and not self._dry:
-            for output in self._outputs:
+        stays_at_rest = self._resting.is_set() and plan.at_rest
+        for output in self._outputs:
+            if not self._dry and (output.pending or not stays_at_rest):
                 output.publish(plan)
         if plan.at_rest:
             self._resting.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from support.reasons import OVERLAY
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
-from rclpy.action import ActionClient, ActionServer
+from rclpy.action import ActionClient, ActionServer, GoalResponse
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
+from pi0_ttnn_ros.controllers.action import RETRY_S
 from pi0_ttnn_ros.controllers.base import REST_NS, ControllerError
 from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, ChunkExecutor, Execution, Plan
@@ -48,10 +50,23 @@ def listener(ros):
 
 
 @pytest.fixture
+def silent(ros):
+    """A listener that does not spin by itself: its action servers are there and do not answer."""
+    silent = Listener("silent", "/test_controllers")
+    yield silent
+    silent.close()
+
+
+@pytest.fixture
 def node(listener):
     node = Node("sender", namespace="/test_controllers")
     yield node
     node.destroy_node()
+
+
+def rest(position):
+    """Return a plan in which all joints stay at a position."""
+    return Plan(STAMP + PERIOD, TIMES, np.full((3, 3), position), np.zeros((3, 3)))
 
 
 def controllers(node, types, topics, of_joint, stamped=True):
@@ -140,8 +155,11 @@ def test_action_goals_reproduce_all_plans(listener, monkeypatch):
 
 
 @pytest.mark.parametrize("failure", ["refused", "aborted"])
-def test_failed_goal_is_reported_and_retried(listener, failure):
-    """A goal that fails is reported as an error for a while; the next plan after it is sent again."""
+def test_failed_goal_is_reported_and_hold_is_sent(listener, failure):
+    """A goal that fails is an error for a while; the hold is sent at once.
+
+    Regression: nothing was sent for 1.5 s, not even the hold of ~/stop.
+    """
     pytest.importorskip("control_msgs.action", reason=OVERLAY)
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
     assert "there is no action server" in controller.error
@@ -152,12 +170,44 @@ def test_failed_goal_is_reported_and_retried(listener, failure):
     listener.spin_until(lambda: controller.error, label="an error")
     assert {"refused": "refused the goal", "aborted": "code -4 'played'"}[failure] in controller.error
     server.failure = ""
-    taken = len(server.goals)
-    controller.publish(MOTION)  # while it fails nothing is sent
+    controller.publish(rest(0.1))
+    listener.spin_until(lambda: len(server.received) == 2, label="the hold")
+    assert list(server.goals[-1].points[-1].positions) == [0.1, 0.1, 0.1]
     listener.spin_until(lambda: not controller.error, label="the end of the error")
-    assert len(server.goals) == taken
+    controller.publish(rest(0.1))
     controller.publish(MOTION)
-    listener.spin_until(lambda: len(server.goals) > taken, label="the next goal")
+    listener.spin_until(lambda: len(server.received) == 3, label="the next goal")
+    assert list(server.goals[-1].points[-1].positions) == [0.2, 1.2, 0.03]
+    controller.close()
+    server.close()
+
+
+def test_refused_goal_is_sent_again_after_a_while(listener):
+    """A plan that was refused is sent again, but not at once: the controller logs each refusal."""
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
+    (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
+    server = TrajectoryServer(listener.node, "arm")
+    listener.spin_until(lambda: not controller.error, label="the server")
+    server.failure = "refused"
+    started = time.monotonic()
+    listener.spin_until(lambda: controller.publish(MOTION) or len(server.received) >= 4, label="four goals")
+    assert time.monotonic() - started >= 3 * RETRY_S
+    controller.close()
+    server.close()
+
+
+def test_unanswered_goal_is_an_error(listener, silent):
+    """An action server that does not answer is an error that names the action, until it answers again."""
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
+    server = TrajectoryServer(silent.node, "arm")
+    (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
+    listener.spin_until(lambda: not controller.error, label="the server")
+    controller.publish(MOTION)
+    listener.spin_until(lambda: controller.error, label="an error")
+    assert "arm" in controller.error and "has not answered" in controller.error
+    controller.publish(rest(0.1))
+    silent.spin_until(lambda: len(server.received) == 2, label="the motion and the hold, which was sent all the same")
+    listener.spin_until(lambda: not controller.error, label="the end of the error")
     controller.close()
     server.close()
 
@@ -183,17 +233,58 @@ def test_gripper_action_receives_end_of_plan(listener, kind):
     controller_type = {"GripperCommand": "gripper_command"}.get(kind, "parallel_gripper_command")
     types = ["joint_trajectory", controller_type]
     _, gripper = controllers(listener.node, types, ["arm", "gripper"], [0, 0, 1])
-    rest = Plan(STAMP + PERIOD, TIMES, np.full((3, 3), 0.04), np.zeros((3, 3)))
 
     def tell(trajectory, count):
         listener.spin_until(lambda: gripper.publish(trajectory) or len(goals) >= count, label="a goal")
+        listener.spin_until(lambda: not gripper.pending, label="its acceptance")
 
     tell(MOTION, 1)
-    tell(rest, 2)  # so soon after the last one only because it is the end
-    gripper.publish(rest)
-    assert goals == [(0.03, 7.0), (0.04, 7.0)]
+    tell(rest(0.04), 2)  # so soon after the last one only because it is the end
+    gripper.publish(rest(0.04))
+    assert goals == [(0.03, 7.0), (0.04, 7.0)] and not gripper.error
     gripper.close()
     server.destroy()
+
+
+@pytest.mark.parametrize("loss", ["refused", "lost"])
+def test_gripper_goal_is_sent_until_accepted(listener, silent, loss):
+    """A gripper's goal that is refused or lost is an error, and sent again until it is accepted.
+
+    Regression: the last goal was sent once, and a gripper that refused it stayed as it was.
+    """
+    control_msgs = pytest.importorskip("control_msgs.action", reason=OVERLAY)
+    action, refusing, goals = control_msgs.GripperCommand, True, []
+
+    def on_goal(goal):
+        if refusing:
+            return GoalResponse.REJECT
+        goals.append(goal.command.position)
+        return GoalResponse.ACCEPT
+
+    def execute(handle):
+        handle.succeed()
+        return action.Result()
+
+    def serve(node):
+        return ActionServer(node, action, "gripper", execute, goal_callback=on_goal)
+
+    first = serve(listener.node if loss == "refused" else silent.node)
+    _, gripper = controllers(listener.node, ["joint_trajectory", "gripper_command"], ["arm", "gripper"], [0, 0, 1])
+    listener.spin_until(lambda: not gripper.error, label="the server")
+    gripper.publish(rest(0.04))
+    listener.spin_until(lambda: gripper.error, label="an error")
+    told = {"refused": "refused the goal", "lost": "has not answered"}[loss]
+    assert "gripper" in gripper.error and told in gripper.error and gripper.pending
+    refusing = False
+    if loss == "lost":
+        first.destroy()
+        listener.spin_until(lambda: "there is no action server" in gripper.error, label="the end of the server")
+    second = serve(listener.node) if loss == "lost" else first
+    listener.spin_until(lambda: gripper.publish(rest(0.04)) or not gripper.pending, label="an accepted goal")
+    assert goals == [0.04]
+    listener.spin_until(lambda: not gripper.error, label="the end of the error")
+    gripper.close()
+    second.destroy()
 
 
 @pytest.mark.parametrize("kind", ["gripper_command", "parallel_gripper_command", "follow_joint_trajectory"])
@@ -201,4 +292,4 @@ def test_action_without_control_msgs(node, monkeypatch, kind):
     """Without control_msgs an action controller is refused; the error names the package to install."""
     monkeypatch.setitem(sys.modules, "control_msgs.action", None)
     with pytest.raises(ControllerError, match="install ros-"):
-        controllers(node, [kind], ["gripper"], [0, 0, 0])
+        controllers(node, ["joint_trajectory", kind], ["arm", "gripper"], [0, 0, 1])

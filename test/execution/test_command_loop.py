@@ -23,6 +23,7 @@ class Output:
     def __init__(self) -> None:
         self.plans = []
         self.broken = False
+        self.pending = False
 
     def publish(self, plan) -> None:
         if self.broken:
@@ -74,3 +75,17 @@ def test_failing_output_does_not_prevent_shut(loop, output, errors):
     output.broken = True
     loop.shut()
     assert errors and not loop.wants_chunk()
+
+
+def test_pending_output_receives_plans_at_rest(loop, output):
+    """An output that is pending receives the plan at rest again and again, until it is not pending any more."""
+    loop.add(chunk(0.1), REST)
+    wait_until(lambda: output.plans, "a motion")
+    output.pending = True
+    loop.hold()
+    wait_until(lambda: len(output.plans) > 3 and all(plan.at_rest for plan in output.plans[-3:]), "plans at rest")
+    output.pending = False
+    loop.add(chunk(0.1), REST)
+    wait_until(lambda: not output.plans[-1].at_rest, "a motion")
+    loop.shut()
+    assert output.plans[-1].at_rest and not output.plans[-2].at_rest

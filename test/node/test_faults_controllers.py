@@ -14,6 +14,7 @@ from pi0_ttnn_ros.msg import PolicyStatus
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_controller import TrajectoryServer
 from support.fake_robot import JOINTS, MAX_VELOCITY, FakeRobot, activate, assert_within_limits, deactivate, is_hold
 
@@ -83,6 +84,27 @@ def test_action_controller_fails_and_recovers(robot, tiny_checkpoint, failure):
     robot.wait_for_status(
         lambda status: not status.last_error and status.activity == PolicyStatus.MOVING, "a status without it"
     )
+    deactivate(robot)
+    server.close()
+
+
+def test_stop_is_sent_although_goals_are_refused(robot, tiny_checkpoint):
+    """After a refused goal the hold of ~/stop is sent at once.
+
+    Regression: for 1.5 s after a refusal nothing was sent, and the arm moved on by the goal before the refused one.
+    """
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
+    server = TrajectoryServer(robot.node, "arm/follow_joint_trajectory")
+    robot.trajectories = server.goals
+    activate(robot, tiny_checkpoint, controllers=["arm"], arm={"type": "follow_joint_trajectory"})
+    robot.wait_for_motion()
+    server.failure, taken = "refused", len(server.received)
+    robot.spin_until(lambda: len(server.received) > taken, label="a goal that is refused")
+    server.failure = ""
+    robot.trigger("stop")
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.STOPPED, "a status that says so")
+    refused, hold = server.received[taken : taken + 2]
+    assert nanoseconds(hold.header.stamp) - nanoseconds(refused.header.stamp) < 10**9
     deactivate(robot)
     server.close()
 

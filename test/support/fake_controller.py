@@ -15,7 +15,8 @@ class TrajectoryServer:
 
     Attributes:
         failure: "refused" or "aborted" if that is what happens to each goal, else empty.
-        goals: the trajectories of the accepted goals.
+        received: the trajectories of all goals.
+        goals: those of the accepted ones.
         ended: number of goals that were preempted or aborted.
     """
 
@@ -23,6 +24,7 @@ class TrajectoryServer:
         from control_msgs.action import FollowJointTrajectory
 
         self.failure = ""
+        self.received: list[JointTrajectory] = []
         self.goals: list[JointTrajectory] = []
         self.ended = 0
         self._result_type = FollowJointTrajectory.Result
@@ -41,6 +43,7 @@ class TrajectoryServer:
         self._server.destroy()
 
     def _on_goal(self, goal: Any) -> GoalResponse:
+        self.received.append(goal.trajectory)
         if self.failure == "refused":
             return GoalResponse.REJECT
         self.goals.append(goal.trajectory)
