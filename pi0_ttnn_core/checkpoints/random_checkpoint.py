@@ -37,19 +37,19 @@ SPREAD = (0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2)
 GAINS = {"q_proj.weight": 2.0, "v_proj.weight": 2.0, "o_proj.weight": 2.0}
 
 
-def make_checkpoint(config_name: str, out: Path, seed: int) -> None:
-    """Write a random checkpoint of the named config for a bimanual ALOHA robot into the folder `out`."""
+def make_checkpoint(config_name: str, out: Path, seed: int, arms: int = 2) -> None:
+    """Write a random checkpoint of the named config for one or two ALOHA arms into the folder `out`."""
     config = CONFIGS[config_name]
     # At full size, float32 would take 16 GB.
-    write_checkpoint(config, out, seed, "bfloat16" if config in (PI0, PI05) else "float32")
+    write_checkpoint(config, out, seed, "bfloat16" if config in (PI0, PI05) else "float32", arms)
 
 
-def write_checkpoint(config: PI0Config, out: Path, seed: int, dtype: str) -> None:
+def write_checkpoint(config: PI0Config, out: Path, seed: int, dtype: str, arms: int = 2) -> None:
     """Write a random checkpoint with the sizes of `config` into the folder `out`; `dtype` is that of the weights."""
     out.mkdir(parents=True, exist_ok=True)
     write_weights(config, out / "model.safetensors", seed, dtype)
-    _write_json(out / "config.json", lerobot_settings(config))
-    _write_pipelines(config, out)
+    _write_json(out / "config.json", lerobot_settings(config, arms))
+    _write_pipelines(config, out, arms)
     byte_tokenizer().save(str(out / JSON_FILE))
 
 
@@ -81,10 +81,10 @@ def random_weight(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return noise * np.float32(gain * inputs**-0.5)
 
 
-def lerobot_settings(config: PI0Config) -> dict[str, Any]:
+def lerobot_settings(config: PI0Config, arms: int) -> dict[str, Any]:
     """Return the content of LeRobot's config.json."""
     size = config.vision.image_size
-    joints = 2 * len(REST_POSE)
+    joints = arms * len(REST_POSE)
     settings: dict[str, Any] = {
         "type": "pi05" if config.pi05 else "pi0",
         "input_features": {
@@ -113,10 +113,10 @@ def _normalization_mapping(config: PI0Config) -> dict[str, str]:
     return {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
 
 
-def _write_pipelines(config: PI0Config, out: Path) -> None:
+def _write_pipelines(config: PI0Config, out: Path, arms: int) -> None:
     from safetensors.numpy import save_file
 
-    mean, std = np.array(2 * REST_POSE, np.float32), np.array(2 * SPREAD, np.float32)
+    mean, std = np.array(arms * REST_POSE, np.float32), np.array(arms * SPREAD, np.float32)
     # Quantiles of a normal distribution.
     statistics = {"mean": mean, "std": std, "q01": mean - 2.326 * std, "q99": mean + 2.326 * std}
     for file, kind, step in ((PREPROCESSOR, "normalizer", 5), (POSTPROCESSOR, "unnormalizer", 0)):
