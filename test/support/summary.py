@@ -1,4 +1,4 @@
-"""One summary of several pytest processes: what failed, what was skipped, and how to run that.
+"""One summary of several pytest processes: what failed, which tests were skipped, and how to run them.
 
 As a plugin (`-p support.summary --summary FILE`) this keeps the outcome of one process in a file; as a program
 (`python -m support.summary FILE...`) it prints the outcome of all.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +35,26 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     outcome = {
         "passed": len(stats.get("passed", [])),
         "failed": list(dict.fromkeys(failed)),
-        "skipped": Counter(_reason(report) for report in stats.get("skipped", [])),
+        "skipped": _skipped(stats.get("skipped", [])),
         "slow": config.stash.get(_slow, 0),
     }
     config.getoption("--summary").write_text(json.dumps(outcome))
 
 
-def _reason(report: pytest.TestReport) -> str:
-    assert isinstance(report.longrepr, tuple)
-    return report.longrepr[2].removeprefix("Skipped: ")
+def _skipped(reports: list[pytest.TestReport | pytest.CollectReport]) -> dict[str, list[str]]:
+    """Return the folders of the skipped tests, one entry for each test or module, by the reason."""
+    folders: dict[str, list[str]] = {}
+    for report in reports:
+        assert isinstance(report.longrepr, tuple)
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        folders.setdefault(reason, []).append(str(Path(report.nodeid.split("::")[0]).parent))
+    return folders
 
 
 def main() -> None:
-    """Print failed tests, one line on what was skipped and how to run it, and the counts."""
-    passed, slow, failed, skipped = 0, 0, [], Counter[str]()
+    """Print failed tests, one line on which tests were skipped and how to run them, and the counts."""
+    passed, slow, failed = 0, 0, []
+    skipped: dict[str, list[str]] = {}
     for file in map(Path, sys.argv[1:]):
         if not file.exists():
             failed.append(f"{file.stem}: pytest ended without a summary, see its output above")
@@ -58,13 +63,14 @@ def main() -> None:
         passed += outcome["passed"]
         slow += outcome["slow"]
         failed += outcome["failed"]
-        skipped.update(outcome["skipped"])
+        for reason, folders in outcome["skipped"].items():
+            skipped[reason] = skipped.get(reason, []) + folders
     for name in failed:
         print(f"failed: {name}")
-    reasons = [f"{count}: {reason}" for reason, count in skipped.most_common()]
+    reasons = [f"{len(names)} of {', '.join(sorted(set(names)))}: {reason}" for reason, names in skipped.items()]
     reasons += [f"{slow} slow: scripts/test -m slow"] if slow else []
     print(f"skipped: {'; '.join(reasons) or 'nothing'}")
-    print(f"{passed} passed, {len(failed)} failed, {skipped.total() + slow} skipped")
+    print(f"{passed} passed, {len(failed)} failed, {sum(map(len, skipped.values())) + slow} skipped")
 
 
 if __name__ == "__main__":
