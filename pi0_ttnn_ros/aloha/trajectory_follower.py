@@ -1,6 +1,7 @@
 """Joint trajectories, checked and interpolated as ros2_controllers' joint_trajectory_controller does.
 
-Positions are in rad, or in m for prismatic joints.
+With one difference: a trajectory that has begun already is met at its next point, where the controller jumps onto it at
+once. Positions are in rad, or in m for prismatic joints.
 """
 
 from __future__ import annotations
