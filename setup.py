@@ -23,7 +23,16 @@ setup(
         "pi0_ttnn_ros.share.msg": ["*.msg"],
     },
     python_requires=">=3.10,<3.13",
-    install_requires=["numpy<2", "pillow<13", "pyyaml", "safetensors", "sentencepiece", "tokenizers", "torch>=2.5"],
+    install_requires=[
+        "numpy<2",
+        "pillow<13",
+        "pyyaml",
+        "safetensors",
+        "sentencepiece",
+        "simplejpeg>=1.7",
+        "tokenizers",
+        "torch>=2.5",
+    ],
     extras_require={
         "ttnn": ["ttnn==0.81.1"],
         "replay": [

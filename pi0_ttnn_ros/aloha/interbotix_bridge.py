@@ -19,7 +19,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.aloha.joints import ARM_JOINTS, JOINT_NAMES
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryError, TrajectoryFollower, trajectory_from_message
-from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node

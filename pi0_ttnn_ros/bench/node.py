@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_core.backend import Backend
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE, make_checkpoint
 from pi0_ttnn_core.policy import Policy
-from pi0_ttnn_ros.inference.policy_process import PolicyOptions
 from pi0_ttnn_ros.inference.policy_server import load_and_warm_up, serve
+from pi0_ttnn_ros.inference.requests import PolicyOptions
 from pi0_ttnn_ros.msg import ActionChunk
 from pi0_ttnn_ros.node import policy_node
 from pi0_ttnn_ros.observation.stamps import nanoseconds
@@ -239,7 +239,7 @@ def main() -> None:
     elif part == "node":
         policy_node.main((*THIS, "serve", options[0]))
     elif part == "serve":
-        serve(Connection(int(options[1])), partial(slow_policy, seconds=float(options[0])))
+        serve(socket.socket(fileno=int(options[1])), partial(slow_policy, seconds=float(options[0])))
 
 
 if __name__ == "__main__":

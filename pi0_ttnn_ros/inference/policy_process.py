@@ -5,51 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
-from pi0_ttnn_core.policy_io import ActionChunk, Observation
-from pi0_ttnn_core.processing.robot import Robot
+from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_ros.inference import requests
+from pi0_ttnn_ros.inference.framing import FramingError, Message, receive, send
+from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyError, PolicyOptions
+from pi0_ttnn_ros.observation.decoding import EncodedObservation
 from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
-COMMAND = (sys.executable, "-m", "pi0_ttnn_ros.inference.policy_server")
+MAX_ANSWER_SIZE = 1 << 24  # bytes; a chunk has some thousand
+
+Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class PolicyOptions:
-    """What to load: the arguments of `load_policy`, which describes them."""
-
-    folder: str
-    backend: str
-    robot: Robot = field(repr=False)
-    dtype: str = "float32"
-    precision: str = "default"
-    num_steps: int | None = None
-    seed: int = 0
-    with_guidance: bool = False
+def _command(module: str) -> tuple[str, ...]:
+    """Return the command that runs a module without the working directory on its path: what lies there is not ours."""
+    if sys.version_info < (3, 11):
+        program = f"import sys; del sys.path[0]; import runpy; runpy.run_module({module!r}, None, '__main__', True)"
+        return sys.executable, "-c", program
+    return sys.executable, "-P", "-m", module
 
 
-@dataclass(frozen=True)
-class PolicyDescription:
-    """What was loaded.
-
-    Attributes:
-        backend: name of the backend.
-        device: the backend's device in words.
-    """
-
-    backend: str
-    device: str
-
-
-class PolicyError(RuntimeError):
-    """The policy refused a request or failed, and can be asked again; the message is the policy's own."""
+COMMAND = _command("pi0_ttnn_ros.inference.policy_server")
 
 
 class PolicyUnavailable(RuntimeError):
@@ -64,7 +48,7 @@ class PolicyProcess:
         self._options = options
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._connection: socket.socket | None = None
 
     @property
     def alive(self) -> bool:
@@ -80,28 +64,28 @@ class PolicyProcess:
         """
         self.kill()
         ours, theirs = socket.socketpair()
-        # A process that does not read must not block the node.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 1, 0))
         with theirs:
             command = [*self._command, str(theirs.fileno())]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=OPENMP_PASSIVE_WAIT | os.environ
             )
-        self._connection = Connection(ours.detach())
+        self._connection = ours
         try:
-            return self._request(self._options, timeout, "loading the policy")
+            request = requests.loading(self._options)
+            return self._request(request, requests.description_of, timeout, "loading the policy")
         except PolicyError:
             self.kill()
             raise
 
-    def infer(self, observation: Observation, target: GuidanceTarget | None, timeout: float) -> ActionChunk:
+    def infer(self, observation: EncodedObservation, target: GuidanceTarget | None, timeout: float) -> ActionChunk:
         """Return the chunk for `observation`, see `Policy.infer`.
 
         Raises:
-            PolicyError: the inference failed.
+            PolicyError: the inference failed, or an image cannot be decoded.
             PolicyUnavailable: it took longer than `timeout` seconds and the process was killed, or the process died.
         """
-        return self._request((observation, target), timeout, "inference")
+        read = partial(requests.chunk_of, observation=observation)
+        return self._request(requests.inference(observation, target), read, timeout, "inference")
 
     def close(self, timeout: float) -> None:
         """Let the process free its device and end; kill it if that takes longer than `timeout` seconds."""
@@ -118,21 +102,23 @@ class PolicyProcess:
             self._process.kill()
             self._process.wait()
 
-    def _request(self, request: Any, timeout: float, label: str) -> Any:
+    def _request(self, request: Message, read: Callable[[Message], Answer], timeout: float, label: str) -> Answer:
+        """Return what `read` makes of the answer."""
         assert self._connection is not None
+        deadline = time.monotonic() + timeout
         try:
-            self._connection.send(request)
-            answered = self._connection.poll(timeout)
-            ok, answer = self._connection.recv() if answered else (False, None)
+            self._connection.settimeout(timeout)  # a process that does not read must not block the node
+            send(self._connection, *request)
+            return read(receive(self._connection, MAX_ANSWER_SIZE, deadline))
+        except TimeoutError as error:
+            self.kill()
+            raise PolicyUnavailable(f"{label} took longer than {timeout:g} s; the policy process was killed") from error
+        except FramingError as error:
+            self.kill()
+            raise PolicyUnavailable(f"{label}: no valid answer ({error}); the policy process was killed") from error
         except (EOFError, OSError) as error:
             self.kill()
             raise PolicyUnavailable(f"{label}: {self._death()}") from error
-        if not answered:
-            self.kill()
-            raise PolicyUnavailable(f"{label} took longer than {timeout:g} s; the policy process was killed")
-        if not ok:
-            raise PolicyError(answer)
-        return answer
 
     def _death(self) -> str:
         assert self._process is not None

@@ -10,9 +10,10 @@ from typing import Protocol
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
-from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyProcess, PolicyUnavailable
+from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
+from pi0_ttnn_ros.inference.requests import PolicyError
 from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
-from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
+from pi0_ttnn_ros.observation.decoding import encoded_observation
 
 # How often the thread looks at the clock while no input arrives, seconds.
 POLL = 0.05
@@ -136,7 +137,7 @@ class InferenceWorker:
             return
         self._last_stamp_ns = snapshot.stamp_ns
         start = time.perf_counter()
-        observation = observation_from_snapshot(snapshot, self._joint_names)
+        observation = encoded_observation(snapshot, self._joint_names)
         target = self._listener.guidance_target(observation.stamp_ns)
         chunk = self._policy.infer(observation, target, self.inference_timeout)
         self._back_off = FIRST_BACK_OFF

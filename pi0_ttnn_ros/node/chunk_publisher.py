@@ -9,7 +9,7 @@ from rclpy.node import Node
 
 from pi0_ttnn_core.policy_io import ActionChunk as PolicyChunk
 from pi0_ttnn_ros.msg import ActionChunk
-from pi0_ttnn_ros.observation.buffer import EncodedImage
+from pi0_ttnn_ros.observation.images import SerializedImage
 from pi0_ttnn_ros.observation.stamps import serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import CHUNK_TOPIC
@@ -31,7 +31,7 @@ class ChunkPublisher:
         self._backend = backend
         self._publisher = node.create_publisher(ActionChunk, CHUNK_TOPIC, 10)
 
-    def publish(self, chunk: PolicyChunk, images: Mapping[str, EncodedImage]) -> None:
+    def publish(self, chunk: PolicyChunk, images: Mapping[str, SerializedImage]) -> None:
         """Publish a chunk inferred from these images, by the camera's name."""
         message = ActionChunk(
             sequence=self.sequence,

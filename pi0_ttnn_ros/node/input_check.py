@@ -11,7 +11,8 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
-from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.messages import image_type
 from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each

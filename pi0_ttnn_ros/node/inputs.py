@@ -14,12 +14,13 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
-from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC
+from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC, is_compressed
 from pi0_ttnn_ros.rclpy_utils.logs import log_line
-from pi0_ttnn_ros.rclpy_utils.messages import SerializedMessage, image_type
+from pi0_ttnn_ros.rclpy_utils.messages import image_type
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
 
 
@@ -46,7 +47,7 @@ class PolicyInputs:
     def subscribe(self) -> None:
         """Start to receive."""
         for camera, topic in self._camera_topics.items():
-            self._add(image_type(topic), topic, partial(self._on_image, camera, image_type(topic)), NEWEST, raw=True)
+            self._add(image_type(topic), topic, partial(self._on_image, camera, is_compressed(topic)), NEWEST, raw=True)
         self._add(JointState, self._joint_state_topic, self._on_joint_states, NEWEST)
         self._add(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1)
         self._add(String, INSTRUCTION_TOPIC, self._on_instruction, 1)
@@ -107,8 +108,8 @@ class PolicyInputs:
     def _add(self, *arguments: Any, **options: Any) -> None:
         self._subscriptions.append(self._node.create_subscription(*arguments, **options))
 
-    def _on_image(self, camera: str, message_type: type, raw: bytes) -> None:
-        self.buffer.put(camera, serialized_stamp(raw), SerializedMessage(raw, message_type))
+    def _on_image(self, camera: str, compressed: bool, raw: bytes) -> None:
+        self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed))
 
     def _on_joint_states(self, message: JointState) -> None:
         self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)

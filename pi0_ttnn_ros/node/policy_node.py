@@ -27,7 +27,8 @@ from std_srvs.srv import SetBool, Trigger
 
 from pi0_ttnn_core.processing.robot import RobotError
 from pi0_ttnn_ros.controllers.base import ControllerError
-from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyError, PolicyUnavailable
+from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyUnavailable
+from pi0_ttnn_ros.inference.requests import PolicyError
 from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError

@@ -16,14 +16,16 @@ from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
-from pi0_ttnn_ros.inference.policy_process import PolicyError, PolicyOptions, PolicyProcess, PolicyUnavailable
+from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
+from pi0_ttnn_ros.inference.requests import PolicyError, PolicyOptions
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.node.chunk_publisher import ChunkPublisher
 from pi0_ttnn_ros.node.input_check import check_inputs
 from pi0_ttnn_ros.node.inputs import PolicyInputs
 from pi0_ttnn_ros.node.statistics import Statistics
 from pi0_ttnn_ros.observation.buffer import Snapshot
-from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot
+from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
+from pi0_ttnn_ros.observation.images import ConversionError
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
@@ -233,7 +235,7 @@ def _policy_options(parameters: Parameters) -> PolicyOptions:
     return PolicyOptions(
         folder=parameters.checkpoint,
         backend=parameters.backend,
-        robot=parameters.robot,
+        robot=parameters.by_full_name(),
         dtype=parameters.dtype,
         precision=parameters.precision,
         num_steps=parameters.num_steps or None,

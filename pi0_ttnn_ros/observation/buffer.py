@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from pi0_ttnn_ros.observation.images import SerializedImage
 
 JOINT_STATES = "joint_states"
 INSTRUCTION = "instruction"
@@ -13,17 +15,6 @@ HEARTBEAT = "heartbeat"
 
 # Longer than any delay of a live robot: the clocks differ, or a bag is replayed.
 CLOCK_MISMATCH_S = 60.0
-
-
-class EncodedImage(Protocol):
-    """An image as it was received. Most are never decoded, because a newer one arrives before the next inference."""
-
-    @property
-    def raw(self) -> bytes | memoryview:
-        """The message in CDR."""
-
-    def decode(self) -> Any:
-        """Return the message with its ROS fields."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class Snapshot:
         stamp_ns: stamp of the joint states.
     """
 
-    images: Mapping[str, EncodedImage]
+    images: Mapping[str, SerializedImage]
     joint_states: Any
     instruction: str
     stamp_ns: int

@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_ros.observation.buffer import Snapshot
-
-# Encoding -> number of channels in memory, and the indices of red, green and blue.
-ENCODINGS = {
-    "rgb8": (3, [0, 1, 2]),
-    "bgr8": (3, [2, 1, 0]),
-    "rgba8": (4, [0, 1, 2]),
-    "bgra8": (4, [2, 1, 0]),
-    "mono8": (1, [0, 0, 0]),
-}
+from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage, image_from_message
 
 
-class ConversionError(ValueError):
-    """A message that cannot be used; the text names the field and what was expected."""
+@dataclass(frozen=True)
+class EncodedObservation:
+    """An observation whose images are not decoded yet.
 
-
-def image_from_message(message: Any) -> np.ndarray:
-    """Return the pixels of an Image or a CompressedImage, uint8 [height, width, 3], RGB.
-
-    Raises:
-        ConversionError: the encoding is unknown, or the data does not fit height, width and step, or is damaged.
+    Attributes:
+        images: by camera.
+        state: float32 [joints], rad or m.
+        instruction: what the robot is to do.
+        stamp_ns: stamp of the joint states.
     """
-    if hasattr(message, "format"):  # a CompressedImage
-        return _decompressed(message)
-    if message.encoding not in ENCODINGS:
-        raise ConversionError(f"image encoding {message.encoding!r} is not one of {list(ENCODINGS)}")
-    channels, order = ENCODINGS[message.encoding]
-    data = np.frombuffer(message.data, np.uint8)
-    row = message.width * channels
-    if data.size != message.height * message.step or message.step < row or row == 0 or message.height == 0:
-        raise ConversionError(
-            f"image data of {data.size} bytes does not fit height {message.height}, width {message.width}, "
-            f"step {message.step}, encoding {message.encoding}"
-        )
-    pixels = data.reshape(message.height, message.step)[:, :row].reshape(message.height, message.width, channels)
-    return pixels if message.encoding == "rgb8" else pixels[:, :, order]
 
-
-def _decompressed(message: Any) -> np.ndarray:
-    decoded = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR) if len(message.data) else None
-    if decoded is None:
-        raise ConversionError(f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged")
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    images: Mapping[str, SerializedImage]
+    state: np.ndarray
+    instruction: str
+    stamp_ns: int
 
 
 def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarray:
@@ -69,17 +45,35 @@ def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarr
     return np.array([positions[name] for name in joint_names], np.float32)
 
 
+def encoded_observation(snapshot: Snapshot, joint_names: Sequence[str]) -> EncodedObservation:
+    """Return a snapshot's observation; the images stay as they are.
+
+    Raises:
+        ConversionError: the joint states lack a joint.
+    """
+    state = positions_from_message(snapshot.joint_states, joint_names)
+    return EncodedObservation(snapshot.images, state, snapshot.instruction, snapshot.stamp_ns)
+
+
+def decoded_observation(observation: EncodedObservation) -> Observation:
+    """Decode the images.
+
+    Raises:
+        ConversionError: naming the camera at fault.
+    """
+    images = {}
+    for camera, image in observation.images.items():
+        try:
+            images[camera] = image_from_message(image.message())
+        except ConversionError as error:
+            raise ConversionError(f"camera {camera!r}: {error}") from error
+    return Observation(images, observation.state, observation.instruction, observation.stamp_ns)
+
+
 def observation_from_snapshot(snapshot: Snapshot, joint_names: Sequence[str]) -> Observation:
     """Decode a snapshot.
 
     Raises:
         ConversionError: naming the camera or the joints at fault.
     """
-    images = {}
-    for camera, image in snapshot.images.items():
-        try:
-            images[camera] = image_from_message(image.decode())
-        except ConversionError as error:
-            raise ConversionError(f"camera {camera!r}: {error}") from error
-    state = positions_from_message(snapshot.joint_states, joint_names)
-    return Observation(images, state, snapshot.instruction, snapshot.stamp_ns)
+    return decoded_observation(encoded_observation(snapshot, joint_names))

@@ -238,6 +238,11 @@ class Parameters:
         "Links of the URDF whose paths ~/predicted_trajectory shows. If empty, the links that follow the last joints.",
     )
 
+    def by_full_name(self) -> dict[str, Any]:
+        """Return every parameter that is not in a section, with the names of the sections."""
+        values = {declaration.name: getattr(self, declaration.attribute) for declaration in DECLARATIONS}
+        return {name: list(value) if isinstance(value, dict) else value for name, value in values.items()}
+
     @property
     def input_timeouts(self) -> dict[str, float]:
         """The timeout of each input by its name, as `ObservationBuffer` takes them, in seconds."""

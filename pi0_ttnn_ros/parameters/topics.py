@@ -76,4 +76,9 @@ def full_name(name: str, namespace: str) -> str:
 
 def image_message_type(topic: str) -> str:
     """Return the message type of an image topic, by image_transport's naming."""
-    return COMPRESSED_IMAGE if topic.endswith("/compressed") else IMAGE
+    return COMPRESSED_IMAGE if is_compressed(topic) else IMAGE
+
+
+def is_compressed(topic: str) -> bool:
+    """Return whether an image topic carries compressed images, by image_transport's naming."""
+    return topic.endswith("/compressed")

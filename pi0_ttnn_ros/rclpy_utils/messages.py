@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from pi0_ttnn_ros.parameters.topics import COMPRESSED_IMAGE, image_message_type
-
-
-@dataclass(frozen=True)
-class SerializedMessage:
-    """A message as a raw subscription receives it.
-
-    Attributes:
-        raw: the message in CDR.
-        type: class of the message.
-    """
-
-    raw: bytes
-    type: type
-
-    def decode(self) -> Any:
-        """Return the message with its ROS fields."""
-        return deserialize_message(self.raw, self.type)
+from pi0_ttnn_ros.parameters.topics import is_compressed
 
 
 def time_message(stamp_ns: int) -> Time:
@@ -65,4 +45,4 @@ def trajectory_message(
 
 def image_type(topic: str) -> type[Image] | type[CompressedImage]:
     """Return the message type of an image topic, by image_transport's naming."""
-    return CompressedImage if image_message_type(topic) == COMPRESSED_IMAGE else Image
+    return CompressedImage if is_compressed(topic) else Image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from pi0_ttnn_ros.bags.reader import Bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.observation.buffer import CLOCK_MISMATCH_S
-from pi0_ttnn_ros.observation.decoding import ENCODINGS, ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, image_header
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed
@@ -209,18 +208,9 @@ def _expected(topics: Topics, parameters: Parameters) -> dict[str, _Expected]:
 
 
 def _describe_image(message: Any) -> str:
-    """Return size and encoding. Of compressed images only the header is read: decoding would take most of the time."""
-    if hasattr(message, "format"):
-        try:
-            with PIL.Image.open(io.BytesIO(message.data)) as image:
-                return f"{image.width}x{image.height} {str(image.format).lower()}"
-        except OSError as error:
-            raise ConversionError(
-                f"compressed image of {len(message.data)} bytes, format {message.format!r}, is damaged or not an image"
-            ) from error
-    if message.encoding not in ENCODINGS:
-        raise ConversionError(f"image encoding {message.encoding!r} is not one of {list(ENCODINGS)}")
-    return f"{message.width}x{message.height} {message.encoding}"
+    """Return size and encoding. Images are not decoded: that would take most of the time."""
+    width, height, encoding = image_header(message)
+    return f"{width}x{height} {encoding}"
 
 
 # What is in the bag

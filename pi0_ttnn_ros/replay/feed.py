@@ -15,10 +15,11 @@ import numpy as np
 from pi0_ttnn_ros.bags.reader import Bag, BagMessage
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer, Snapshot, is_due
-from pi0_ttnn_ros.observation.decoding import ConversionError, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.parameters import Parameters
-from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type
+from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, is_compressed
 from pi0_ttnn_ros.replay.episode import Frames, Recording
 from pi0_ttnn_ros.replay.options import MEASURED
 from pi0_ttnn_ros.replay.topic_check import check_topic
@@ -120,7 +121,7 @@ class BagFeed:
         elif name == JOINT_STATES:
             self._take_joint_states(message.time_ns, message.decode())
         elif name is not None and message.stamp_ns is not None:
-            self._buffer.put(name, message.stamp_ns, message)
+            self._buffer.put(name, message.stamp_ns, SerializedImage(message.raw, is_compressed(message.topic)))
             self._image_stamps_ns[name].append(message.stamp_ns)
 
     def _take_joint_states(self, time_ns: int, message: Any) -> None:

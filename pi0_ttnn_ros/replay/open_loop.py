@@ -16,7 +16,8 @@ from pi0_ttnn_core.policy_io import Observation, ObservationError
 from pi0_ttnn_ros.bags.reader import Bag, open_bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.observation.buffer import Snapshot
-from pi0_ttnn_ros.observation.decoding import ConversionError, observation_from_snapshot
+from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
+from pi0_ttnn_ros.observation.images import ConversionError
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import Topics
 from pi0_ttnn_ros.replay.episode import Episode, Prediction, Scene

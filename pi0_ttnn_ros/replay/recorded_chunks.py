@@ -11,8 +11,9 @@ import numpy as np
 from pi0_ttnn_ros.bags.reader import Bag, BagMessage
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.observation.buffer import Snapshot
+from pi0_ttnn_ros.observation.images import SerializedImage
 from pi0_ttnn_ros.observation.stamps import nanoseconds
-from pi0_ttnn_ros.parameters.topics import Topics
+from pi0_ttnn_ros.parameters.topics import Topics, is_compressed
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ def _images(chunk: RecordedChunk, topics: Topics) -> set[tuple[str, int]]:
 
 
 def _snapshot(chunk: RecordedChunk, topics: Topics, found: dict[tuple[str, int], BagMessage]) -> Snapshot:
-    images = {camera: found[topics.cameras[camera], stamp_ns] for camera, stamp_ns in chunk.image_stamps_ns.items()}
+    images = {}
+    for camera, stamp_ns in chunk.image_stamps_ns.items():
+        topic = topics.cameras[camera]
+        images[camera] = SerializedImage(found[topic, stamp_ns].raw, is_compressed(topic))
     joint_states = found[topics.joint_states, chunk.stamp_ns].decode()
     return Snapshot(images, joint_states, chunk.instruction, chunk.stamp_ns)

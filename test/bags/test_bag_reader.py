@@ -20,7 +20,8 @@ from pi0_ttnn_ros.bags.files import find_bags
 from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.bags.writer import header, joint_state, message, serialized
-from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support import bags
 

@@ -13,6 +13,8 @@ from std_msgs.msg import Empty
 from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_robot import JOINTS, activate, assert_holds_and_resumes, error_of
+from support.images import black_png
+from support.processes import peak_memory
 
 
 def test_camera_stops_and_returns(robot, tiny_checkpoint):
@@ -100,6 +102,19 @@ def test_images_of_ten_megabytes(robot, tiny_checkpoint):
     robot.sizes["base_0_rgb"] = (1800, 1920)
     robot.slow["base_0_rgb"] = 10
     activate(robot, tiny_checkpoint, image_timeout=10.0, sync_tolerance=10.0)
+    robot.wait_for_chunks(2)
+
+
+def test_image_that_is_huge_once_decoded(robot, node, tiny_checkpoint):
+    """A PNG of some kilobytes that is a gigabyte once decoded is refused, and takes no memory of node or policy."""
+    activate(robot, tiny_checkpoint, image_timeout=10.0, base_0_rgb={"topic": "base_0_rgb/image/compressed"})
+    processes = node.process.pid, node.policy_process
+    before = [peak_memory(process) for process in processes]
+    file, robot.compressed = robot.compressed, black_png(17000, 17000)
+    robot.wait_for_status(lambda status: "'base_0_rgb': image of 17000x17000" in status.last_error, "a refusal")
+    assert np.all(np.subtract([peak_memory(process) for process in processes], before) < 50.0)
+    assert node.policy_process == processes[1]  # which was not restarted
+    robot.compressed = file
     robot.wait_for_chunks(2)
 
 

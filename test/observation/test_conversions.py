@@ -11,7 +11,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
-from pi0_ttnn_ros.observation.decoding import ConversionError, image_from_message, positions_from_message
+from pi0_ttnn_ros.observation.decoding import positions_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.rclpy_utils.messages import time_message, trajectory_message
 

@@ -207,7 +207,7 @@ def test_undecodable_images(parameters, changed):
 
     found = findings(changed(change), parameters)
     assert found and all(severity == ERROR and topic == TOP for severity, topic, _ in found)
-    assert "is damaged or not an image" in found[0][2]
+    assert "is damaged: it is neither JPEG nor PNG" in found[0][2]
 
 
 def test_reader_problems_are_reported(sample_bag, parameters, changed):

@@ -60,6 +60,7 @@ class FakeRobot:
         joint_names: the joints of the joint states.
         positions: float [joints], rad, m or opening. Where the robot is; it does not follow its commands.
         encoding: of the images.
+        compressed: file in the compressed images.
         silent: names of the cameras, or "joint_states", that are not published.
         frozen: for a camera whose images repeat an old stamp, that stamp.
         slow: for a camera, the number of periods between two images.
@@ -100,6 +101,7 @@ class FakeRobot:
         self.joint_names = list(JOINTS)
         self.positions = [*REST_POSE, *REST_POSE]
         self.encoding = "rgb8"
+        self.compressed = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
         self.silent: set[str] = set()
         self.frozen: dict[str, Any] = {}
         self.slow: dict[str, int] = {}
@@ -189,8 +191,7 @@ class FakeRobot:
             message.header.stamp = self.frozen.get(name, stamp)
             self.image_stamps[name].append(nanoseconds(message.header.stamp))
             publisher.publish(message)
-        jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
-        compressed = CompressedImage(format="jpeg", data=jpeg)
+        compressed = CompressedImage(format="jpeg", data=self.compressed)
         compressed.header.stamp = stamp
         self._compressed.publish(compressed)
         if "joint_states" not in self.silent:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from pi0_ttnn_core.backend import Backend, BackendError
 from pi0_ttnn_core.policy import Policy
-from pi0_ttnn_ros.inference.policy_process import PolicyOptions
 from pi0_ttnn_ros.inference.policy_server import load_and_warm_up, serve
+from pi0_ttnn_ros.inference.requests import PolicyOptions
 
 FAULTS = Path(sys.argv[1])
 
@@ -68,4 +68,4 @@ def load(options: PolicyOptions) -> Policy:
     return policy
 
 
-serve(Connection(int(sys.argv[2])), load)
+serve(socket.socket(fileno=int(sys.argv[2])), load)

@@ -1,0 +1,70 @@
+"""The policy process, and what stands in its place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
+from pi0_ttnn_ros.inference.requests import PolicyError, PolicyOptions
+from support.waiting import TIMEOUT
+
+# What a policy process that is not ours may answer: a pickle that makes a file, as `multiprocessing` frames it.
+EXECUTES = """
+import pickle, socket, struct, sys, time
+class Touch:
+    def __reduce__(self):
+        return open, ({file!r}, "w")
+answer = pickle.dumps((True, Touch()))
+socket.socket(fileno=int(sys.argv[1])).sendall(struct.pack("!i", len(answer)) + answer)
+time.sleep(600)
+"""
+ANSWERS = """
+import random, socket, sys, time
+socket.socket(fileno=int(sys.argv[1])).sendall({answer})
+time.sleep(600)
+"""
+
+
+def policy(program: str) -> PolicyProcess:
+    return PolicyProcess(PolicyOptions("nowhere", "torch", {}), [sys.executable, "-c", program])
+
+
+def test_an_answer_is_not_executed(tmp_path):
+    """A policy process that is not ours makes the node do nothing but give it up."""
+    process = policy(EXECUTES.format(file=str(tmp_path / "made")))
+    with pytest.raises(PolicyUnavailable):
+        process.open(10.0)
+    assert not (tmp_path / "made").exists() and not process.alive
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_garbage_in_place_of_an_answer(seed):
+    """The policy is unavailable, and its process is ended."""
+    process = policy(ANSWERS.format(answer=f"random.Random({seed}).randbytes(100_000)"))
+    with pytest.raises(PolicyUnavailable, match="no valid answer"):
+        process.open(TIMEOUT)
+    assert not process.alive
+
+
+@pytest.mark.parametrize("content", ["{}", '{"backend": 1, "device": "x"}', '{"error": ["x"]}'])
+def test_an_answer_to_something_else(content):
+    """An answer that does not describe a policy is not one to loading."""
+    head = f'{{"content": {content}, "arrays": {{}}}}'.encode()
+    process = policy(ANSWERS.format(answer=len(head).to_bytes(4, "little") + head))
+    with pytest.raises(PolicyUnavailable, match="does not describe a policy"):
+        process.open(TIMEOUT)
+    assert not process.alive
+
+
+def test_the_working_directory_is_not_on_the_path(tmp_path, monkeypatch):
+    """A file in the folder in which the node was started is not imported, whatever its name is."""
+    for module in ("json", "numpy", "pi0_ttnn_ros"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    process = PolicyProcess(PolicyOptions("nowhere", "torch", {"cameras": ["a"], "joint_names": ["b"]}))
+    with pytest.raises(PolicyError, match="nowhere"):
+        process.open(TIMEOUT)
+    assert not Path("imported").exists()
