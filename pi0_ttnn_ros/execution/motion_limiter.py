@@ -16,7 +16,8 @@ which is continuous, convex and increasing. Consider the states from which braki
 limits: x + D(max(v, 0)) <= max and x - D(max(-v, 0)) >= min. With each state, this set also contains the state after
 one braking step. The next velocities that keep the joint in the set therefore form an interval that is never empty and
 that meets the bounds on velocity and acceleration, since the braking step satisfies these too. `track` takes from that
-interval the velocity closest to the one it aims for. A joint that starts outside a limit may not move further out.
+interval the velocity closest to the one it aims for. A joint that starts outside of a limit does not move further out
+than braking takes; once it is inside, it is in the set and stays there.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def approach_speed(distance: np.ndarray, max_acceleration: np.ndarray, period: f
     A joint that has this speed at the end of a step and brakes from there covers `distance` in addition to v T / 2.
     """
     unit = max_acceleration * period**2
-    steps = np.floor((np.sqrt(1 + 8 * distance / unit) - 1) / 2)
-    return (distance + steps * (steps + 1) / 2 * unit) / ((steps + 1) * period)
+    steps = np.floor(np.sqrt(0.25 + distance * (2 / unit)) - 0.5)
+    next_step = steps + 1
+    return (distance + steps * next_step * (unit / 2)) / (next_step * period)
 
 
 def track(
@@ -55,24 +57,30 @@ def track(
     The target is where to be, and how fast, at the end of the step. In the target's moving frame the joint approaches
     as fast as it can still brake, so it does not overshoot a target of constant velocity.
     """
-    acceleration = limits.max_acceleration
-    clamped_target = np.clip(target_position, limits.position_min, limits.position_max)
-    position_error = clamped_target - position - (velocity + target_velocity) * period / 2
-    # The position limits, widened to where a joint that is outside them would stop.
-    stop = stop_distance(np.abs(velocity), acceleration, period)
-    upper = np.maximum(limits.position_max, position + np.where(velocity > 0, stop, 0))
-    lower = np.minimum(limits.position_min, position - np.where(velocity < 0, stop, 0))
-    coast_position = position + velocity * period / 2
-    distances = np.stack(
-        [np.abs(position_error), np.maximum(upper - coast_position, 0), np.maximum(coast_position - lower, 0)]
-    )
-    closing, up, down = approach_speed(distances, acceleration, period)
+    # np.clip and np.stack take several times as long for so few joints.
+    clamped_target = np.minimum(np.maximum(target_position, limits.position_min), limits.position_max)
+    coast_position = position + velocity * (period / 2)
+    position_error = clamped_target - coast_position - target_velocity * (period / 2)
+    distances = np.empty((3, len(position)))
+    np.abs(position_error, out=distances[0])
+    np.subtract(limits.position_max, coast_position, out=distances[1])
+    np.subtract(coast_position, limits.position_min, out=distances[2])
+    np.maximum(distances, 0, out=distances)
+    closing, up, down = approach_speed(distances, limits.max_acceleration, period)
 
     speed = target_velocity + np.sign(position_error) * closing
-    speed = np.maximum(np.minimum(speed, np.minimum(up, limits.max_velocity)), np.maximum(-down, -limits.max_velocity))
+    speed = np.maximum(np.minimum(speed, np.minimum(up, limits.max_velocity)), -np.minimum(down, limits.max_velocity))
     # Last, so that neither rounding nor a lowered velocity limit can exceed the acceleration limit.
-    change = acceleration * period
+    change = limits.max_acceleration * period
     speed = np.maximum(np.minimum(speed, velocity + change), velocity - change)
+    return coast_position + speed * (period / 2), speed
+
+
+def brake_step(
+    position: np.ndarray, velocity: np.ndarray, max_acceleration: np.ndarray, period: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return position and velocity [joints] after one step of braking as hard as allowed."""
+    speed = np.sign(velocity) * np.maximum(np.abs(velocity) - max_acceleration * period, 0)
     return position + (velocity + speed) * period / 2, speed
 
 
