@@ -126,7 +126,8 @@ class FollowTrajectoryController(ActionController):
         sent = self._sent
         if sent is None:
             return False
-        soon = plan.times_ns <= FROZEN_NS + 2 * (plan.times_ns[1] - plan.times_ns[0])
+        # The next call may be a period late.
+        soon = plan.stamp_ns + plan.times_ns <= 2 * plan.next_ns - plan.now_ns + FROZEN_NS
         times_ns = np.minimum(plan.times_ns[soon] + plan.stamp_ns - sent.stamp_ns, sent.times_ns[-1])
         rows = np.searchsorted(sent.times_ns, times_ns)
         return np.array_equal(sent.times_ns[rows], times_ns) and np.allclose(

@@ -14,6 +14,9 @@ from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 # Each trajectory ends with this long a rest. A joint_trajectory_controller refuses a trajectory that lies in the past
 # as a whole, and one that arrives late must be accepted all the same, a hold above all.
 REST_NS = 1_000_000_000
+# The first point of a trajectory that starts on arrival lies this far ahead. The controller interpolates to it from
+# where it is, so a message that takes a little longer than the one before changes the velocity only a little.
+FIRST_POINT_NS = 20_000_000
 
 
 class ControllerError(RuntimeError):
@@ -61,14 +64,22 @@ def joint_trajectory(setup: ControllerSetup, plan: Plan) -> JointTrajectory:
     """Return the message that commands a plan: the controller's joints from now until they rest.
 
     The first point of a stamped trajectory has passed already, so that the controller enters the plan itself instead
-    of interpolating to it from where it is.
+    of interpolating to it from where it is. In the first moments of a simulation no stamp can say so, since 0 means on
+    arrival, and one below 0 ends a joint_trajectory_controller: then the trajectory is not stamped.
     """
-    first, joints = 0 if setup.stamped else 1, setup.joints
+    joints = setup.joints
+    if setup.stamped and plan.stamp_ns > 0:
+        first, start_ns, stamp_ns = 0, plan.stamp_ns, plan.stamp_ns
+    else:
+        start_ns, stamp_ns = plan.now_ns, 0
+        ahead = plan.times_ns >= plan.now_ns + FIRST_POINT_NS - plan.stamp_ns
+        first = int(np.argmax(np.append(ahead[:-1], True)))
+    times_ns = plan.times_ns[first:] + plan.stamp_ns - start_ns
     positions, velocities = plan.positions[first:, joints], plan.velocities[first:, joints]
     return trajectory_message(
-        plan.stamp_ns if setup.stamped else 0,
+        stamp_ns,
         setup.joint_names,
-        np.append(plan.times_ns[first:], plan.times_ns[-1] + REST_NS),
+        np.append(times_ns, times_ns[-1] + REST_NS),
         np.vstack([positions, positions[-1:]]),
         np.vstack([velocities, np.zeros_like(velocities[-1:])]),
     )

@@ -43,7 +43,7 @@ class PositionController:
 
     def publish(self, plan: Plan) -> None:
         """Publish the plan's next positions."""
-        self._publisher.publish(Float64MultiArray(data=plan.positions[1, self._joints].tolist()))
+        self._publisher.publish(Float64MultiArray(data=plan.next_positions[self._joints].tolist()))
 
     def close(self) -> None:
         """Destroy the publisher."""

@@ -116,10 +116,10 @@ class CommandLoop:
         with self._lock:
             return self._open and self._executor.wants_chunk(self._now_ns())
 
-    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
-        """Return what a chunk from an observation at `stamp_ns` must agree with, see `ChunkExecutor`."""
+    def guidance_target(self, stamp_ns: int, state: np.ndarray) -> GuidanceTarget | None:
+        """Return what a chunk from an observation must agree with, see `ChunkExecutor.guidance_target`."""
         with self._lock:
-            return self._executor.guidance_target(stamp_ns)
+            return self._executor.guidance_target(stamp_ns, state)
 
     def set_speed_scaling(self, scaling: float) -> None:
         """Change the speed, see `ChunkExecutor.speed_scaling`."""

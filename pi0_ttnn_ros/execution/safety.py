@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The position limits of a joint that turns without end, rad.
+CONTINUOUS = 1e6
 LIMIT_POLICIES = ("clamp", "reject")
 
 # Quantity -> its values [..., points, joints], and its lower and upper limit [joints].
@@ -22,8 +24,8 @@ class Limits:
 
     Attributes:
         joint_names: order of the joints in all arrays.
-        position_min: float64 [joints], rad.
-        position_max: float64 [joints], rad.
+        position_min: float64 [joints], rad; -CONTINUOUS for a joint that turns without end.
+        position_max: float64 [joints], rad; CONTINUOUS for such a joint.
         max_velocity: float64 [joints], rad/s.
         max_acceleration: float64 [joints], rad/s^2.
     """
@@ -33,6 +35,11 @@ class Limits:
     position_max: np.ndarray
     max_velocity: np.ndarray
     max_acceleration: np.ndarray
+
+    @property
+    def continuous(self) -> np.ndarray:
+        """Which joints turn without end, bool [joints]."""
+        return (self.position_min <= -CONTINUOUS) & (self.position_max >= CONTINUOUS)
 
 
 def check_finite(label: str, values: np.ndarray, joint_names: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
@@ -27,8 +29,8 @@ class Listener(Protocol):
     def wants_chunk(self) -> bool:
         """Return whether to infer now, provided that the inputs allow it."""
 
-    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
-        """Return what a chunk from an observation at `stamp_ns` must agree with."""
+    def guidance_target(self, stamp_ns: int, state: np.ndarray) -> GuidanceTarget | None:
+        """Return what a chunk from an observation of `stamp_ns` with the joint positions `state` must agree with."""
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
         """Take the chunk of an inference that ended `latency` seconds after `snapshot` was taken.
@@ -138,7 +140,7 @@ class InferenceWorker:
         self._last_stamp_ns = snapshot.stamp_ns
         start = time.perf_counter()
         observation = encoded_observation(snapshot, self._joint_names)
-        target = self._listener.guidance_target(observation.stamp_ns)
+        target = self._listener.guidance_target(observation.stamp_ns, observation.state)
         chunk = self._policy.infer(observation, target, self.inference_timeout)
         self._back_off = FIRST_BACK_OFF
         self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))

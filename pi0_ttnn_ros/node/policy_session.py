@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 
 from pi0_ttnn_core.policy_io import ActionChunk
@@ -163,9 +164,9 @@ class PolicySession:
         """Return whether the robot needs a chunk now."""
         return self.loop.wants_chunk()
 
-    def guidance_target(self, stamp_ns: int) -> GuidanceTarget | None:
-        """Return what to guide a chunk from an observation at `stamp_ns` towards; None without real-time chunking."""
-        return self.loop.guidance_target(stamp_ns) if self.parameters.strategy == "rtc" else None
+    def guidance_target(self, stamp_ns: int, state: np.ndarray) -> GuidanceTarget | None:
+        """Return what to guide a chunk from an observation towards; None without real-time chunking."""
+        return self.loop.guidance_target(stamp_ns, state) if self.parameters.strategy == "rtc" else None
 
     def on_chunk(self, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
         """Execute and publish a chunk."""
@@ -228,6 +229,12 @@ def _execution(parameters: Parameters) -> Execution:
         limit_policy=parameters.limit_policy,
         execution_horizon=parameters.execution_horizon,
         ensemble_coefficient=parameters.temporal_ensemble_coeff,
+        stepped_joints=tuple(
+            parameters.joint_names.index(joint)
+            for controller in parameters.controllers.values()
+            if controller.type == "position"
+            for joint in controller.joints
+        ),
     )
 
 

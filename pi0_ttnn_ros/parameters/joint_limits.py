@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.execution.safety import CONTINUOUS, Limits
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
-# A continuous joint has no position limits in its URDF; rad.
-CONTINUOUS = 1e6
 URDF_NAMES = {"min_position": "lower", "max_position": "upper", "max_velocity": "velocity"}
 SHOWN = 3  # missing parameters that are named
 
@@ -50,10 +48,10 @@ def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:
     """
     found: dict[str, dict[str, float]] = {}
     for joint in parse_urdf(urdf).joints:
-        if joint.limit is not None:
-            values = {name: getattr(joint.limit, key) for name, key in URDF_NAMES.items()}
-            if joint.type == "continuous":
-                values |= {"min_position": -CONTINUOUS, "max_position": CONTINUOUS}
+        values = {} if joint.limit is None else {name: getattr(joint.limit, key) for name, key in URDF_NAMES.items()}
+        if joint.type == "continuous":
+            values |= {"min_position": -CONTINUOUS, "max_position": CONTINUOUS}
+        if values:
             found[joint.name] = {name: value for name, value in values.items() if np.isfinite(value)}
     return found
 

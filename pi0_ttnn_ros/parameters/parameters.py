@@ -8,7 +8,7 @@ from typing import Any
 
 from pi0_ttnn_core.processing.robot import Robot
 from pi0_ttnn_ros.execution.chunk_executor import STRATEGIES
-from pi0_ttnn_ros.execution.safety import LIMIT_POLICIES
+from pi0_ttnn_ros.execution.safety import CONTINUOUS, LIMIT_POLICIES
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES
 from pi0_ttnn_ros.parameters.declarations import Declaration, ParameterError, declarations, parameter
 
@@ -60,10 +60,14 @@ class JointLimitParameters:
     """The section `joint_limits.<joint>`."""
 
     min_position: float | None = parameter(
-        None, "Lower position limit, rad or m. If not set, that of the URDF.", bounds=(-1e6, 1e6)
+        None,
+        "Lower position limit, rad or m. If not set, that of the URDF; -1e6 for a joint that turns without end.",
+        bounds=(-CONTINUOUS, CONTINUOUS),
     )
     max_position: float | None = parameter(
-        None, "Upper position limit, rad or m. If not set, that of the URDF.", bounds=(-1e6, 1e6)
+        None,
+        "Upper position limit, rad or m. If not set, that of the URDF; 1e6 for a joint that turns without end.",
+        bounds=(-CONTINUOUS, CONTINUOUS),
     )
     max_velocity: float | None = parameter(
         None, "Velocity limit, rad/s or m/s, above 0. If not set, that of the URDF.", bounds=(0.0, 1e6)
@@ -182,9 +186,7 @@ class Parameters:
         name="relative_actions.joints",
     )
 
-    command_rate: float = parameter(
-        50.0, "Plans per second, and points per second within a plan, Hz.", bounds=(5.0, 500.0), group="Motion"
-    )
+    command_rate: float = parameter(50.0, "Plans per second, Hz.", bounds=(5.0, 500.0), group="Motion")
     limit_policy: str = parameter(
         "clamp",
         "What to do with a chunk that exceeds a limit: clamp it to the limits, or reject it and hold.",

@@ -33,12 +33,16 @@ from support.processes import Listener
 JOINTS = ["shoulder", "elbow", "finger"]
 STAMP = 5 * 10**9
 PERIOD = 20_000_000
+HOLD_TICK = 110
 TIMES = PERIOD * np.arange(3, dtype=np.int64)
 MOTION = Plan(
+    STAMP,
+    STAMP + PERIOD,
     STAMP,
     TIMES,
     np.array([[0.0, 1.0, 0.01], [0.1, 1.1, 0.02], [0.2, 1.2, 0.03]]),
     np.array([[5.0, 5.0, 0.5], [5.0, 5.0, 0.5], [0.0, 0.0, 0.0]]),
+    np.array([0.1, 1.1, 0.02]),
 )
 
 
@@ -66,7 +70,9 @@ def node(listener):
 
 def rest(position):
     """Return a plan in which all joints stay at a position."""
-    return Plan(STAMP + PERIOD, TIMES, np.full((3, 3), position), np.zeros((3, 3)))
+    now_ns = STAMP + PERIOD
+    positions = np.full((3, 3), position)
+    return Plan(now_ns, now_ns + PERIOD, now_ns, TIMES, positions, np.zeros((3, 3)), positions[1])
 
 
 def controllers(node, types, topics, of_joint, stamped=True):
@@ -100,6 +106,33 @@ def test_trajectory_of_one_controller(listener, node, stamped):
         assert list(point.positions) == [0.2, 1.2, 0.03] and not any(point.velocities)
 
 
+@pytest.mark.parametrize("now_ns", [0, 1_000_000, 9_000_000, 12_000_000, 25_000_000])
+def test_simulation_is_reset(listener, node, now_ns):
+    """Where a trajectory would be stamped before the beginning of simulated time, it starts on arrival.
+
+    Regression: its stamp was below zero, which ends a joint_trajectory_controller.
+    """
+    limits = Limits(tuple(JOINTS), *(np.full(3, value) for value in (-1.0, 1.0, 1.0, 5.0)))
+    executor = ChunkExecutor(limits, Execution("asynchronous", 0.02, 0.02, 2.0, 10.0))
+    executor.add(ActionChunk(np.full((50, 3), 0.5, np.float32), "", STAMP, 0.0), np.zeros(3), STAMP)
+    executor.plan(STAMP)
+    executor.plan(STAMP + 150_000_000)
+    plan = executor.plan(now_ns)
+    (controller,) = controllers(node, ["joint_trajectory"], ["arm"], [0, 0, 0])
+    received = listener.subscribe(JointTrajectory, "arm")
+    listener.spin_until(lambda: node.count_subscribers("/test_controllers/arm"), label="a subscription")
+    controller.publish(plan)
+    listener.spin_until(lambda: received, label="the trajectory")
+    times = [nanoseconds(point.time_from_start) for point in received[0].points]
+    stamp_ns = nanoseconds(received[0].header.stamp)
+    assert stamp_ns == max(0, plan.stamp_ns) <= now_ns and not plan.at_rest
+    assert times[0] == 0 if stamp_ns else times[0] >= 20_000_000
+    start_ns = stamp_ns or now_ns
+    for time_ns, point in zip(times[:-1], received[0].points, strict=False):
+        planned = plan.positions[np.searchsorted(plan.times_ns, start_ns + time_ns - plan.stamp_ns)]
+        np.testing.assert_allclose(point.positions, planned, atol=1e-9)
+
+
 def test_joints_are_split_between_controllers(listener, node):
     arm, finger = listener.subscribe(JointTrajectory, "arm"), listener.subscribe(Float64MultiArray, "finger")
     both = controllers(node, ["position", "joint_trajectory"], ["finger", "arm"], [1, 1, 0])
@@ -113,7 +146,10 @@ def test_joints_are_split_between_controllers(listener, node):
 
 
 def test_action_goals_reproduce_all_plans(listener, monkeypatch):
-    """Each goal arrives as late as it may, and what the controller does is what was planned last, at every moment."""
+    """Each goal arrives as late as it may, and what the controller does is what was planned last, at every moment.
+
+    A hold may be late as well, but until it arrives the controller is ahead of it.
+    """
     pytest.importorskip("control_msgs.action", reason=OVERLAY)
     server = TrajectoryServer(listener.node, "arm")
     (controller,) = controllers(listener.node, ["follow_joint_trajectory"], ["arm"], [0, 0, 0])
@@ -129,7 +165,7 @@ def test_action_goals_reproduce_all_plans(listener, monkeypatch):
         if tick % 25 == 0 and tick < 100:
             actions = np.cumsum(random.uniform(-0.02, 0.02, (50, 3)), axis=0).astype(np.float32)
             executor.add(ActionChunk(actions, "", now_ns - 5 * PERIOD, 0.1), np.zeros(3), now_ns)
-        if tick == 110:
+        if tick == HOLD_TICK:
             executor.hold()
         plans.append(executor.plan(now_ns))
         controller.publish(plans[-1])
@@ -142,12 +178,17 @@ def test_action_goals_reproduce_all_plans(listener, monkeypatch):
     controller.close()
     server.close()
 
-    arriving = {nanoseconds(goal.header.stamp) + FROZEN_NS: goal for goal in server.goals}
+    hold_ns = STAMP + HOLD_TICK * PERIOD
+    arriving = {}
+    for goal in server.goals:
+        stamp_ns = nanoseconds(goal.header.stamp)
+        arrival_ns = stamp_ns + FROZEN_NS if stamp_ns > hold_ns else min(stamp_ns + FROZEN_NS, hold_ns)
+        arriving[arrival_ns] = Waypoints(stamp_ns, *points_of(goal))
     follower = TrajectoryFollower(plans[0].positions[0])
     moved = 0.0
     for plan in plans:
         if plan.stamp_ns in arriving:
-            follower.replace(Waypoints(plan.stamp_ns - FROZEN_NS, *points_of(arriving[plan.stamp_ns])), plan.stamp_ns)
+            follower.replace(arriving[plan.stamp_ns], plan.stamp_ns)
         if plan.stamp_ns >= plans[0].stamp_ns + FROZEN_NS:
             np.testing.assert_allclose(follower.sample(plan.stamp_ns)[0], plan.positions[0], atol=1e-6)
         moved = max(moved, np.abs(plan.positions[0] - end).max())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,8 @@ def plan(start_ns: int, positions: np.ndarray, velocities: np.ndarray) -> Plan:
     steps = (velocities[:-1] + velocities[1:]) / 2 * PERIOD_NS * 1e-9
     path = positions + np.concatenate([np.zeros((1, len(JOINTS))), np.cumsum(steps, axis=0)])
     velocities[-1] = 0
-    return Plan(start_ns, PERIOD_NS * np.arange(len(path), dtype=np.int64), path, velocities)
+    times_ns = PERIOD_NS * np.arange(len(path), dtype=np.int64)
+    return Plan(start_ns, start_ns + PERIOD_NS, start_ns, times_ns, path, velocities, path[1])
 
 
 def accepted(arm, client, trajectory):
@@ -163,7 +166,7 @@ def test_late_trajectory_is_entered_at_once(arm, publisher):
 def test_trajectory_in_the_past(arm, client, since_end, is_accepted):
     """A trajectory in the past is refused; ours end with a second of rest, during which they are accepted."""
     motion = out_and_back(0, arm.positions())
-    late = Plan(arm.now_ns - since_end - motion.end_ns, motion.times_ns, motion.positions, motion.velocities)
+    late = replace(motion, stamp_ns=arm.now_ns - since_end - motion.end_ns)
     assert answer(arm, client, joint_trajectory(SETUP, late)).accepted == is_accepted
 
 

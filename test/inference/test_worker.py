@@ -45,7 +45,7 @@ class Listener:
             raise KeyError("no such executor")
         return True
 
-    def guidance_target(self, stamp_ns) -> None:
+    def guidance_target(self, stamp_ns, state) -> None:
         return None
 
     def on_chunk(self, chunk, snapshot, latency) -> None:

@@ -24,7 +24,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
-from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, SMOOTHING_WINDOW
+from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, GRID_NS, SMOOTHING_WINDOW
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.parameters.parameters import LIVE
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
@@ -344,9 +344,9 @@ def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
         assert np.abs(accelerations).max() <= MAX_ACCELERATION * 1.001
     for before, after in itertools.pairwise(trajectories):
         elapsed = nanoseconds(after.header.stamp) - nanoseconds(before.header.stamp)
+        commanded = _follower(before).sample(nanoseconds(after.header.stamp))
         # From rest the next motion starts where the robot is; others may have moved it.
-        if 0 < elapsed <= FROZEN_NS and not is_hold(before):
-            commanded = _follower(before).sample(nanoseconds(after.header.stamp))
+        if 0 < elapsed <= FROZEN_NS and commanded[1].any():
             np.testing.assert_allclose(after.points[0].positions, commanded[0], atol=1e-6)
             np.testing.assert_allclose(after.points[0].velocities, commanded[1], atol=1e-6)
 
@@ -354,7 +354,7 @@ def assert_within_limits(trajectories: list[JointTrajectory]) -> None:
 def assert_no_old_chunks(robot: FakeRobot) -> None:
     """Assert that no motion outlasts the newest observation by more than `max_chunk_age` and the time to stop."""
     stamps = sorted(nanoseconds(chunk.header.stamp) for chunk in robot.chunks)
-    stop = FROZEN_NS + round((MAX_VELOCITY / MAX_ACCELERATION + (SMOOTHING_WINDOW + 1) * 0.02) * 1e9)
+    stop = FROZEN_NS + round((MAX_VELOCITY / MAX_ACCELERATION + (SMOOTHING_WINDOW + 1) * GRID_NS * 1e-9) * 1e9)
     for trajectory in robot.trajectories:
         times, _, velocities = points_of(trajectory)
         moving = np.flatnonzero(velocities.any(axis=1))
