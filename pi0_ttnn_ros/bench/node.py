@@ -128,6 +128,7 @@ def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list
     parameters = {
         "checkpoint": checkpoint,
         "instruction": "bench",
+        "start_enabled": True,
         "num_steps": 1,
         "cameras": list(CAMERAS),
         **{f"{camera}.topic": camera for camera in CAMERAS},

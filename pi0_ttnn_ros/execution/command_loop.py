@@ -100,9 +100,9 @@ class CommandLoop:
             self._open = False
 
     def add(self, chunk: ActionChunk, measured: np.ndarray) -> None:
-        """Execute a chunk, see `ChunkExecutor.add`. Does nothing while the loop is shut."""
+        """Execute a chunk, see `ChunkExecutor.add`. Does nothing while the loop is shut or the robot has to hold."""
         with self._lock:
-            if self._open:
+            if self._open and self._may_move():
                 self._executor.add(chunk, measured, self._now_ns())
                 self._publish_plan()
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy
-from rclpy.subscription import Subscription, SubscriptionEventCallbacks
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
@@ -21,7 +20,8 @@ from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC, is_compressed
 from pi0_ttnn_ros.rclpy_utils.logs import log_line
 from pi0_ttnn_ros.rclpy_utils.messages import image_type
-from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, NEWEST
+from pi0_ttnn_ros.rclpy_utils.qos import NEWEST
+from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 
 
 class PolicyInputs:
@@ -41,7 +41,7 @@ class PolicyInputs:
         self._joint_state_topic = parameters.joint_state_topic
         self._joint_names = parameters.joint_names
         self._subscriptions: list[Subscription] = []
-        self._receives_latched = False
+        self._instructions: LatchedOrNot | None = None
         self._stale: set[str] = set()
 
     def subscribe(self) -> None:
@@ -50,27 +50,20 @@ class PolicyInputs:
             self._add(image_type(topic), topic, partial(self._on_image, camera, is_compressed(topic)), NEWEST, raw=True)
         self._add(JointState, self._joint_state_topic, self._on_joint_states, NEWEST)
         self._add(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1)
-        self._add(String, INSTRUCTION_TOPIC, self._on_instruction, 1)
-        self.subscribe_latched()
+        self._instructions = LatchedOrNot(self._node, String, INSTRUCTION_TOPIC, self._on_instruction)
 
     def subscribe_latched(self) -> None:
-        """Subscribe to latched instructions once there is a publisher that latches.
-
-        Not before: beside a publisher that does not latch, such as a plain `ros2 topic pub`, the subscription would
-        make both sides warn of incompatible QoS, although the other subscription receives its messages.
-        """
-        publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(INSTRUCTION_TOPIC))
-        latching = any(info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for info in publishers)
-        if latching and not self._receives_latched:
-            silent = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
-            self._add(String, INSTRUCTION_TOPIC, self._on_instruction, LATCHED, event_callbacks=silent)
-            self._receives_latched = True
+        """Subscribe to latched instructions once there is a publisher that latches."""
+        if self._instructions is not None:
+            self._instructions.update()
 
     def close(self) -> None:
         """Destroy the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
+        if self._instructions is not None:
+            self._instructions.close()
 
     def positions(self) -> np.ndarray:
         """Return the newest measured positions, float32 [joints], rad or m.

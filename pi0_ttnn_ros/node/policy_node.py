@@ -2,7 +2,8 @@
 
     ros2 run pi0_ttnn_ros policy_node --ros-args --params-file robot.yaml -p checkpoint:=/path/to/checkpoint
     ros2 lifecycle set /pi0_policy configure    # loads the policy and checks every input
-    ros2 lifecycle set /pi0_policy activate     # from here on it moves the robot
+    ros2 lifecycle set /pi0_policy activate
+    ros2 service call /pi0_policy/enable std_srvs/srv/SetBool "data: true"    # from here on it moves the robot
     ros2 topic pub --once /pi0_policy/instruction std_msgs/msg/String "data: 'pick up the cup'"
     ros2 topic echo /pi0_policy/status
     ros2 service call /pi0_policy/stop std_srvs/srv/Trigger    # holds until ~/reset is called
@@ -17,12 +18,14 @@ import gc
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from pi0_ttnn_core.processing.robot import RobotError
@@ -34,15 +37,17 @@ from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.policy_session import PolicySession
 from pi0_ttnn_ros.node.status import ACTIVITIES, changed, diagnostics, policy_status
+from pi0_ttnn_ros.node.stop import StopState
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.parameters import LIVE
-from pi0_ttnn_ros.parameters.topics import STATUS_TOPIC
+from pi0_ttnn_ros.parameters.topics import EMERGENCY_STOP_TOPIC, STATUS_TOPIC
 from pi0_ttnn_ros.rclpy_utils.lifecycle import ManagedNode, log_exceptions
 from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
+from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 
 # Their messages are for the user; anything else that fails configure is unforeseen and logged with its traceback.
@@ -66,7 +71,8 @@ class PolicyNode(ManagedNode):
         self._session: PolicySession | None = None
         self._state = "unconfigured"
         self._enabled = True
-        self._stopped = False
+        self._stop = StopState()
+        self._keep_stop()
         self._running = False
         self._status = PolicyStatus()
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -75,6 +81,7 @@ class PolicyNode(ManagedNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/stop", self._on_stop)
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self._emergency_stops = LatchedOrNot(self, Bool, EMERGENCY_STOP_TOPIC, self._on_emergency_stop, depth=10)
         self._status_timer = self.create_timer(1.0, self._on_timer)
         self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check)
         self._publish_status()
@@ -82,6 +89,7 @@ class PolicyNode(ManagedNode):
     @log_exceptions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Check every input and load the policy."""
+        self._keep_stop()
         try:
             parameters = self._declared.read()
             self.get_logger().info(
@@ -107,6 +115,7 @@ class PolicyNode(ManagedNode):
     @log_exceptions
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to move the robot, unless disabled or stopped."""
+        self._enabled = self._enabled and self._start_enabled
         return self._enter("active")
 
     @log_exceptions
@@ -152,7 +161,7 @@ class PolicyNode(ManagedNode):
 
     def _update_running(self) -> None:
         """Start or stop the session, depending on the lifecycle state and the services."""
-        running = self._state == "active" and self._enabled and not self._stopped
+        running = self._state == "active" and self._enabled and not self._stop.reason
         if self._session is not None and running != self._running:
             if running:
                 self._session.start()
@@ -160,24 +169,51 @@ class PolicyNode(ManagedNode):
                 self._session.stop()
             self._running = running
 
+    @property
+    def _start_enabled(self) -> bool:
+        return self.get_parameter("start_enabled").value
+
+    def _keep_stop(self) -> None:
+        """Restore a stop from before the node started, and keep later ones, where `state_folder` is given."""
+        folder = self.get_parameter("state_folder").value
+        name = self.get_fully_qualified_name().strip("/").replace("/", ".")
+        self._stop.keep_in(Path(folder).expanduser() / f"{name}.stop" if folder else None)
+
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if request.data and self._state != "active" and not self._start_enabled:
+            return self._answer(response, "not enabled: activate the node first", success=False)
         self._enabled = request.data
         return self._answer(response, "enabled" if request.data else "disabled, holding")
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stopped = True
-        return self._answer(response, "stopped, holding until ~/reset is called")
+        self._stop.stop("stopped by ~/stop")
+        self._update_running()
+        self._stop.keep()
+        return self._answer(response, self._stop.reason)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stopped = False
-        return self._answer(response, "no longer stopped")
+        refusal = self._stop.reset()
+        if refusal:
+            return self._answer(response, f"not reset: {refusal}", success=False)
+        if self._session is not None:
+            self._session.restart.reset()
+        return self._answer(response, "reset")
 
-    def _answer(self, response: SetBool.Response, text: str) -> SetBool.Response:
+    def _on_emergency_stop(self, message: Bool) -> None:
+        if self._stop.on_emergency_stop(message.data):
+            self._update_running()
+            self._stop.keep()
+            self._report_change(self._stop.reason)
+
+    def _answer(self, response: SetBool.Response, text: str, success: bool = True) -> SetBool.Response:
         self._update_running()
+        self._report_change(text)
+        response.success, response.message = success, text
+        return response
+
+    def _report_change(self, text: str) -> None:
         self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity()[0]]))
         self._publish_status()
-        response.success, response.message = True, text
-        return response
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         values = {parameter.name: parameter.value for parameter in parameters}
@@ -197,14 +233,16 @@ class PolicyNode(ManagedNode):
 
     def _activity(self) -> tuple[int, str]:
         """Return what the node is doing, one of the constants of PolicyStatus, and why."""
-        if self._stopped:
-            return PolicyStatus.STOPPED, "stopped by ~/stop, until ~/reset"
+        if self._stop.reason:
+            return PolicyStatus.STOPPED, self._stop.reason
         if not self._enabled:
             return PolicyStatus.DISABLED, "disabled, until ~/enable"
         if self._session is None or not self._running:
             return PolicyStatus.IDLE, self._setup_error or f"the node is {self._state}"
-        moving = self._session.loop.moving
-        return PolicyStatus.MOVING if moving else PolicyStatus.HOLDING, self._session.reason()
+        reason = self._session.reason()
+        if self._session.loop.moving:
+            return PolicyStatus.MOVING, reason
+        return PolicyStatus.NEEDS_RESET if self._session.restart.reason else PolicyStatus.HOLDING, reason
 
     def _on_timer(self) -> None:
         if self._session is not None:
@@ -213,6 +251,7 @@ class PolicyNode(ManagedNode):
 
     def _on_status_check(self) -> None:
         """Publish the status if the activity or its reason changed."""
+        self._emergency_stops.update()
         activity, reason = self._activity()
         if changed(self._status, PolicyStatus(activity=activity, reason=reason)):
             self._publish_status()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,6 +24,7 @@ from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.node.chunk_publisher import ChunkPublisher
 from pi0_ttnn_ros.node.input_check import check_inputs
 from pi0_ttnn_ros.node.inputs import PolicyInputs
+from pi0_ttnn_ros.node.restart import RestartGuard
 from pi0_ttnn_ros.node.statistics import Statistics
 from pi0_ttnn_ros.observation.buffer import Snapshot
 from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
@@ -53,6 +55,7 @@ class PolicySession:
         controllers: controllers of the joints.
         loop: the loop that commands them.
         worker: the thread that infers.
+        restart: whether the motion may resume after a hold.
         statistics: rate and latency of the inferences.
         restarts: number of restarts of the policy process.
         last_error: why the last inference failed; empty once one succeeded.
@@ -72,6 +75,7 @@ class PolicySession:
         self.last_error = ""
         self._node = node
         self._failing_controller = ""
+        self.restart = RestartGuard(parameters.restart == "manual")
         limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
         check_inputs(node, parameters)
         with ExitStack() as stack:
@@ -130,8 +134,8 @@ class PolicySession:
     def hold_reasons(self) -> list[str]:
         """Return why the robot may not move, each with its subject; empty if it may."""
         stale = self.inputs.buffer.stale_inputs(self._now_ns())
-        reasons = [f"{name}: {reason}" for name, reason in sorted(stale.items())]
-        return reasons + [controller.error for controller in self.controllers if controller.error]
+        reasons = [f"held until ~/reset: {self.restart.reason}"] if self.restart.reason else []
+        return reasons + [f"{name}: {reason}" for name, reason in sorted(stale.items())] + self._faults()
 
     def reason(self) -> str:
         """Return why the started session moves the robot or holds it."""
@@ -147,6 +151,7 @@ class PolicySession:
     def start(self) -> None:
         """Start to infer and to command the robot."""
         self.inputs.reset_log()
+        self.restart.start()
         self.loop.open(self.parameters.dry_run)
         self.worker.resume()
 
@@ -183,6 +188,7 @@ class PolicySession:
         """Hold, and keep the error for the status."""
         self.loop.hold()
         self.last_error = error_text(error, INFERENCE_ERRORS)
+        self.restart.hold(self.last_error)
         line = log_line("inference failed, holding", event="inference_failed", reason=self.last_error)
         line += traceback_lines(error, INFERENCE_ERRORS)
         self._node.get_logger().error(line, throttle_duration_sec=LOG_INTERVAL_S)
@@ -190,6 +196,7 @@ class PolicySession:
     def on_restart(self) -> None:
         """Count a restart of the policy process."""
         self.restarts += 1
+        self.restart.hold("the policy process was restarted")
         self._node.get_logger().warning(log_line("policy process restarted", event="restarted", times=self.restarts))
 
     def _visualize(self, introspection: Introspection, chunk: ActionChunk, snapshot: Snapshot, latency: float) -> None:
@@ -209,6 +216,10 @@ class PolicySession:
         self.inputs.buffer.set_timeouts(parameters.input_timeouts, parameters.sync_tolerance)
         self.loop.set_speed_scaling(parameters.speed_scaling)
 
+    def _faults(self) -> list[str]:
+        """Return why the robot may not move, apart from its inputs and `restart`."""
+        return [controller.error for controller in self.controllers if controller.error]
+
     def _may_move(self) -> bool:
         """Return whether nothing makes the robot hold; log what changed."""
         failing = self.controller_error
@@ -216,6 +227,8 @@ class PolicySession:
             self._node.get_logger().error(log_line("holding", event="controller_failed", reason=failing))
         self._failing_controller = failing
         self.inputs.all_fresh()  # logs
+        stale = self.inputs.buffer.stale_inputs(self._now_ns())
+        self.restart.observe(stale, self._faults(), time.monotonic())
         return not self.hold_reasons()
 
 

@@ -19,6 +19,7 @@ ACTIVITIES = {
     PolicyStatus.DISABLED: "disabled",
     PolicyStatus.HOLDING: "holding",
     PolicyStatus.MOVING: "moving",
+    PolicyStatus.NEEDS_RESET: "waiting for ~/reset",
 }
 
 

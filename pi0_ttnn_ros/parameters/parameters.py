@@ -20,6 +20,7 @@ CONTROLLER_TOPICS = {
     "gripper_command": "gripper_cmd",
     "parallel_gripper_command": "gripper_cmd",
 }
+RESTARTS = ("automatic", "manual")
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,23 @@ class Parameters:
     )
     temporal_ensemble_coeff: float = parameter(
         0.01, "The blended strategy weights the n-th oldest chunk by exp(-coefficient * n).", bounds=(-10.0, 10.0)
+    )
+
+    start_enabled: bool = parameter(
+        False,
+        "Whether activation starts the motion. If false, the node is disabled at each activation, until ~/enable.",
+        group="Start and stop",
+    )
+    restart: str = parameter(
+        "automatic",
+        "After a hold: automatic resumes once its cause is gone; manual waits for ~/reset, except after a gap of the "
+        "inputs that is shorter than a second.",
+        choices=RESTARTS,
+    )
+    state_folder: str = parameter(
+        "",
+        "Folder in which ~/stop and ~/emergency_stop are kept until ~/reset, over a restart of the node; if empty, "
+        "they are not kept.",
     )
 
     time_step: float = parameter(

@@ -8,6 +8,7 @@ from pi0_ttnn_ros.parameters.parameters import Parameters
 
 NODE = "pi0_policy"
 INSTRUCTION_TOPIC, HEARTBEAT_TOPIC = "~/instruction", "~/heartbeat"
+EMERGENCY_STOP_TOPIC = "~/emergency_stop"
 CHUNK_TOPIC, STATUS_TOPIC = "~/action_chunk", "~/status"
 ROBOT_DESCRIPTION = "robot_description"
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -23,10 +24,12 @@ class Topics:
     """Full names of the node's topics.
 
     Attributes:
+        node: the node's own name.
         cameras: image topics by camera.
         controllers: topics by controller, or names of actions.
     """
 
+    node: str
     cameras: dict[str, str]
     joint_states: str
     controllers: dict[str, str]
@@ -44,6 +47,7 @@ def topics_of(parameters: Parameters, namespace: str = "") -> Topics:
         return full_name(name, namespace)
 
     return Topics(
+        node=resolve(NODE),
         cameras={name: resolve(camera.topic) for name, camera in parameters.cameras.items()},
         joint_states=resolve(parameters.joint_state_topic),
         controllers={name: resolve(controller.topic) for name, controller in parameters.controllers.items()},

@@ -21,6 +21,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
+from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.bags.reader import Bag, BagMessage, open_bag
@@ -107,6 +108,7 @@ class _Player(Node):
         self._status: PolicyStatus | None = None
         self._clock_publisher = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
         self._inputs = self._make_publishers(topics)
+        self._enable = self.create_client(SetBool, f"{topics.node}/enable")
         self.create_subscription(PolicyStatus, topics.status, self._on_status, LATCHED)
         self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
         self._controllers = [
@@ -135,18 +137,20 @@ class _Player(Node):
             raise ReplayError(f"{sources} have other publishers: replay in another ROS_DOMAIN_ID or namespace")
 
     def wait_until_active(self, bag: Bag, timeout: float) -> None:
-        """Publish the first message of each input until the node is active.
+        """Publish the first message of each input until the node is active, and enable it.
 
         Raises:
-            ReplayError: it is not active after `timeout` seconds, or reports an error.
+            ReplayError: it is not active and enabled after `timeout` seconds, or reports an error.
         """
         first = self._first_messages(bag)
         deadline = time.monotonic() + timeout
-        while not (self._status and self._status.lifecycle_state == "active"):
+        while not (self._status and self._is_enabled(self._status)):
             if self._status and self._status.last_error:
                 raise ReplayError(f"the node cannot be configured: {self._status.last_error}")
             if time.monotonic() > deadline:
-                seen = f"is {self._status.lifecycle_state}" if self._status else "was not received"
+                seen = (
+                    f"is {self._status.lifecycle_state}, {self._status.reason}" if self._status else "was not received"
+                )
                 raise ReplayError(f"the node under {self._topics.status} {seen} after {timeout:g} s: launch it")
             self._publish_clock(bag.start_ns)
             if self._instruction:
@@ -154,6 +158,16 @@ class _Player(Node):
             for message in first:
                 self._publish(message)
             time.sleep(REPEAT)
+
+    def _is_enabled(self, status: PolicyStatus) -> bool:
+        """Return whether the node may start; one that is active and waits for that is enabled."""
+        if (
+            status.lifecycle_state == "active"
+            and status.activity == PolicyStatus.DISABLED
+            and self._enable.service_is_ready()
+        ):
+            self._enable.call_async(SetBool.Request(data=True))
+        return status.lifecycle_state == "active" and status.activity != PolicyStatus.DISABLED
 
     def play(self, bag: Bag) -> float:
         """Publish the messages at their times; return the largest delay, in seconds."""

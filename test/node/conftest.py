@@ -37,7 +37,6 @@ def robot(node: Process) -> Iterator[FakeRobot]:
     robot.spin_until(lambda: robot.statuses, "the node's first status")
     yield robot
     deactivate(robot)
-    robot.enable(True)
     robot.trigger("reset")
     assert node.process.poll() is None, node.log
     assert_within_limits(robot.trajectories)

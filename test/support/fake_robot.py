@@ -207,6 +207,9 @@ def good_parameters(checkpoint) -> dict:
         "backend": "torch",
         "num_steps": 2,
         "instruction": "wave",
+        "start_enabled": True,
+        "restart": "automatic",
+        "state_folder": "",
         "inference_rate": 20.0,
         "inference_timeout": 60.0,
         "strategy": "asynchronous",
@@ -271,6 +274,8 @@ def activate(robot: FakeRobot, checkpoint, **changes) -> None:
     live = {name: value for name, value in wanted.items() if name in LIVE}
     assert all(result.successful for result in robot.set_parameters(**live))
     assert robot.change_state(Transition.TRANSITION_ACTIVATE)
+    if wanted["start_enabled"]:
+        robot.enable(True)  # a test before may have disabled it
     robot.wait_for_status(lambda status: status.lifecycle_state == "active", "the status of the active node")
 
 
