@@ -129,7 +129,7 @@ class PolicySession:
     @property
     def controller_error(self) -> str:
         """Why a controller does not follow its commands; empty if all do."""
-        return next(filter(None, (controller.error for controller in self.controllers)), "")
+        return next(iter(self._controller_errors()), "")
 
     def hold_reasons(self) -> list[str]:
         """Return why the robot may not move, each with its subject; empty if it may."""
@@ -218,6 +218,12 @@ class PolicySession:
 
     def _faults(self) -> list[str]:
         """Return why the robot may not move, apart from its inputs and `restart`."""
+        return self._controller_errors()
+
+    def _controller_errors(self) -> list[str]:
+        """Return why controllers do not follow their commands; a dry run needs none."""
+        if self.parameters.dry_run:
+            return []
         return [controller.error for controller in self.controllers if controller.error]
 
     def _may_move(self) -> bool:

@@ -20,7 +20,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Empty, String
+from std_msgs.msg import Empty, Float64MultiArray, String
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
@@ -111,13 +111,15 @@ class _Player(Node):
         self._enable = self.create_client(SetBool, f"{topics.node}/enable")
         self.create_subscription(PolicyStatus, topics.status, self._on_status, LATCHED)
         self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
-        self._controllers = [
-            topic
-            for name, topic in topics.controllers.items()
-            if parameters.controllers[name].type == "joint_trajectory"
-        ]
-        for topic in self._controllers:
-            self.create_subscription(JointTrajectory, topic, self._on_command, 100)
+        self._controllers = []
+        for name, topic in topics.controllers.items():
+            # The node moves nothing that nobody subscribes to.
+            if parameters.controllers[name].type == "joint_trajectory":
+                self.create_subscription(JointTrajectory, topic, self._on_command, 100)
+                self._controllers.append(topic)
+            elif parameters.controllers[name].type == "position":
+                self.create_subscription(Float64MultiArray, topic, lambda _: None, 1)
+                self._controllers.append(topic)
 
     def check_that_alone(self) -> None:
         """Check that no robot would follow the commands, and that nothing else publishes the inputs.
@@ -145,7 +147,7 @@ class _Player(Node):
         first = self._first_messages(bag)
         deadline = time.monotonic() + timeout
         while not (self._status and self._is_enabled(self._status)):
-            if self._status and self._status.last_error:
+            if self._status and self._status.lifecycle_state == "unconfigured" and self._status.last_error:
                 raise ReplayError(f"the node cannot be configured: {self._status.last_error}")
             if time.monotonic() > deadline:
                 seen = (

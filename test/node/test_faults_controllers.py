@@ -9,6 +9,7 @@ from support.reasons import OVERLAY
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from pi0_ttnn_ros.msg import PolicyStatus
 from std_msgs.msg import Float64MultiArray
@@ -16,7 +17,16 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_controller import TrajectoryServer
-from support.fake_robot import JOINTS, MAX_VELOCITY, FakeRobot, activate, assert_within_limits, deactivate, is_hold
+from support.fake_robot import (
+    JOINTS,
+    MAX_VELOCITY,
+    FakeRobot,
+    activate,
+    assert_within_limits,
+    bring_up,
+    deactivate,
+    is_hold,
+)
 
 
 def test_trajectory_subscriber_is_replaced(robot, tiny_checkpoint):
@@ -31,6 +41,44 @@ def test_trajectory_subscriber_is_replaced(robot, tiny_checkpoint):
     another.spin_until(lambda: len(another.trajectories) > 2, label="trajectories for the new one")
     assert_within_limits(another.trajectories)
     another.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message_type"), [("joint_trajectory", JointTrajectory), ("position", Float64MultiArray)]
+)
+def test_nobody_subscribes_to_commands(robot, tiny_checkpoint, kind, message_type):
+    """The robot holds and says which topic it is, until somebody subscribes; then it starts where the robot is."""
+    activate(robot, tiny_checkpoint, controllers=["arm"], arm={"type": kind, "topic": "arm/commands"})
+    robot.wait_for_chunks(3)
+    robot.wait_for_status(lambda status: f"nobody subscribes to {robot.namespace}/arm/commands" in status.reason, "it")
+    assert robot.status.activity == PolicyStatus.HOLDING
+    levels = [message.status[0].level for message in robot.diagnostics if "nobody subs" in message.status[0].message]
+    assert levels and DiagnosticStatus.OK not in levels
+    received = robot.listener.subscribe(message_type, "arm/commands", 1000)
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
+    robot.spin_until(lambda: received, label="a command")
+    first = received[0].points[0].positions if kind == "joint_trajectory" else received[0].data
+    np.testing.assert_allclose(first, robot.positions, atol=0.02)
+
+
+def test_subscriber_of_commands_goes(start):
+    """The robot holds while its controller is gone, and starts where the robot is when it comes back."""
+    _, robot = start("/test_gone_subscriber", arm={"type": "joint_trajectory"}, controllers=["arm"])
+    received: list[JointTrajectory] = []
+
+    def subscribe():
+        return robot.node.create_subscription(JointTrajectory, "arm/joint_trajectory", received.append, 1000)
+
+    subscription = subscribe()
+    bring_up(robot)
+    robot.spin_until(lambda: any(not is_hold(command) for command in received), "a motion")
+    robot.node.destroy_subscription(subscription)
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.HOLDING, "a hold")
+    assert "nobody subscribes to /test_gone_subscriber/arm/joint_trajectory" in robot.status.reason
+    received.clear()
+    subscribe()
+    robot.spin_until(lambda: received, "a command")
+    np.testing.assert_allclose(received[0].points[0].positions, robot.positions, atol=0.02)
 
 
 def test_each_controller_receives_its_joints(robot, tiny_checkpoint):
