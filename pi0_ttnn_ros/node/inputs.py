@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
 
+from pi0_ttnn_ros.node.publisher_check import PublisherCheck
 from pi0_ttnn_ros.observation.buffer import HEARTBEAT, INSTRUCTION, JOINT_STATES, ObservationBuffer
 from pi0_ttnn_ros.observation.decoding import positions_from_message
 from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
@@ -40,6 +42,7 @@ class PolicyInputs:
         self._camera_topics = {name: camera.topic for name, camera in parameters.cameras.items()}
         self._joint_state_topic = parameters.joint_state_topic
         self._joint_names = parameters.joint_names
+        self._joint_state_publishers = PublisherCheck()
         self._subscriptions: list[Subscription] = []
         self._instructions: LatchedOrNot | None = None
         self._stale: set[str] = set()
@@ -83,6 +86,16 @@ class PolicyInputs:
             return None
         return positions if np.isfinite(positions).all() else None
 
+    def conflict(self) -> str:
+        """Return why the joint states cannot be trusted, whatever they say; empty if they can."""
+        if not self._joint_state_publishers.several(time.monotonic()):
+            return ""
+        topic = self._node.resolve_topic_name(self._joint_state_topic)
+        return (
+            f"joint_states: several nodes publish on {topic}, and their messages alternate: stop all but one, or join "
+            f"them into one topic (see ros2 topic info -v)"
+        )
+
     def reset_log(self) -> None:
         """Let `all_fresh` log every stale input again."""
         self._stale = set()
@@ -104,7 +117,8 @@ class PolicyInputs:
     def _on_image(self, camera: str, compressed: bool, raw: bytes) -> None:
         self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed))
 
-    def _on_joint_states(self, message: JointState) -> None:
+    def _on_joint_states(self, message: JointState, info: Mapping[str, int]) -> None:
+        self._joint_state_publishers.put(info.get("publication_sequence_number"), time.monotonic())
         self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)
 
     def _on_heartbeat(self, message: Empty) -> None:

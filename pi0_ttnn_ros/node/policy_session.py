@@ -218,7 +218,8 @@ class PolicySession:
 
     def _faults(self) -> list[str]:
         """Return why the robot may not move, apart from its inputs and `restart`."""
-        return self._controller_errors()
+        conflict = self.inputs.conflict()
+        return ([conflict] if conflict else []) + self._controller_errors()
 
     def _controller_errors(self) -> list[str]:
         """Return why controllers do not follow their commands; a dry run needs none."""

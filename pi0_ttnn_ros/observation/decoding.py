@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,11 +35,14 @@ def positions_from_message(message: Any, joint_names: Sequence[str]) -> np.ndarr
     """Return the positions of a JointState in the order of `joint_names`, float32 [joints].
 
     Raises:
-        ConversionError: a joint is missing, or the numbers of names and positions differ.
+        ConversionError: a joint is missing or named twice, or the numbers of names and positions differ.
     """
     if len(message.name) != len(message.position):
         raise ConversionError(f"joint states have {len(message.name)} names and {len(message.position)} positions")
     positions = dict(zip(message.name, message.position, strict=True))
+    if len(positions) < len(message.name):
+        doubled = sorted(name for name, count in Counter(message.name).items() if count > 1)
+        raise ConversionError(f"joint states name {doubled} more than once")
     missing = [name for name in joint_names if name not in positions]
     if missing:
         raise ConversionError(f"joint states lack {missing}; they have {list(message.name)}")

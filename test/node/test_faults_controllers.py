@@ -34,10 +34,12 @@ def test_trajectory_subscriber_is_replaced(robot, tiny_checkpoint):
     activate(robot, tiny_checkpoint)
     robot.wait_for_chunks(1)
     listener = FakeRobot(robot.namespace)
+    listener.alive = False
     listener.spin_until(lambda: len(listener.trajectories) > 2, label="trajectories")
     listener.close()
     robot.wait_for_chunks(2)
     another = FakeRobot(robot.namespace)
+    another.alive = False
     another.spin_until(lambda: len(another.trajectories) > 2, label="trajectories for the new one")
     assert_within_limits(another.trajectories)
     another.close()

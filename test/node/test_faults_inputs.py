@@ -8,6 +8,8 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from pi0_ttnn_ros.msg import PolicyStatus
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
@@ -126,6 +128,41 @@ def test_joint_states_lack_a_joint(robot, tiny_checkpoint):
         lambda: (robot.joint_names.append(JOINTS[-1]), robot.positions.append(REST_POSE[-1])),
         lambda status: f"lack ['{JOINTS[-1]}']" in status.last_error,
     )
+
+
+def test_joint_named_twice(robot, tiny_checkpoint):
+    """Joint states that name a joint twice are refused, and the status names it."""
+    activate(robot, tiny_checkpoint)
+    assert_holds_and_resumes(
+        robot,
+        lambda: (robot.joint_names.append(JOINTS[3]), robot.positions.append(1.0)),
+        lambda: (robot.joint_names.pop(), robot.positions.pop()),
+        lambda status: f"name ['{JOINTS[3]}'] more than once" in status.last_error,
+    )
+
+
+def test_two_publishers_of_joint_states(robot, tiny_checkpoint):
+    """The robot holds while two nodes publish joint states, and the status says so."""
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_motion()
+    other = robot.node.create_publisher(JointState, "joint_states", qos_profile_sensor_data)
+
+    def publish():
+        message = JointState(name=JOINTS, position=[position + 0.3 for position in robot.positions])
+        message.header.stamp = robot.node.get_clock().now().to_msg()
+        other.publish(message)
+
+    timer = robot.node.create_timer(0.03, publish)
+    robot.wait_for_status(
+        lambda status: (
+            status.activity == PolicyStatus.HOLDING
+            and f"several nodes publish on {robot.namespace}/joint_states" in status.reason
+        ),
+        "the conflict",
+    )
+    robot.node.destroy_timer(timer)
+    robot.node.destroy_publisher(other)
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
