@@ -76,8 +76,8 @@ class PolicySession:
         self._node = node
         self._failing_controller = ""
         self.restart = RestartGuard(parameters.restart == "manual")
-        limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
         check_inputs(node, parameters)
+        limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
         with ExitStack() as stack:
             clock = NodeClock(node)
             stack.callback(clock.close)

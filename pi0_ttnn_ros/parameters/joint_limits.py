@@ -1,4 +1,4 @@
-"""The joints' limits: from the parameters, and what they leave out from the URDF."""
+"""The joints' limits: from the parameters, checked against the URDF, and what they leave out from the URDF."""
 
 from __future__ import annotations
 
@@ -14,23 +14,33 @@ from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
 URDF_NAMES = {"min_position": "lower", "max_position": "upper", "max_velocity": "velocity"}
+ROUNDING = 1e-4  # rad or m, by which a limit in a YAML may exceed the URDF's
 SHOWN = 3  # missing parameters that are named
 
 
 def joint_limits(parameters: Parameters, urdf: Callable[[list[str]], str]) -> Limits:
-    """Return the limits of `joint_names`. `urdf` is called with the names of missing parameters, if there are any.
+    """Return the limits of `joint_names`.
+
+    Args:
+        parameters: the parameters.
+        urdf: called with the names of missing parameters, returns the URDF; "" if there is none and none are missing.
 
     Raises:
-        ParameterError: a limit is neither in the parameters nor in the URDF, or does not make sense.
+        ParameterError: a limit is neither in the parameters nor in the URDF, is wider than the URDF's without
+            `allow_wider_limits`, or does not make sense.
     """
     given: dict[str, dict[str, Any]] = {joint: vars(limits) for joint, limits in parameters.joint_limits.items()}
     missing = [_full(joint, name) for joint in given for name in URDF_NAMES if given[joint][name] is None]
-    if missing:
+    described: dict[str, dict[str, float]] = {}
+    if missing or not parameters.allow_wider_limits:
         more = [f"and {len(missing) - SHOWN} more"] if len(missing) > SHOWN else []
-        described = urdf_limits(urdf(missing[:SHOWN] + more))
-        given = {joint: _completed(joint, limits, described.get(joint, {})) for joint, limits in given.items()}
+        text = urdf(missing[:SHOWN] + more)
+        described = urdf_limits(text) if text else {}
+    given = {joint: _completed(joint, limits, described.get(joint, {})) for joint, limits in given.items()}
     for joint, limits in given.items():
         _check(joint, limits)
+        if not parameters.allow_wider_limits:
+            _check_against_urdf(joint, limits, described.get(joint, {}))
     return Limits(
         tuple(given),
         position_min=np.array([limits["min_position"] for limits in given.values()]),
@@ -69,6 +79,18 @@ def _check(joint: str, limits: dict[str, float]) -> None:
     for name in ("max_velocity", "max_acceleration"):
         if limits[name] <= 0:
             raise ParameterError(f"{_full(joint, name)} is {limits[name]:g}, but must be above 0")
+
+
+def _check_against_urdf(joint: str, limits: dict[str, float], described: dict[str, float]) -> None:
+    """Check that no limit is wider than what the URDF describes; it may leave out a limit, or the joint."""
+    for name, value in described.items():
+        excess = value - limits[name] if name == "min_position" else limits[name] - value
+        if excess > ROUNDING:
+            raise ParameterError(
+                f"{_full(joint, name)} is {limits[name]:g}, wider than the {value:g} of the URDF on "
+                f"{ROBOT_DESCRIPTION}: correct it, leave it out to take the URDF's, or accept it with "
+                f"allow_wider_limits: true"
+            )
 
 
 def _full(joint: str, name: str) -> str:

@@ -166,6 +166,9 @@ class Parameters:
     joint_names: list[str] = parameter(
         [], "Joints, in the order of the checkpoint's state and actions. Each has a section in joint_limits. Required."
     )
+    allow_wider_limits: bool = parameter(
+        False, "Accept joint_limits that are wider than those of the URDF on robot_description."
+    )
     controllers: dict[str, ControllerParameters] = parameter(
         ["joint_trajectory_controller"],
         "Controllers of the robot. Each of them has a section of its name, and every joint has exactly one of them.",

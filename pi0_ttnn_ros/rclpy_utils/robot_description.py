@@ -12,13 +12,22 @@ from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each
 
 
 def robot_description(node: Node, missing: list[str], timeout: float) -> str:
-    """Return the URDF published within `timeout` seconds; `missing` names the parameters it has to replace.
+    """Return the published URDF; "" if nobody publishes one and no parameters are `missing`, which it would replace.
+
+    To be called once the node has received something of the robot, so that it knows of its publishers.
 
     Raises:
-        ParameterError: nothing arrived.
+        ParameterError: nothing arrived within `timeout` seconds.
     """
     topic = node.resolve_topic_name(ROBOT_DESCRIPTION)
+    if not missing and not node.count_publishers(topic):
+        return ""
     (message,) = receive_one_of_each(node, [(String, topic)], LATCHED, timeout)
-    if message is None:
+    if message is None and missing:
         raise ParameterError(f"parameters {missing} are not set, and nothing arrived on {topic} in {timeout:g} s")
+    if message is None:
+        raise ParameterError(
+            f"joint_limits cannot be checked: {topic} has a publisher, but nothing arrived in {timeout:g} s; "
+            f"allow_wider_limits: true does without"
+        )
     return message.data

@@ -102,10 +102,12 @@ def load_replay(options: Options, digest: str) -> Replay:
 
 
 def bag_limits(bag: Path, topics: Topics, parameters: Parameters) -> Limits:
-    """Return the robot's limits; those that the parameters leave out are taken from the URDF in the bag."""
+    """Return the robot's limits, checked against the URDF in the bag; it gives those that the parameters leave out."""
 
     def urdf(missing: list[str]) -> str:
         with open_bag(bag) as opened:
+            if not missing and topics.robot_description not in opened.topics:
+                return ""
             for message in opened.messages([topics.robot_description]):
                 return str(message.decode().data)
         raise ParameterError(f"parameters {missing} are not set, and {bag} has no {topics.robot_description}")

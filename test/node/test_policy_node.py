@@ -155,6 +155,31 @@ def test_limits_from_urdf(robot, tiny_checkpoint):
     robot.node.destroy_publisher(description)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"max_velocity": 1.6}, "max_velocity is 1.6, wider than the 1.5"),
+        ({"min_position": -2.1}, "min_position is -2.1, wider than the -2"),
+        ({"max_position": 0.5}, "max_position is 0.5, wider than the 0.45"),
+    ],
+)
+def test_limits_wider_than_those_of_the_urdf(robot, tiny_checkpoint, changes, told):
+    """Configure refuses limits that are wider than the URDF's, unless `allow_wider_limits` says so."""
+    bring_down(robot)
+    description = robot.node.create_publisher(String, "robot_description", LATCHED)
+    description.publish(String(data=sliding_chain()))
+    parameters = good_parameters(tiny_checkpoint) | limits(JOINTS[5], **changes)
+    robot.set_parameters(**parameters)
+    assert not robot.change_state(Transition.TRANSITION_CONFIGURE)
+    robot.wait_for_status(lambda status: f"joint_limits.{JOINTS[5]}.{told}" in status.last_error, "the error")
+    assert "allow_wider_limits" in robot.status.last_error
+    robot.set_parameters(allow_wider_limits=True)
+    assert robot.change_state(Transition.TRANSITION_CONFIGURE)
+    robot.change_state(Transition.TRANSITION_CLEANUP)
+    robot.set_parameters(allow_wider_limits=False)
+    robot.node.destroy_publisher(description)
+
+
 def test_configure_without_robot_description(robot, tiny_checkpoint):
     """Configure names the topic on which no URDF arrived."""
     bring_down(robot)

@@ -104,7 +104,7 @@ def test_install_space_is_complete(tmp_path):
 def test_shipped_robot_parameters(file):
     """The parameters of each robot in config/ are valid."""
     parameters = parameters_from_yaml(file, {"checkpoint": "anywhere"})
-    limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
+    limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set") if missing else "")
     assert replay_settings(file, parameters.joint_names).grippers
     assert list(limits.joint_names) == parameters.joint_names
     for name, controller in parameters.controllers.items():

@@ -109,7 +109,7 @@ def robot_of(robot, checkpoint, namespace=NAMESPACE, **changes):
     parameters = parameters_from_yaml(
         robot, {"checkpoint": str(checkpoint), "instruction": "wave"} | PATIENCE | changes
     )
-    limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set"))
+    limits = joint_limits(parameters, urdf=lambda missing: pytest.fail(f"{missing} are not set") if missing else "")
     return parameters, topics_of(parameters, namespace), limits
 
 
