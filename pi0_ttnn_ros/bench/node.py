@@ -135,6 +135,8 @@ def node_command(checkpoint: Path, strategy: str, inference_time: float) -> list
         "joint_names": JOINTS,
         **{f"joint_limits.{joint}.{name}": value for joint in JOINTS for name, value in LIMITS.items()},
         "max_jump_time": 5.0,
+        "max_tracking_time": 0.0,
+        "repeated_input_timeout": 0.0,
         "inference_rate": 10.0,
         "strategy": strategy,
     }

@@ -25,6 +25,9 @@ from pi0_ttnn_ros.rclpy_utils.messages import image_type
 from pi0_ttnn_ros.rclpy_utils.qos import NEWEST
 from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 
+SAMPLE_BYTES = 8192  # of an image that are compared with the one before: the noise of a real camera is everywhere
+STAMP_END = 12  # bytes of a serialized message up to the end of its stamp
+
 
 class PolicyInputs:
     """Images, joint states, heartbeat and instruction, the newest of each. Receives from `subscribe` to `close`.
@@ -115,11 +118,12 @@ class PolicyInputs:
         self._subscriptions.append(self._node.create_subscription(*arguments, **options))
 
     def _on_image(self, camera: str, compressed: bool, raw: bytes) -> None:
-        self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed))
+        self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed), _sample(raw))
 
     def _on_joint_states(self, message: JointState, info: Mapping[str, int]) -> None:
         self._joint_state_publishers.put(info.get("publication_sequence_number"), time.monotonic())
-        self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message)
+        content = np.array(message.position).tobytes()
+        self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message, content)
 
     def _on_heartbeat(self, message: Empty) -> None:
         self.buffer.put(HEARTBEAT, self._now_ns(), message)
@@ -129,3 +133,8 @@ class PolicyInputs:
             line = log_line("new instruction", event="instruction", instruction=message.data[:200])
             self._node.get_logger().info(line, throttle_duration_sec=1.0)
         self.buffer.put(INSTRUCTION, self._now_ns(), message.data)
+
+
+def _sample(raw: bytes) -> bytes:
+    """Return bytes from all over a serialized image, without its stamp."""
+    return raw[STAMP_END :: max(1, len(raw) // SAMPLE_BYTES)]

@@ -196,7 +196,7 @@ class PolicyNode(ManagedNode):
         if refusal:
             return self._answer(response, f"not reset: {refusal}", success=False)
         if self._session is not None:
-            self._session.restart.reset()
+            self._session.reset()
         return self._answer(response, "reset")
 
     def _on_emergency_stop(self, message: Bool) -> None:
@@ -264,7 +264,7 @@ class PolicyNode(ManagedNode):
             hold_reasons: list[str] = []
             status.header.stamp = time_message(now_ns)
         else:
-            status, input_states = policy_status(session, now_ns), session.inputs.buffer.states(now_ns)
+            status, input_states = policy_status(session, now_ns), session.input_states()
             hold_reasons = session.hold_reasons()
         status.lifecycle_state = self._state
         status.activity, status.reason = self._activity()

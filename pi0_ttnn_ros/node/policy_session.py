@@ -18,10 +18,12 @@ from pi0_ttnn_ros.controllers.factory import make_controllers
 from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
+from pi0_ttnn_ros.execution.tracking import TrackingMonitor
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.inference.requests import PolicyError, PolicyOptions
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.node.chunk_publisher import ChunkPublisher
+from pi0_ttnn_ros.node.frozen_inputs import FrozenInputs
 from pi0_ttnn_ros.node.input_check import check_inputs
 from pi0_ttnn_ros.node.inputs import PolicyInputs
 from pi0_ttnn_ros.node.restart import RestartGuard
@@ -29,7 +31,7 @@ from pi0_ttnn_ros.node.statistics import Statistics
 from pi0_ttnn_ros.observation.buffer import Snapshot
 from pi0_ttnn_ros.observation.decoding import observation_from_snapshot
 from pi0_ttnn_ros.observation.images import ConversionError
-from pi0_ttnn_ros.parameters.joint_limits import joint_limits
+from pi0_ttnn_ros.parameters.joint_limits import joint_limits, tracking_tolerances
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
 from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines
@@ -78,6 +80,9 @@ class PolicySession:
         self.restart = RestartGuard(parameters.restart == "manual")
         check_inputs(node, parameters)
         limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
+        self._limits = limits
+        self._tracking = TrackingMonitor(limits, parameters.grippers)
+        self._frozen = FrozenInputs()
         with ExitStack() as stack:
             clock = NodeClock(node)
             stack.callback(clock.close)
@@ -105,7 +110,7 @@ class PolicySession:
             self.inputs.subscribe()
             self.loop = CommandLoop(
                 ChunkExecutor(limits, _execution(parameters)),
-                self.controllers,
+                [*self.controllers, self._tracking],
                 self._now_ns,
                 1.0 / parameters.command_rate,
                 self._may_move,
@@ -137,6 +142,10 @@ class PolicySession:
         reasons = [f"held until ~/reset: {self.restart.reason}"] if self.restart.reason else []
         return reasons + [f"{name}: {reason}" for name, reason in sorted(stale.items())] + self._faults()
 
+    def input_states(self) -> dict[str, str]:
+        """Return for each input, by its name, why it cannot be used now; "" if it can."""
+        return self.inputs.buffer.states(self._now_ns()) | self._frozen.reasons
+
     def reason(self) -> str:
         """Return why the started session moves the robot or holds it."""
         holding = "; ".join(self.hold_reasons())
@@ -152,6 +161,8 @@ class PolicySession:
         """Start to infer and to command the robot."""
         self.inputs.reset_log()
         self.restart.start()
+        self._tracking.reset()
+        self._frozen.reset()
         self.loop.open(self.parameters.dry_run)
         self.worker.resume()
 
@@ -159,6 +170,11 @@ class PolicySession:
         """Stop inference and bring the robot to rest."""
         self.worker.pause()
         self.loop.shut()
+
+    def reset(self) -> None:
+        """Let the motion resume after a hold that waits for it."""
+        self.restart.reset()
+        self._frozen.reset()
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Change live parameters, by name."""
@@ -214,12 +230,13 @@ class PolicySession:
         self.worker.max_rate = parameters.inference_rate
         self.worker.inference_timeout = parameters.inference_timeout
         self.inputs.buffer.set_timeouts(parameters.input_timeouts, parameters.sync_tolerance)
+        self._tracking.tolerance = tracking_tolerances(parameters, self._limits)
         self.loop.set_speed_scaling(parameters.speed_scaling)
 
     def _faults(self) -> list[str]:
         """Return why the robot may not move, apart from its inputs and `restart`."""
-        conflict = self.inputs.conflict()
-        return ([conflict] if conflict else []) + self._controller_errors()
+        found = [self.inputs.conflict(), self._tracking.reason, *self._frozen.reasons.values()]
+        return [*filter(None, found), *self._controller_errors()]
 
     def _controller_errors(self) -> list[str]:
         """Return why controllers do not follow their commands; a dry run needs none."""
@@ -235,6 +252,13 @@ class PolicySession:
         self._failing_controller = failing
         self.inputs.all_fresh()  # logs
         stale = self.inputs.buffer.stale_inputs(self._now_ns())
+        now_ns = self._now_ns()
+        measured = self.inputs.measured()
+        if measured is not None:
+            self._tracking.observe(measured, self.inputs.buffer.joint_states_stamp_ns, now_ns)
+        self._frozen.observe(
+            self.inputs.buffer.same_since(), self._tracking, self.parameters.repeated_input_timeout, now_ns
+        )
         self.restart.observe(stale, self._faults(), time.monotonic())
         return not self.hold_reasons()
 

@@ -41,7 +41,7 @@ def policy_status(session: PolicySession, now_ns: int) -> PolicyStatus:
         latency_p95=p95,
         latency_max=maximum,
         sync_skew=buffer.sync_skew(),
-        stale_inputs=sorted(name for name, reason in buffer.states(now_ns).items() if reason),
+        stale_inputs=sorted(name for name, reason in session.input_states().items() if reason),
         last_error=session.last_error or session.controller_error,
     )
     status.header.stamp = time_message(now_ns)

@@ -55,6 +55,7 @@ class ObservationBuffer:
         """
         self.set_timeouts(timeouts, sync_tolerance)
         self._newest: dict[str, tuple[int, Any]] = {INSTRUCTION: (now_ns, instruction)}
+        self._content: dict[str, tuple[int, bytes]] = {}
         self._last_synchronous_ns = now_ns
         self._changed = threading.Condition()
 
@@ -64,11 +65,31 @@ class ObservationBuffer:
         self._sensors = [name for name in timeouts if name not in (INSTRUCTION, HEARTBEAT)]
         self._sync_tolerance = sync_tolerance
 
-    def put(self, name: str, stamp_ns: int, message: Any) -> None:
-        """Keep the newest message of the input `name`, and its stamp."""
+    def put(self, name: str, stamp_ns: int, message: Any, content: bytes = b"") -> None:
+        """Keep the newest message of the input `name`, and its stamp.
+
+        Args:
+            name: the input.
+            stamp_ns: its stamp.
+            message: the message.
+            content: what differs between two messages of a sensor that works, without the stamp; see `same_since`.
+        """
         with self._changed:
+            since_ns, before = self._content.get(name, (0, b""))
+            if not content or content != before or stamp_ns < since_ns:
+                self._content[name] = (stamp_ns, content)
             self._newest[name] = (stamp_ns, message)
             self._changed.notify_all()
+
+    @property
+    def joint_states_stamp_ns(self) -> int:
+        """Stamp of the newest joint states; 0 before the first."""
+        return self._newest.get(JOINT_STATES, (0, None))[0]
+
+    def same_since(self) -> dict[str, int]:
+        """Return for each sensor, by name, the stamp of the first message since which its content is the same."""
+        with self._changed:
+            return {name: self._content[name][0] for name in self._sensors if name in self._content}
 
     @property
     def instruction(self) -> str:

@@ -14,6 +14,7 @@ from pi0_ttnn_ros.parameters.topics import ROBOT_DESCRIPTION
 from pi0_ttnn_ros.parameters.urdf import parse_urdf
 
 URDF_NAMES = {"min_position": "lower", "max_position": "upper", "max_velocity": "velocity"}
+LIMIT_NAMES = (*URDF_NAMES, "max_acceleration")
 ROUNDING = 1e-4  # rad or m, by which a limit in a YAML may exceed the URDF's
 SHOWN = 3  # missing parameters that are named
 
@@ -29,7 +30,10 @@ def joint_limits(parameters: Parameters, urdf: Callable[[list[str]], str]) -> Li
         ParameterError: a limit is neither in the parameters nor in the URDF, is wider than the URDF's without
             `allow_wider_limits`, or does not make sense.
     """
-    given: dict[str, dict[str, Any]] = {joint: vars(limits) for joint, limits in parameters.joint_limits.items()}
+    given: dict[str, dict[str, Any]] = {
+        joint: {name: getattr(limits, name) for name in LIMIT_NAMES}
+        for joint, limits in parameters.joint_limits.items()
+    }
     missing = [_full(joint, name) for joint in given for name in URDF_NAMES if given[joint][name] is None]
     described: dict[str, dict[str, float]] = {}
     if missing or not parameters.allow_wider_limits:
@@ -48,6 +52,23 @@ def joint_limits(parameters: Parameters, urdf: Callable[[list[str]], str]) -> Li
         max_velocity=np.array([limits["max_velocity"] for limits in given.values()]),
         max_acceleration=np.array([limits["max_acceleration"] for limits in given.values()]),
     )
+
+
+def tracking_tolerances(parameters: Parameters, limits: Limits) -> np.ndarray:
+    """Return the largest tracking error of each joint, float64 [joints], rad or m; infinite for one not judged.
+
+    A gripper that holds something never arrives where it is commanded to be.
+    """
+    tolerances = np.full(len(limits.joint_names), np.inf)
+    if not parameters.max_tracking_time:
+        return tolerances
+    for index, joint in enumerate(limits.joint_names):
+        given = parameters.joint_limits[joint].max_tracking_error
+        if given is not None:
+            tolerances[index] = given
+        elif joint not in parameters.grippers:
+            tolerances[index] = limits.max_velocity[index] * parameters.max_tracking_time
+    return tolerances
 
 
 def urdf_limits(urdf: str) -> dict[str, dict[str, float]]:

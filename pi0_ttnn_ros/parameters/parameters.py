@@ -78,6 +78,12 @@ class JointLimitParameters:
         "Acceleration limit, rad/s^2 or m/s^2, above 0. Required, because a URDF does not have it.",
         bounds=(0.0, 1e6),
     )
+    max_tracking_error: float | None = parameter(
+        None,
+        "Largest distance from where the joint was commanded to be within the last 0.3 s, rad or m; the robot holds if "
+        "it is larger. If not set, what max_velocity covers in max_tracking_time; none for a gripper.",
+        bounds=(0.0, 1e6),
+    )
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,13 @@ class Parameters:
         "A chunk is refused if it starts farther from the robot than max_velocity covers in this time, s.",
         bounds=(0.0, 60.0),
     )
+    max_tracking_time: float = parameter(
+        0.2,
+        "The robot holds if a joint is farther from where it was commanded to be than max_velocity covers in this "
+        "time, s; 0 if no joint is judged. Not for grippers: joints of gripper_range or of a gripper's action.",
+        bounds=(0.0, 60.0),
+        live=True,
+    )
     max_chunk_age: float = parameter(
         2.0, "Seconds after its observation during which a chunk's actions may be executed.", bounds=(0.05, 3600.0)
     )
@@ -251,6 +264,14 @@ class Parameters:
         live=True,
     )
 
+    repeated_input_timeout: float = parameter(
+        1.0,
+        "Seconds for which a camera or the joint states may repeat themselves, but for the stamp, while a motion is "
+        "commanded; 0 if they may.",
+        bounds=(0.0, 5.0),
+        live=True,
+    )
+
     introspection: bool = parameter(
         False,
         "Publish ~/image_annotated and ~/predicted_trajectory while they have subscribers.",
@@ -272,6 +293,12 @@ class Parameters:
         timeouts = dict.fromkeys(self.cameras, self.image_timeout) | {JOINT_STATES: self.joint_state_timeout}
         optional = {INSTRUCTION: self.instruction_timeout, HEARTBEAT: self.heartbeat_timeout}
         return timeouts | {name: timeout for name, timeout in optional.items() if timeout > 0}
+
+    @property
+    def grippers(self) -> set[str]:
+        """Joints that are grippers, as far as controllers and transforms say so."""
+        actions = [each for each in self.controllers.values() if each.type.endswith("gripper_command")]
+        return {*self.gripper_range_joints, *(joint for each in actions for joint in each.joints)}
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
@@ -108,7 +111,8 @@ class _Player(Node):
         self._status: PolicyStatus | None = None
         self._clock_publisher = self.create_publisher(Clock, "/clock", qos_profile_sensor_data)
         self._inputs = self._make_publishers(topics)
-        self._enable = self.create_client(SetBool, f"{topics.node}/enable")
+        self._enabling = self.create_client(SetBool, f"{topics.node}/enable")
+        self._set_parameters = self.create_client(SetParameters, f"{topics.node}/set_parameters")
         self.create_subscription(PolicyStatus, topics.status, self._on_status, LATCHED)
         self.create_subscription(ActionChunk, topics.chunks, self._on_chunk, 100)
         self._controllers = []
@@ -146,7 +150,7 @@ class _Player(Node):
         """
         first = self._first_messages(bag)
         deadline = time.monotonic() + timeout
-        while not (self._status and self._is_enabled(self._status)):
+        while not (self._status and self._status.lifecycle_state == "active"):
             if self._status and self._status.lifecycle_state == "unconfigured" and self._status.last_error:
                 raise ReplayError(f"the node cannot be configured: {self._status.last_error}")
             if time.monotonic() > deadline:
@@ -160,16 +164,22 @@ class _Player(Node):
             for message in first:
                 self._publish(message)
             time.sleep(REPEAT)
+        self._enable(deadline)
 
-    def _is_enabled(self, status: PolicyStatus) -> bool:
-        """Return whether the node may start; one that is active and waits for that is enabled."""
-        if (
-            status.lifecycle_state == "active"
-            and status.activity == PolicyStatus.DISABLED
-            and self._enable.service_is_ready()
-        ):
-            self._enable.call_async(SetBool.Request(data=True))
-        return status.lifecycle_state == "active" and status.activity != PolicyStatus.DISABLED
+    def _enable(self, deadline: float) -> None:
+        """Enable the node; the recorded robot does not follow it, and recorded images may repeat themselves."""
+        values = {"max_tracking_time": 0.0, "repeated_input_timeout": 0.0}
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        self._call(self._set_parameters, SetParameters.Request(parameters=parameters), deadline)
+        self._call(self._enabling, SetBool.Request(data=True), deadline)
+
+    def _call(self, client: Client, request: Any, deadline: float) -> None:
+        """Call a service of the node and wait for its answer."""
+        answer = client.call_async(request) if client.wait_for_service(max(0.0, deadline - time.monotonic())) else None
+        while answer is None or not answer.done():
+            if time.monotonic() > deadline:
+                raise ReplayError(f"the node does not answer on {client.srv_name}")
+            time.sleep(CLOCK_PERIOD_NS * 1e-9)
 
     def play(self, bag: Bag) -> float:
         """Publish the messages at their times; return the largest delay, in seconds."""

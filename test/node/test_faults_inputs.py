@@ -12,7 +12,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty
 
-from pi0_ttnn_core.checkpoints.random_checkpoint import REST_POSE
+from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_robot import JOINTS, activate, assert_holds_and_resumes, error_of
 from support.images import black_png
@@ -128,6 +128,54 @@ def test_joint_states_lack_a_joint(robot, tiny_checkpoint):
         lambda: (robot.joint_names.append(JOINTS[-1]), robot.positions.append(REST_POSE[-1])),
         lambda status: f"lack ['{JOINTS[-1]}']" in status.last_error,
     )
+
+
+def follow(robot) -> list[float]:
+    """Let the robot do what it is commanded, at once; return the factor on that, which is 0 for a blocked robot."""
+    factor = [1.0]
+
+    def move():
+        if robot.trajectories and factor[0]:
+            robot.positions = list(robot.trajectories[-1].points[0].positions)
+
+    robot.node.create_timer(0.02, move)
+    return factor
+
+
+def test_robot_does_not_follow(robot, tiny_checkpoint):
+    """A robot that is blocked holds, and the status names the joint; it goes on when it follows again."""
+    follows = follow(robot)
+    activate(robot, tiny_checkpoint, max_tracking_time=0.4)
+    robot.wait_for_motion()
+    follows[0] = 0.0
+    robot.wait_for_status(
+        lambda status: status.activity == PolicyStatus.HOLDING and "does not follow" in status.reason, "the reason"
+    )
+    assert "max_tracking_error" in robot.status.reason and "joint '" in robot.status.reason
+    robot.wait_for_hold()
+    follows[0] = 1.0
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
+
+
+@pytest.mark.parametrize("sensor", ["joint_states", "base_0_rgb"])
+def test_sensor_repeats_itself(robot, tiny_checkpoint, sensor):
+    """A sensor whose messages have new stamps but never change while the robot moves holds it until they do."""
+    sensors = {"joint_states", *CAMERAS}
+    robot.noisy = set(sensors)
+    activate(robot, tiny_checkpoint, repeated_input_timeout=1.0)
+    robot.wait_for_motion()
+    robot.noisy = sensors - {sensor}
+    robot.wait_for_status(
+        lambda status: (
+            status.activity == PolicyStatus.HOLDING
+            and status.stale_inputs == [sensor]
+            and f"{sensor} repeats itself" in status.reason
+        ),
+        "the reason",
+    )
+    robot.wait_for_hold()
+    robot.noisy = sensors
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
 
 
 def test_joint_named_twice(robot, tiny_checkpoint):

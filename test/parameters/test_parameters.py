@@ -58,9 +58,9 @@ def test_sections_by_name(read):
         "gripper": ControllerParameters("gripper_command", "hand/gripper_cmd", ["jaw"]),
     }
     assert parameters.joint_limits == {
-        "shoulder": JointLimitParameters(None, None, None, 5.0),
-        "elbow": JointLimitParameters(-1.0, 1.0, 2.0, 5.0),
-        "jaw": JointLimitParameters(None, None, None, 1.0),
+        "shoulder": JointLimitParameters(None, None, None, 5.0, None),
+        "elbow": JointLimitParameters(-1.0, 1.0, 2.0, 5.0, None),
+        "jaw": JointLimitParameters(None, None, None, 1.0, None),
     }
     assert parameters.robot.cameras == tuple(ROBOT["cameras"])
 
@@ -153,7 +153,7 @@ def test_former_yaml(tmp_path):
     file.write_text("\n".join(kept) + BY_NAME)
     parameters = parameters_from_yaml(file, {})
     assert parameters.controllers["hand"] == ControllerParameters("gripper_command", "/hand/gripper_cmd", ["jaw"])
-    assert parameters.joint_limits["jaw"] == JointLimitParameters(0.0, 0.04, None, 1.0)
+    assert parameters.joint_limits["jaw"] == JointLimitParameters(0.0, 0.04, None, 1.0, None)
 
 
 def test_former_yaml_with_wrong_lengths(tmp_path):

@@ -63,6 +63,7 @@ class FakeRobot:
         compressed: file in the compressed images.
         silent: names of the cameras, or "joint_states", that are not published.
         frozen: for a camera whose images repeat an old stamp, that stamp.
+        noisy: names of the cameras, or "joint_states", whose messages differ a little.
         slow: for a camera, the number of periods between two images.
         sizes: for a camera, height and width of its images.
         clock: simulated time in nanoseconds, which advances with each period; None: the system's time.
@@ -104,6 +105,7 @@ class FakeRobot:
         self.compressed = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
         self.silent: set[str] = set()
         self.frozen: dict[str, Any] = {}
+        self.noisy: set[str] = set()
         self.slow: dict[str, int] = {}
         self.sizes = dict.fromkeys(CAMERAS, (48, 64))
         self.clock: int | None = None
@@ -187,7 +189,8 @@ class FakeRobot:
                 continue
             height, width = self.sizes[name]
             message = Image(height=height, width=width, encoding=self.encoding, step=3 * width)
-            message.data.frombytes(bytes([90]) * (3 * height * width))
+            shade = 90 + (name in self.noisy) * (self._periods % 2)
+            message.data.frombytes(bytes([shade]) * (3 * height * width))
             message.header.stamp = self.frozen.get(name, stamp)
             self.image_stamps[name].append(nanoseconds(message.header.stamp))
             publisher.publish(message)
@@ -195,7 +198,8 @@ class FakeRobot:
         compressed.header.stamp = stamp
         self._compressed.publish(compressed)
         if "joint_states" not in self.silent:
-            message = JointState(name=self.joint_names, position=self.positions)
+            noise = 1e-6 * ("joint_states" in self.noisy) * (self._periods % 2)
+            message = JointState(name=self.joint_names, position=[each + noise for each in self.positions])
             message.header.stamp = stamp
             self._joint_states.publish(message)
 
@@ -221,6 +225,8 @@ def good_parameters(checkpoint) -> dict:
         "max_chunk_age": MAX_CHUNK_AGE,
         # The fake robot does not follow its commands.
         "max_jump_time": 5.0,
+        "max_tracking_time": 0.0,
+        "repeated_input_timeout": 0.0,
         "sync_tolerance": 1.0,
         "input_wait": 30.0,
         # On a busy machine the fake robot is slow as well. Tests of stale inputs set their own timeouts.
