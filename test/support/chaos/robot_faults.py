@@ -1,0 +1,65 @@
+"""Faults of the robot's controllers and of its simulated clock."""
+
+from __future__ import annotations
+
+from random import Random
+
+from support.chaos.episode import MAX_TRACKING_TIME
+from support.chaos.fault import fault
+from support.chaos.stage import Stage, Steps
+from support.fake_robot import MAX_VELOCITY
+
+# Until the node notices that a joint does not follow: what `max_tracking_time` allows, from where it was commanded to
+# be at any time in the last 0.3 s, then sensors and braking (docs/reference/node.md).
+TRACKING = MAX_VELOCITY * (MAX_TRACKING_TIME + 0.3 + 0.1 + 0.2)  # rad
+# A robot stops when its clock jumps, and the node's newest plan is of up to two periods before.
+JUMP = 0.1  # seconds
+
+
+@fault()
+def arm_is_blocked(stage: Stage, random: Random) -> Steps:
+    """A protective stop: an arm ignores its commands for a while and says where it is."""
+    arm, seconds = stage.robot.arms[random.choice(sorted(stage.robot.arms))], random.uniform(0.1, 5.0)
+    stage.note(f"{arm.name} ignores its commands for {seconds:.2f} s")
+    stage.robot.stay(arm)
+    arm.blocked = True
+    yield from stage.not_moving_on(f"{arm.name} ignores its commands", seconds)
+    arm.blocked = False
+    arm.slack = TRACKING
+
+
+@fault()
+def controller_restarts(stage: Stage, random: Random) -> Steps:
+    """A controller disappears and returns; the arm stays where it was."""
+    name, seconds = random.choice(sorted(stage.robot.arms)), random.uniform(0.2, 3.0)
+    stage.note(f"controller {name} gone for {seconds:.2f} s")
+    stage.robot.stop_controller(name)
+    yield seconds
+    stage.robot.arms[name].slack = TRACKING
+    stage.robot.start_controller(name)
+    yield 0.5
+
+
+@fault(simulated=True)
+def clock_jumps_back(stage: Stage, random: Random) -> Steps:
+    """The simulation is reset: its time starts again, or is some seconds younger."""
+    now_ns = stage.clock.now_ns()
+    target_ns = random.choice([0, 1_000_000, 20_000_000, 10**9, now_ns - 5 * 10**8, now_ns - 10 * 10**9])
+    stage.note(f"the clock jumps back to {target_ns * 1e-9:.3f} s")
+    for arm in stage.robot.arms.values():
+        stage.robot.stay(arm)
+        arm.slack = MAX_VELOCITY * JUMP
+    stage.clock.jump_to(max(0, target_ns))
+    stage.robot.publish_clock()
+    yield 1.0
+
+
+@fault(simulated=True)
+def clock_stops(stage: Stage, random: Random) -> Steps:
+    """The simulation is paused: its time stands still, and so does the robot."""
+    seconds = random.uniform(0.2, 4.0)
+    stage.note(f"the clock stands still for {seconds:.2f} s")
+    stage.clock.stop()
+    yield seconds
+    stage.clock.go_on()
+    yield 0.5
