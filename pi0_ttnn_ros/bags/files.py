@@ -7,18 +7,23 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from io import BufferedIOBase
 from pathlib import Path, PurePath
+from typing import IO
 
 import yaml
 
 from pi0_ttnn_ros.bags import zstd
 from pi0_ttnn_ros.bags.mcap_file import McapFile
 from pi0_ttnn_ros.bags.sqlite3_file import Sqlite3File
-from pi0_ttnn_ros.bags.storage import BagError, StorageError, StorageFile
+from pi0_ttnn_ros.bags.storage import MAX_UNPACKED_SIZE, BagError, StorageError, StorageFile
 
 METADATA = "metadata.yaml"
 STORAGES: dict[str, Callable[[Path, Callable[[str], None]], StorageFile]] = {".mcap": McapFile, ".db3": Sqlite3File}
 COMPRESSED = ".zstd"
+MAX_RATIO = 1000  # of an unpacked file's size to that of the compressed one
+MIN_FREE_SIZE = 1 << 28  # bytes that unpacking leaves on the disk
+BLOCK_SIZE = 1 << 16  # what is lost where a file breaks off
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # a message in CDR begins with two bytes of which the first is 0
 
 
@@ -123,12 +128,16 @@ def open_storage(file: Path, report: Callable[[str], None], stack: ExitStack) ->
 
 
 def _unpacked(file: Path, folder: Path, report: Callable[[str], None]) -> Path:
-    """Return the decompressed copy of a file; of a damaged file, as much as decompresses."""
+    """Return the decompressed copy of a file; of a damaged file, as much as decompresses.
+
+    Raises:
+        StorageError: the copy would be far larger than the file, or fill the disk.
+    """
     target = folder / file.stem
     with target.open("wb") as output:
         try:
             with zstd.open(file, "rb") as source:
-                shutil.copyfileobj(source, output)
+                _copy(source, output, max(MAX_UNPACKED_SIZE, MAX_RATIO * file.stat().st_size))
         except (zstd.ZstdError, EOFError) as error:
             report(
                 f"does not decompress to its end ({error}), read up to there; copy it again if there is another copy"
@@ -136,9 +145,24 @@ def _unpacked(file: Path, folder: Path, report: Callable[[str], None]) -> Path:
     return target
 
 
+def _copy(source: BufferedIOBase, target: IO[bytes], max_size: int) -> None:
+    """Copy a file into the temporary folder, at most `max_size` bytes."""
+    size = 0
+    while block := source.read(BLOCK_SIZE):
+        size += len(block)
+        if size > max_size:
+            raise StorageError(
+                f"unpacks to more than {max_size / 1e6:.0f} MB, which no recording does: copy it again from the "
+                f"source, or unpack it yourself with `zstd -d`"
+            )
+        if shutil.disk_usage(tempfile.gettempdir()).free < MIN_FREE_SIZE:
+            raise StorageError(f"fills {tempfile.gettempdir()} when unpacked: set TMPDIR to a folder with more space")
+        target.write(block)
+
+
 def decompressed(raw: memoryview) -> memoryview:
     """Return a message, decompressed if the recorder compressed each message."""
-    return memoryview(zstd.decompress(raw)) if raw[:4] == ZSTD_MAGIC else raw
+    return memoryview(zstd.decompress(raw, MAX_UNPACKED_SIZE)) if raw[:4] == ZSTD_MAGIC else raw
 
 
 def note_problem(problems: list[str], text: str) -> None:

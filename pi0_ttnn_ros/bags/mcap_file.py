@@ -26,7 +26,7 @@ from mcap.records import Chunk, ChunkIndex, Footer, Schema, Statistics
 from mcap.stream_reader import StreamReader
 
 from pi0_ttnn_ros.bags import zstd
-from pi0_ttnn_ros.bags.storage import Channel, StorageError, StoredMessage, merge_by_start
+from pi0_ttnn_ros.bags.storage import MAX_UNPACKED_SIZE, Channel, StorageError, StoredMessage, merge_by_start
 
 MAGIC = b"\x89MCAP0\r\n"
 OPCODES = frozenset(Opcode)
@@ -36,7 +36,8 @@ FOOTER_SIZE = RECORD_HEADER.size + 20 + len(MAGIC)
 CHUNK_HEAD_SIZE = 64  # more than what stands before a chunk's data
 LOOSE_BLOCK_SIZE = 1 << 20
 # What the library raises for a record that is cut off or does not match its opcode.
-FAULTS = (McapError, struct.error, UnicodeDecodeError)
+FAULTS = (McapError, struct.error, UnicodeDecodeError, OverflowError)
+MAX_TIME_NS = (1 << 63) - 1
 
 _Record = tuple[int, memoryview]  # opcode, content
 
@@ -128,11 +129,12 @@ class McapFile:
         if not footer.endswith(MAGIC) or footer[0] != Opcode.FOOTER:
             return False
         start = Footer.read(_stream(footer[RECORD_HEADER.size :])).summary_start
-        if not 0 < start < self._size:
+        if not 0 < start < self._size or self._size - start > MAX_UNPACKED_SIZE:
             return False
         chunks = -1
+        summary = BytesIO(self._read(start, self._size - start))
         try:
-            for record in StreamReader(BytesIO(self._read(start, self._size - start)), skip_magic=True).records:
+            for record in StreamReader(summary, skip_magic=True, emit_chunks=True).records:
                 if isinstance(record, Schema):
                     self._schemas[record.id] = record
                 elif isinstance(record, ChannelRecord):
@@ -143,6 +145,8 @@ class McapFile:
                     chunks = record.chunk_count
                     self._counts.update(record.channel_message_counts)
         except FAULTS:
+            return False
+        if any(block.end_ns > MAX_TIME_NS for block in self._blocks):
             return False
         # No index says where messages outside chunks are.
         return bool(self._channels) and chunks == len(self._blocks) > 0
@@ -162,18 +166,20 @@ class McapFile:
             opcode, size = RECORD_HEADER.unpack(self._read(position, RECORD_HEADER.size))
             if opcode in (Opcode.FOOTER, Opcode.DATA_END):
                 return
-            if opcode not in OPCODES:
+            start = position + RECORD_HEADER.size
+            is_cut = start + size > self._size
+            content = b"" if is_cut else self._read(start, min(size, MESSAGE_HEADER.size))
+            if opcode not in OPCODES or not (is_cut or _is_record(opcode, content)):
                 self._report(
                     f"is damaged at byte {position}: the rest is left out; copy it again if there is another copy"
                 )
                 return
-            start = position + RECORD_HEADER.size
             position = start + size
             if opcode == Opcode.CHUNK:
-                self._scan_chunk(_Block(start, size, 0, 0, is_chunk=True, is_cut=position > self._size))
-            elif position <= self._size and opcode == Opcode.MESSAGE:
+                self._scan_chunk(_Block(start, size, 0, 0, is_chunk=True, is_cut=is_cut))
+            elif not is_cut and opcode == Opcode.MESSAGE:
                 self._scan_message(start, size)
-            elif position <= self._size:
+            elif not is_cut:
                 self._take(opcode, self._read(start, size))
         self._report(
             "was cut off, the recorder did not close it: read up to its last whole message; "
@@ -223,8 +229,10 @@ class McapFile:
 
     def _records(self, block: _Block) -> list[_Record]:
         """Return the records of a block; of a damaged chunk those before the damage, or none."""
-        data = self._read(block.offset, block.size)
         try:
+            if block.is_chunk and block.size > MAX_UNPACKED_SIZE:
+                raise DamageError(f"{block.size} bytes are too many for a chunk")
+            data = self._read(block.offset, block.size)
             if not block.is_chunk:
                 return _split(data)[0]
             content = _chunk_content(data, block.is_cut)
@@ -243,8 +251,9 @@ class McapFile:
         )
 
     def _read(self, offset: int, size: int) -> bytes:
+        offset = min(offset, self._size)
         self._file.seek(offset)
-        return self._file.read(size)
+        return self._file.read(max(0, min(size, self._size - offset)))
 
 
 def _stream(data: bytes) -> ReadDataStream:
@@ -256,6 +265,13 @@ def _indexed_block(index: ChunkIndex) -> _Block:
     return _Block(offset, size, index.message_start_time, index.message_end_time, is_chunk=True)
 
 
+def _is_record(opcode: int, content: bytes | memoryview) -> bool:
+    """Return whether there is such a record; of a message its head is looked at."""
+    if opcode != Opcode.MESSAGE:
+        return opcode in OPCODES
+    return len(content) >= MESSAGE_HEADER.size and MESSAGE_HEADER.unpack_from(content)[2] <= MAX_TIME_NS
+
+
 def _split(data: bytes | memoryview) -> tuple[list[_Record], int]:
     """Return the records up to the last whole one, and how many bytes remain after it."""
     view = memoryview(data)
@@ -264,8 +280,7 @@ def _split(data: bytes | memoryview) -> tuple[list[_Record], int]:
     while position + RECORD_HEADER.size <= len(view):
         opcode, size = RECORD_HEADER.unpack_from(view, position)
         start = position + RECORD_HEADER.size
-        is_short = opcode == Opcode.MESSAGE and size < MESSAGE_HEADER.size
-        if opcode not in OPCODES or start + size > len(view) or is_short:
+        if start + size > len(view) or not _is_record(opcode, view[start : start + size]):
             break
         position = start + size
         records.append((opcode, view[start:position]))
@@ -286,21 +301,24 @@ def _chunk_content(data: bytes, is_cut: bool) -> memoryview:
             return memoryview(b"")
         raise DamageError("its head is damaged") from error
     stored = memoryview(data)[head.count - len(chunk.data) :]
+    size = chunk.uncompressed_size
+    if size > MAX_UNPACKED_SIZE:
+        raise DamageError(f"{size} bytes are too many for a chunk")
     try:
         if chunk.compression == "":
             content = stored
         elif chunk.compression == "zstd":
-            content = memoryview(zstd.ZstdDecompressor().decompress(stored))
+            content = memoryview(zstd.ZstdDecompressor().decompress(stored, size + 1))
         elif chunk.compression == "lz4":
-            content = memoryview(lz4.frame.LZ4FrameDecompressor().decompress(stored))
+            content = memoryview(lz4.frame.LZ4FrameDecompressor().decompress(stored, size + 1))
         else:
             raise DamageError(f"unknown compression {chunk.compression[:20]!r}")
     except (zstd.ZstdError, RuntimeError, EOFError) as error:
         raise DamageError(str(error)) from error
     if is_cut:
         return content
-    if len(content) != chunk.uncompressed_size:
-        raise DamageError(f"{len(content)} bytes instead of {chunk.uncompressed_size}")
+    if len(content) != size:
+        raise DamageError(f"it is {'longer' if len(content) > size else 'shorter'} than the {size} bytes of its head")
     if chunk.uncompressed_crc and zlib.crc32(content) != chunk.uncompressed_crc:
         raise DamageError("its checksum does not match")
     return content

@@ -99,7 +99,7 @@ class Bag:
             try:
                 raw = decompressed(raw)
                 stamp_ns = serialized_stamp(raw) if topic in with_header else None
-            except (zstd.ZstdError, struct.error) as error:
+            except (zstd.ZstdError, struct.error, IndexError) as error:
                 self._problem(
                     topic, f"a message is damaged and left out ({error}); copy the bag again if there is another copy"
                 )

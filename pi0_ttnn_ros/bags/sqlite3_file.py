@@ -74,10 +74,16 @@ class Sqlite3File:
         return (time_ns, topic, data) if readable else (0, 0, None)
 
     def _ids_in_order(self) -> Iterator[int]:
-        if self._ids is not None:
-            yield from self._ids
-        else:
-            yield from (number for (number,) in self._database.execute("SELECT id FROM messages ORDER BY timestamp"))
+        last = None
+        if self._ids is None:
+            try:
+                for (last,) in self._database.execute("SELECT id FROM messages ORDER BY timestamp"):
+                    yield last
+                return
+            except sqlite3.DatabaseError:  # the index is damaged from here on
+                self._salvage()
+        ids = self._ids or []
+        yield from ids[ids.index(last) + 1 if last in ids else 0 :]
 
     def _definitions(self) -> dict[str, tuple[str, str]]:
         """Return definition and its format by type; older files have none."""

@@ -10,6 +10,8 @@ from typing import Protocol
 
 # Receive time (ns), topic, serialised message.
 StoredMessage = tuple[int, str, memoryview]
+# More is not unpacked at once, bytes: a file may say anything. A recorder's chunks have some megabytes.
+MAX_UNPACKED_SIZE = 1 << 28
 
 
 class StorageError(ValueError):

@@ -257,6 +257,9 @@ def _read(bag: Bag, topics: Topics, expected: Mapping[str, _Expected]) -> tuple[
 def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
     """Return what the node cannot use; it is an error if that is every message."""
     count = len(stream.times_ns)
+    if not count:
+        remedy = "copy the bag again if there is another copy"
+        return [Finding(expected.severity or WARNING, topic, "none of its messages can be read", remedy)]
     found = []
     for text, number in stream.faults.items():
         severity = ERROR if expected.severity == ERROR and sum(stream.faults.values()) == count else WARNING
@@ -267,7 +270,7 @@ def _faults(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
 
 
 def _instruction(topics: Topics, parameters: Parameters, streams: Mapping[str, _Stream]) -> list[Finding]:
-    if parameters.instruction.strip() or topics.instruction in streams:
+    if parameters.instruction.strip() or (topics.instruction in streams and streams[topics.instruction].times_ns):
         return []
     remedy = f"give one with --instruction, set instruction in the robot's YAML, or record {topics.instruction}"
     return [Finding(ERROR, topics.instruction, "there is no instruction", remedy)]
@@ -278,7 +281,7 @@ def _instruction(topics: Topics, parameters: Parameters, streams: Mapping[str, _
 
 def _timing(topic: str, stream: _Stream, expected: _Expected) -> list[Finding]:
     """Return what is wrong with the stamps and gaps of an input that has a timeout."""
-    if not expected.timeout:
+    if not expected.timeout or not stream.times_ns:
         return []
     delays, gaps = stream.delays(), stream.gaps()
     found = [*_delay(topic, delays, expected.timeout)] if not _unstamped(stream) else [_no_stamps(topic)]

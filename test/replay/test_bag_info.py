@@ -210,6 +210,26 @@ def test_undecodable_images(parameters, changed):
     assert "is damaged: it is neither JPEG nor PNG" in found[0][2]
 
 
+@pytest.mark.parametrize("topic", [TOP, "/joint_states"])
+def test_messages_that_all_lost_their_stamps(parameters, changed, topic):
+    """A topic of which no message can be read is an error that names it."""
+    found = findings(changed(lambda time, name, raw: (time, name, raw[:6] if name == topic else raw)), parameters)
+    assert (ERROR, topic) == found[0][:2] and "none of its messages can be read" in found[0][2]
+
+
+def test_impossible_receive_times(sample_bag, parameters, tmp_path):
+    """Messages whose receive times are no times are left out and reported."""
+    entries = [
+        (2**64 - 1 if topic == TOP else time, topic, raw)
+        for time, topic, raw in sorted(bags.entries(sample_bag), key=lambda entry: entry[1] == TOP)
+    ]
+    kinds = {topic: kind for topic, (kind, _) in sample.TOPICS.items()}
+    (tmp_path / "a.mcap").write_bytes(bags.loose_mcap(entries, kinds))
+    found = findings(tmp_path / "a.mcap", parameters)
+    assert any("is damaged at byte" in text for *_, text in found)
+    assert (ERROR, TOP) in [finding[:2] for finding in found]
+
+
 def test_reader_problems_are_reported(sample_bag, parameters, changed):
     """What the reader left out is reported."""
     path = changed(lambda *entry: entry)
