@@ -44,6 +44,24 @@ def test_status_tells_changes_at_once(robot, tiny_checkpoint):
     assert np.count_nonzero(np.diff(stamps_ns) < 0.7e9) >= 3
 
 
+def test_arm_is_moved_while_a_camera_is_stale(robot, tiny_checkpoint):
+    """While the robot holds others move the arm: the motion goes on from there.
+
+    Regression: it began where the arm had come to rest, and the arm jumped back.
+    """
+    activate(robot, tiny_checkpoint, image_timeout=1.5)
+    robot.wait_for_motion()
+    robot.silent.add("left_wrist_0_rgb")
+    robot.wait_for_status(lambda status: status.stale_inputs == ["left_wrist_0_rgb"], "a status that tells")
+    robot.wait_for_hold()
+    robot.positions[0] -= 0.4
+    assert robot.receives_nothing_for(statuses=2)
+    received = len(robot.trajectories)
+    robot.silent.clear()
+    robot.spin_until(lambda: len(robot.trajectories) > received, label="a motion")
+    np.testing.assert_allclose(robot.trajectories[received].points[0].positions, robot.positions, atol=0.02)
+
+
 def test_joint_states_stop_and_return(robot, tiny_checkpoint):
     """The joint states stop and return."""
     activate(robot, tiny_checkpoint, image_timeout=1.5, joint_state_timeout=1.5)

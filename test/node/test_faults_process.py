@@ -11,9 +11,11 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
+from std_msgs.msg import Float64MultiArray
 
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_robot import (
+    EVERYTHING,
     JOINTS,
     MAX_VELOCITY,
     activate,
@@ -107,6 +109,39 @@ def test_sigterm_during_inference(start):
     robot.wait_for_hold()
     assert_within_limits(robot.trajectories)
     assert not os.path.exists(f"/proc/{worker}")
+
+
+def test_node_is_paused(start):
+    """After a pause of the node, the next position commanded is as near to the last one as any.
+
+    Regression: after 0.3 s it was 0.3 rad away.
+    """
+    controller = {"type": "position", "topic": "arm/commands"}
+    node, robot = start("/test_faults_pause", controllers=["arm"], arm=controller)
+    commands = robot.listener.subscribe(Float64MultiArray, "arm/commands", EVERYTHING)
+
+    def obey():
+        robot.positions = [*commands[-1].data] if commands else robot.positions
+
+    robot.node.create_timer(0.01, obey)
+    bring_up(robot)
+    for pause_ns in (100_000_000, 300_000_000, 2_000_000_000):
+        seen = len(commands)
+        robot.spin_until(lambda seen=seen: moves(commands[seen:], steps=10), label="a motion")
+        node.process.send_signal(signal.SIGSTOP)
+        end_ns = robot.node.get_clock().now().nanoseconds + pause_ns
+        robot.spin_until(lambda end_ns=end_ns: robot.node.get_clock().now().nanoseconds > end_ns, label="the pause")
+        node.process.send_signal(signal.SIGCONT)
+    seen = len(commands)
+    robot.spin_until(lambda: moves(commands[seen:], steps=10), label="a motion")
+    steps = np.diff([command.data for command in commands], axis=0)
+    assert np.abs(steps).max() <= MAX_VELOCITY * 0.02 + 1e-6
+
+
+def moves(commands: list[Float64MultiArray], steps: int) -> bool:
+    """Return whether the last `steps` commands each differ from the one before."""
+    positions = np.array([command.data for command in commands[-steps - 1 :]])
+    return len(positions) > steps and np.diff(positions, axis=0).any(axis=1).all()
 
 
 def test_node_is_killed(start):
