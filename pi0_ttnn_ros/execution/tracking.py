@@ -8,6 +8,7 @@ import numpy as np
 
 from pi0_ttnn_ros.execution.chunk_executor import Plan
 from pi0_ttnn_ros.execution.safety import Limits
+from pi0_ttnn_ros.execution.turns import nearest_turn
 
 # A robot may be this far behind its commands: it is where it should be if it is near any of them.
 LAG_NS = 300_000_000
@@ -34,6 +35,7 @@ class TrackingMonitor:
         self.noise = limits.max_velocity * NOISE_S
         self.noise[[joint in grippers for joint in limits.joint_names]] = np.inf
         self._joint_names = limits.joint_names
+        self._continuous = limits.continuous
         self.reset()
 
     def reset(self) -> None:
@@ -59,6 +61,7 @@ class TrackingMonitor:
         low, high = self._range(min(stamp_ns, now_ns) - LAG_NS, now_ns)
         if self.reason or (low == high).all():
             return
+        measured = nearest_turn(measured, (low + high) / 2, self._continuous)
         errors = measured - np.clip(measured, low, high)
         excess = np.abs(errors) - self.tolerance
         joint = int(np.argmax(excess))

@@ -8,6 +8,7 @@ import pytest
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.execution.chunk_executor import STRATEGIES, ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.safety import CONTINUOUS, Limits
+from pi0_ttnn_ros.execution.tracking import TrackingMonitor
 from support.obedient_robot import SAMPLING_NS, ObedientRobot
 
 LIMITS = Limits(
@@ -87,6 +88,19 @@ def test_guidance_target_in_the_turn_of_the_state(state):
     target = robot.executor.guidance_target(100_000_000, np.array([state, 0.0]))
     np.testing.assert_allclose(target.actions[0, 0], state, atol=0.5)
     assert np.abs(np.diff(target.actions[:, 0])).max() < 0.1
+
+
+def test_robot_that_is_measured_a_turn_off_follows():
+    """Past pi a robot that measures -pi is where it was commanded to be."""
+    robot, monitor = make_robot("asynchronous", 3.0), TrackingMonitor(LIMITS, set())
+    monitor.tolerance = np.full(2, 0.2)
+    robot.executor.add(turn(0, 3.0, 0.5), robot.positions, 0)
+    while robot.now_ns < SECOND:
+        robot.step(SAMPLING_NS)
+        monitor.publish(robot.plans[-1])
+        monitor.observe(robot.positions, robot.now_ns, robot.now_ns)
+        assert not monitor.reason
+    assert robot.positions[0] < 0
 
 
 def test_joints_with_limits_are_not_unwrapped():
