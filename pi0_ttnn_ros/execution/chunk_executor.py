@@ -182,7 +182,7 @@ class ChunkExecutor:
         # Where the stepped joints were commanded to be last, and the time for which this was planned.
         self._next_positions = np.empty(0)
         self._commanded_until_ns = 0
-        self._measured: np.ndarray | None = None
+        self._measured: tuple[np.ndarray, int] | None = None
         self._rest = RestAnchor(limits)
 
     @property
@@ -201,9 +201,9 @@ class ChunkExecutor:
         """The 95th percentile of the chunks' ages when they were ready; 0 before the first chunk."""
         return int(np.percentile(self._latencies_ns, 95)) if self._latencies_ns else 0
 
-    def observe(self, measured: np.ndarray | None, now_ns: int) -> None:
-        """Take the measured positions [joints] for the next plan, rad or m, finite; None if there are none to use."""
-        self._measured = None if measured is None else self._in_turn(measured, now_ns)
+    def observe(self, measured: np.ndarray, stamp_ns: int) -> None:
+        """Take the newest measured positions [joints], rad or m, finite, and their time, for the next plan."""
+        self._measured = self._in_turn(measured, stamp_ns), stamp_ns
 
     def add(self, chunk: ActionChunk, measured: np.ndarray, now_ns: int) -> None:
         """Follow a chunk that is ready at `now_ns`; `measured` [joints] is where the robot is.
@@ -218,7 +218,6 @@ class ChunkExecutor:
         scheduled = self._schedule(chunk, now_ns)
         if execution.limit_policy == "reject":
             check_actions(scheduled.actions, execution.time_step, limits)
-        self.observe(measured, now_ns)
         measured = self._in_turn(measured, now_ns)
         first = scheduled.at(np.array([scheduled.entry_ns]))[0]
         turns = nearest_turn(first, measured, limits.continuous) - first

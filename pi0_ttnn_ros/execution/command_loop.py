@@ -43,7 +43,7 @@ class CommandLoop:
         now_ns: Callable[[], int],
         period: float,
         may_move: Callable[[], bool],
-        measured: Callable[[], np.ndarray | None],
+        measured: Callable[[], tuple[np.ndarray, int] | None],
         on_error: Callable[[Exception], None],
     ) -> None:
         """Start the thread.
@@ -55,8 +55,8 @@ class CommandLoop:
             period: seconds between two plans.
             may_move: called once a period. If it returns False the robot holds, and resumes with the first chunk after
                 it returns True.
-            measured: called once a period; returns the newest measured positions [joints], rad or m, None if there are
-                none that can be used.
+            measured: called once a period; returns the newest measured positions [joints], rad or m, and their time in
+                ns; None if there are none that can be used.
             on_error: called when planning or publishing raised. The robot holds and the loop continues.
         """
         self._executor = executor
@@ -103,6 +103,7 @@ class CommandLoop:
         """Execute a chunk, see `ChunkExecutor.add`. Does nothing while the loop is shut or the robot has to hold."""
         with self._lock:
             if self._open and self._may_move():
+                self._observe()
                 self._executor.add(chunk, measured, self._now_ns())
                 self._publish_plan()
 
@@ -152,12 +153,15 @@ class CommandLoop:
             return None
 
     def _step(self) -> Plan | None:
-        measured = self._measured()
-        if measured is not None:
-            self._executor.observe(measured, self._now_ns())
+        self._observe()
         if not self._may_move():
             self._executor.hold()
         return self._publish_plan()
+
+    def _observe(self) -> None:
+        measured = self._measured()
+        if measured is not None:
+            self._executor.observe(*measured)
 
     def _publish_plan(self) -> Plan | None:
         plan = self._executor.plan(self._now_ns())

@@ -29,6 +29,8 @@ class RestAnchor:
         """Expect no steady-state error before one is seen."""
         self._tolerance = np.minimum(TOLERANCE, TOLERANCE_S * limits.max_velocity)
         self._commanded: np.ndarray | None = None
+        self._since_ns = 0
+        self._began = False
         # Commanded - measured: the error that is expected, and one that was seen once where it was not.
         self._error = np.zeros_like(self._tolerance)
         self._seen_error = np.zeros_like(self._tolerance)
@@ -37,33 +39,44 @@ class RestAnchor:
         """Take note that the robot moves."""
         self._commanded = None
 
-    def start_positions(self, commanded: np.ndarray, measured: np.ndarray | None, now_ns: int) -> np.ndarray:
+    def start_positions(
+        self, commanded: np.ndarray, measured: tuple[np.ndarray, int] | None, now_ns: int
+    ) -> np.ndarray:
         """Return where a motion from here must start; meant to be called in each period of a rest.
 
         Args:
             commanded: the positions of the rest [joints], rad or m; what counts is those at its beginning.
-            measured: the newest measured positions [joints]; None if there are none that can be used.
+            measured: the newest measured positions [joints] and their time; None if there are none that can be used.
             now_ns: the time.
         """
         if self._commanded is None:
-            self._begin(commanded, measured, now_ns)
-        if measured is None or self._commanded is None:
+            self._commanded, self._since_ns, self._began = commanded, now_ns, False
+        # Where the robot was before it came to rest says nothing.
+        if measured is None or measured[1] < self._since_ns:
             return commanded
+        if not self._began:
+            self._begin(measured[0], now_ns)
+        return self._start_positions(measured[0], now_ns)
+
+    def _start_positions(self, measured: np.ndarray, now_ns: int) -> np.ndarray:
+        assert self._commanded is not None
         self._settle(measured, now_ns)
         tolerance = np.where(self._settled, self._tolerance / 2, self._tolerance)
         moved = (measured < self._low - tolerance) | (measured > self._high + tolerance)
         return np.where(moved, measured, self._commanded)
 
-    def _begin(self, commanded: np.ndarray, measured: np.ndarray | None, now_ns: int) -> None:
-        self._commanded = commanded
-        first = commanded if measured is None else measured
+    def _begin(self, measured: np.ndarray, now_ns: int) -> None:
+        assert self._commanded is not None
+        commanded = self._commanded
         # Farther off than any steady-state error it was not coming to rest.
-        first = np.where(np.abs(first - commanded) <= STEADY_STATE_ERROR * self._tolerance, first, commanded)
+        near = np.abs(measured - commanded) <= STEADY_STATE_ERROR * self._tolerance
+        first = np.where(near, measured, commanded)
         expected = np.stack([commanded, commanded - self._error, first])
         self._low, self._high = expected.min(axis=0), expected.max(axis=0)
         self._settled = np.zeros(len(commanded), bool)
         self._judged = np.zeros(len(commanded), bool)
         self._still_at, self._still_since_ns = first, np.full(len(commanded), now_ns)
+        self._began = True
 
     def _settle(self, measured: np.ndarray, now_ns: int) -> None:
         """Take the positions at which joints have settled as those where they are expected from now on."""

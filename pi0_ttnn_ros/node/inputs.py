@@ -79,15 +79,19 @@ class PolicyInputs:
         """
         return positions_from_message(self.buffer.joint_states, self._joint_names)
 
-    def measured(self) -> np.ndarray | None:
-        """Return the newest measured positions [joints], rad or m; None if stale, incomplete or not finite."""
+    def measured(self) -> tuple[np.ndarray, int] | None:
+        """Return the newest measured positions [joints], rad or m, and their stamp in ns.
+
+        None if they are stale, incomplete or not finite.
+        """
+        stamp_ns = self.buffer.joint_states_stamp_ns
         if JOINT_STATES in self.buffer.stale_inputs(self._now_ns()):
             return None
         try:
             positions = self.positions()
         except ConversionError:
             return None
-        return positions if np.isfinite(positions).all() else None
+        return (positions, stamp_ns) if np.isfinite(positions).all() else None
 
     def conflict(self) -> str:
         """Return why the joint states cannot be trusted, whatever they say; empty if they can."""

@@ -255,7 +255,7 @@ class PolicySession:
         now_ns = self._now_ns()
         measured = self.inputs.measured()
         if measured is not None:
-            self._tracking.observe(measured, self.inputs.buffer.joint_states_stamp_ns, now_ns)
+            self._tracking.observe(*measured, now_ns)
         self._frozen.observe(
             self.inputs.buffer.same_since(), self._tracking, self.parameters.repeated_input_timeout, now_ns
         )

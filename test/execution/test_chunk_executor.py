@@ -265,6 +265,7 @@ def test_moved_robot_and_tracking_error():
         executor.add(chunk(np.tile(moved, (10, 1)), 100_000_000), moved, now_ns=100_000_000)
     executor.hold()
     follow(executor, 100_000_000, 10**9)
+    executor.observe(moved, 10**9)
     executor.add(chunk(np.tile(moved, (10, 1)), 10**9), moved, now_ns=10**9)
     np.testing.assert_allclose(executor.plan(10**9).positions[0], moved)
 

@@ -44,7 +44,9 @@ def errors():
 @pytest.fixture
 def loop(output, errors):
     executor = ChunkExecutor(LIMITS, Execution("asynchronous", 0.02, 0.02, max_chunk_age=5.0, max_jump_time=10.0))
-    loop = CommandLoop(executor, [output], time.monotonic_ns, 0.02, lambda: True, lambda: REST, errors.append)
+    loop = CommandLoop(
+        executor, [output], time.monotonic_ns, 0.02, lambda: True, lambda: (REST, time.monotonic_ns()), errors.append
+    )
     loop.open(dry=False)
     yield loop
     output.broken = False

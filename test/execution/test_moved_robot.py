@@ -99,6 +99,22 @@ def test_arm_that_springs_back():
     np.testing.assert_allclose(robot.plans[published].positions[0], commanded, atol=1e-9)
 
 
+def test_where_the_robot_was_before_it_came_to_rest():
+    """A position that was measured while the arm still moved is not taken for one to which others moved it."""
+    robot = make_robot()
+    follow(robot, np.array([0.8, 0.3]))
+    robot.run(SECOND // 2)
+    underway, stamp_ns = robot.positions, robot.now_ns
+    robot.executor.hold()
+    robot.executor.plan(robot.now_ns)
+    now_ns = robot.now_ns + SECOND
+    rest = robot.executor.plan(now_ns).positions[0]
+    assert np.abs(rest - underway).max() > 0.03
+    robot.executor.observe(underway, stamp_ns)
+    robot.executor.add(ActionChunk(np.tile(rest + 0.1, (50, 1)).astype(np.float32), "", now_ns, 0.0), rest, now_ns)
+    np.testing.assert_allclose(robot.executor.plan(now_ns).positions[0], rest, atol=1e-9)
+
+
 def test_slow_joint_has_a_smaller_tolerance():
     """What counts as moved is a matter of the joint's speed: 10 mm of a gripper that moves at 0.1 m/s do."""
     limits = Limits(("gripper",), *(np.array([value]) for value in (0.0, 0.1, 0.1, 1.0)))
