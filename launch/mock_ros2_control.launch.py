@@ -15,6 +15,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from pi0_ttnn_ros.rclpy_utils.launch import discovery_range
+
 CONTROLLERS = ["joint_state_broadcaster", "arm_controller", "gripper_controller"]
 IMAGE = {"header": "auto", "height": 4, "width": 4, "encoding": "mono8", "step": 4, "data": [90] * 16}
 ARGUMENTS = (
@@ -75,5 +77,8 @@ def publisher(topic: str, message_type: str, message: dict, *options: str, **lau
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the arguments, the mock arm and the policy node."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])
+    """Return the arguments, the mock arm and the policy node.
+
+    By default nothing leaves this machine: the topics have the names of a real robot.
+    """
+    return LaunchDescription([*ARGUMENTS, *discovery_range("LOCALHOST"), OpaqueFunction(function=nodes)])

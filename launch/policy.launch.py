@@ -15,7 +15,7 @@ from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
-from pi0_ttnn_ros.rclpy_utils.launch import robot_arguments
+from pi0_ttnn_ros.rclpy_utils.launch import discovery_range, robot_arguments
 
 ARGUMENTS = (
     *robot_arguments(),
@@ -70,4 +70,4 @@ def policy_node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments and the node."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=policy_node)])
+    return LaunchDescription([*ARGUMENTS, *discovery_range(), OpaqueFunction(function=policy_node)])

@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 
 from pi0_ttnn_ros.parameters.reading import parameters_from_yaml
 from pi0_ttnn_ros.parameters.topics import recorded_topics
-from pi0_ttnn_ros.rclpy_utils.launch import robot_arguments
+from pi0_ttnn_ros.rclpy_utils.launch import discovery_range, robot_arguments
 
 ARGUMENTS = (
     *robot_arguments(),
@@ -36,4 +36,4 @@ def recorder(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments and the recorder."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=recorder)])
+    return LaunchDescription([*ARGUMENTS, *discovery_range(), OpaqueFunction(function=recorder)])

@@ -9,6 +9,8 @@ from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
+from pi0_ttnn_ros.rclpy_utils.launch import discovery_range
+
 # One whose default is empty is passed on only if it is set.
 PASSED_ON = ("mode", "robot", "checkpoint", "out", "backend", "instruction", "reference", "ground_truth", "namespace")
 ARGUMENTS = (
@@ -67,5 +69,8 @@ def end(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionE
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Return the arguments and what they ask for."""
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=replay)])
+    """Return the arguments and what they ask for.
+
+    By default nothing leaves this machine: the bag's topics, and the node's commands, have the names of the real robot.
+    """
+    return LaunchDescription([*ARGUMENTS, *discovery_range("LOCALHOST"), OpaqueFunction(function=replay)])

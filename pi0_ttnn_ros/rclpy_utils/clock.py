@@ -6,7 +6,8 @@ import threading
 
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+
+from pi0_ttnn_ros.rclpy_utils.helper_node import helper_node
 
 
 class NodeClock:
@@ -20,12 +21,7 @@ class NodeClock:
         self._clock = node.get_clock()
         self._helper: Node | None = None
         if node.get_parameter("use_sim_time").value:
-            self._helper = Node(
-                f"{node.get_name()}_clock",
-                context=node.context,
-                use_global_arguments=False,
-                parameter_overrides=[Parameter("use_sim_time", value=True)],
-            )
+            self._helper = helper_node(node, "clock", use_sim_time=True)
             self._clock = self._helper.get_clock()
             self._executor = SingleThreadedExecutor(context=node.context)
             self._executor.add_node(self._helper)

@@ -10,6 +10,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from pi0_ttnn_ros.rclpy_utils.helper_node import helper_node
+
 
 def receive_one_of_each(
     node: Node, topics: Sequence[tuple[type, str]], qos: QoSProfile, timeout: float
@@ -23,7 +25,7 @@ def receive_one_of_each(
         timeout: s.
     """
     received: list[list[Any]] = [[] for _ in topics]
-    probe = Node(f"{node.get_name()}_probe", context=node.context, use_global_arguments=False)
+    probe = helper_node(node, "probe")
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(probe)
     try:
