@@ -13,6 +13,8 @@ from pathlib import Path
 
 SIMULATOR = Path("~/.local/share/ttsim/libttsim_wh.so").expanduser()
 DEVICE_FILES = Path("/dev/tenstorrent")
+# The only supported release of ttnn: experimental ops change between releases.
+TTNN_VERSION = "0.81.1"
 # What TTNN reads on every device. Kernels compile in a fifth less time without debug information, and are the same.
 COMPILER_SETTINGS = {"TT_METAL_RISCV_DEBUG_INFO": "0"}
 
@@ -89,6 +91,16 @@ def select_mock_wormhole(grid: str, folder: Path) -> None:
         os.environ.pop(variable, None)
     os.environ["TT_METAL_MOCK_CLUSTER_DESC_PATH"] = str(file)
     _set_defaults({"TT_LOGGER_LEVEL": "ERROR", "LOGURU_LEVEL": "ERROR", **COMPILER_SETTINGS})
+
+
+def sfpi_folders(ttnn_folder: Path) -> tuple[Path, Path]:
+    """Return where the package ttnn looks for SFPI, the compiler of the card's kernels."""
+    return ttnn_folder / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi")
+
+
+def has_sfpi(folder: Path) -> bool:
+    """Return whether the compiler is in this folder."""
+    return (folder / "compiler" / "bin" / "riscv-tt-elf-g++").exists()
 
 
 def cache_root() -> Path:

@@ -16,13 +16,14 @@ from pi0_ttnn_core.model_inputs import InputError
 from pi0_ttnn_core.processing.robot import RobotError
 from pi0_ttnn_core.processing.tokenizer import TokenizerError
 from pi0_ttnn_ros.bags.storage import BagError
-from pi0_ttnn_ros.cli import bag_info, bench, graph, infer, inspect, make_checkpoint, replay, validate
+from pi0_ttnn_ros.cli import bag_info, bench, doctor, graph, infer, inspect, make_checkpoint, replay, validate
 from pi0_ttnn_ros.cli.arguments import add_command
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.replay.predictions import ReplayError
 from pi0_ttnn_ros.system.package_files import package_version
 
 COMMANDS = {
+    "doctor": doctor,
     "make-checkpoint": make_checkpoint,
     "inspect": inspect,
     "infer": infer,

@@ -33,7 +33,6 @@ from pi0_ttnn_ros.controllers.base import ControllerError
 from pi0_ttnn_ros.inference.policy_process import COMMAND, PolicyUnavailable
 from pi0_ttnn_ros.inference.requests import PolicyError
 from pi0_ttnn_ros.msg import PolicyStatus
-from pi0_ttnn_ros.node.device_sensors import card_readings
 from pi0_ttnn_ros.node.input_check import InputCheckError
 from pi0_ttnn_ros.node.policy_session import PolicySession
 from pi0_ttnn_ros.node.status import ACTIVITIES, changed, diagnostics, policy_status
@@ -48,6 +47,7 @@ from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
+from pi0_ttnn_ros.system.device_sensors import card_readings
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 
 # Their messages are for the user; anything else that fails configure is unforeseen and logged with its traceback.

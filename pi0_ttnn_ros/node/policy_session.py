@@ -20,7 +20,7 @@ from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
 from pi0_ttnn_ros.execution.tracking import TrackingMonitor
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
-from pi0_ttnn_ros.inference.requests import PolicyError, PolicyOptions
+from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyError, PolicyOptions
 from pi0_ttnn_ros.inference.worker import InferenceWorker
 from pi0_ttnn_ros.node.chunk_publisher import ChunkPublisher
 from pi0_ttnn_ros.node.frozen_inputs import FrozenInputs
@@ -98,7 +98,7 @@ class PolicySession:
                 stack.callback(controller.close)
             process = PolicyProcess(_policy_options(parameters), policy_command)
             stack.callback(process.close, CLOSE_TIMEOUT_S)
-            self.policy = process.open(parameters.load_timeout)
+            self.policy = _opened(process, parameters)
             self._chunk_publisher = ChunkPublisher(node, parameters, self.policy.backend)
             stack.callback(self._chunk_publisher.close)
             self._introspection: Introspection | None = None
@@ -261,6 +261,16 @@ class PolicySession:
         )
         self.restart.observe(stale, self._faults(), time.monotonic())
         return not self.hold_reasons()
+
+
+def _opened(process: PolicyProcess, parameters: Parameters) -> PolicyDescription:
+    """Load the policy; where that fails on a device, say what looks for the cause."""
+    try:
+        return process.open(parameters.load_timeout)
+    except (PolicyError, PolicyUnavailable) as error:
+        if parameters.backend != "ttnn":
+            raise
+        raise type(error)(f"{error}; run `pi0-ttnn doctor`, which checks computer and card") from error
 
 
 def _execution(parameters: Parameters) -> Execution:

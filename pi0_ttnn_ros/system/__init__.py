@@ -1,1 +1,1 @@
-"""The machine: scheduling, package files, processor."""
+"""The machine: scheduling, package files, processor, sensors of cards."""

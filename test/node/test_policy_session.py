@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 
 from pi0_ttnn_ros.controllers.base import ControllerError
 from pi0_ttnn_ros.inference.policy_process import COMMAND
+from pi0_ttnn_ros.inference.requests import PolicyError
 from pi0_ttnn_ros.node import policy_session
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
@@ -98,6 +99,14 @@ def test_worker_fails(robot, make_node, tiny_checkpoint, monkeypatch):
     assert held_by(node) == before
     topic = f"{NAMESPACE}/joint_trajectory_controller/joint_trajectory"
     robot.spin_until(lambda: not robot.node.count_publishers(topic), "no publisher on the graph")
+
+
+def test_device_cannot_be_opened(robot, make_node, tiny_checkpoint, monkeypatch):
+    """What fails on a device names the command that looks for the cause."""
+    monkeypatch.setenv("TT_METAL_SIMULATOR", "/nowhere/simulator.so")
+    node, parameters = make_node(good_parameters(tiny_checkpoint) | {"backend": "ttnn"})
+    with pytest.raises(PolicyError, match=r"/nowhere/simulator.so, which does not exist; run `pi0-ttnn doctor`"):
+        set_up(robot, node, parameters)
 
 
 def test_close(robot, make_node, tiny_checkpoint):

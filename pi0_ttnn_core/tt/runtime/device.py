@@ -10,10 +10,8 @@ import ttnn
 
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.wormhole import TTNN_VERSION, has_sfpi, sfpi_folders
 
-SFPI_FOLDERS = (Path(ttnn.__file__).parent / "runtime" / "sfpi", Path("/opt/tenstorrent/sfpi"))
-# The only supported release of ttnn: experimental ops change between releases.
-TTNN_VERSION = "0.81.1"
 # Most bytes that one op takes in a captured trace: its commands for every core.
 TRACE_BYTES = 64 * 1024
 
@@ -33,10 +31,11 @@ def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn
         raise BackendError(
             f"ttnn is {version('ttnn')}, but the backend requires {TTNN_VERSION}: pip install ttnn=={TTNN_VERSION}"
         )
-    if not any((folder / "compiler" / "bin" / "riscv-tt-elf-g++").exists() for folder in SFPI_FOLDERS):
+    folders = sfpi_folders(Path(ttnn.__file__).parent)
+    if not any(map(has_sfpi, folders)):
         raise BackendError(
-            f"SFPI, the compiler of the card's kernels, is neither in {SFPI_FOLDERS[0]} nor in {SFPI_FOLDERS[1]}: "
-            "install it from Tenstorrent's release page, or with scripts/setup"
+            f"SFPI, the compiler of the card's kernels, is neither in {folders[0]} nor in {folders[1]}: install it "
+            "from Tenstorrent's release page, or with scripts/setup"
         )
     try:
         device = ttnn.open_device(

@@ -16,9 +16,7 @@ def card_readings(cards: Path = CARDS) -> dict[str, float]:
     """
     readings = {}
     for card in sorted(cards.glob("tenstorrent*")):
-        number = card.name.removeprefix("tenstorrent").strip("!")
-        # Depending on the driver's version, the sensors belong to the PCI device or to the card.
-        for monitor in sorted([*card.glob("device/hwmon/hwmon*"), *card.glob("hwmon/hwmon*")]):
+        for monitor in monitors(card):
             for kind, (unit, scale) in UNITS.items():
                 for file in sorted(monitor.glob(f"{kind}[0-9]*_input")):
                     name = file.name.removesuffix("_input")
@@ -28,5 +26,15 @@ def card_readings(cards: Path = CARDS) -> dict[str, float]:
                         name = label.read_text().strip() if label.exists() else name
                     except (OSError, ValueError):
                         continue  # a card that is being reset cannot be read
-                    readings[f"card {number} {name} ({unit})"] = value
+                    readings[f"card {card_number(card)} {name} ({unit})"] = value
     return readings
+
+
+def monitors(card: Path) -> list[Path]:
+    """Return the folders of a card's sensors: they belong to the PCI device or, with other drivers, to the card."""
+    return sorted([*card.glob("device/hwmon/hwmon*"), *card.glob("hwmon/hwmon*")])
+
+
+def card_number(card: Path) -> str:
+    """Return the number of a card's folder, as of its file in /dev/tenstorrent."""
+    return card.name.removeprefix("tenstorrent").strip("!")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pi0_ttnn_ros.node.device_sensors import card_readings
+from pi0_ttnn_ros.system.device_sensors import card_readings
 
 FILES = {"name": "wormhole\n", "temp1_input": "46375\n", "temp1_label": "asic1_temp\n"}
 FILES |= {"power1_input": "31000000\n", "in0_input": "740\n", "in0_label": "vcore1\n", "temp1_max": "75000\n"}
