@@ -11,7 +11,7 @@ import numpy as np
 
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_ros.observation.buffer import Snapshot
-from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage, image_from_message
+from pi0_ttnn_ros.observation.images import MAX_MESSAGE_SIZE, ConversionError, SerializedImage, image_from_message
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,11 @@ def encoded_observation(snapshot: Snapshot, joint_names: Sequence[str]) -> Encod
     """Return a snapshot's observation; the images stay as they are.
 
     Raises:
-        ConversionError: the joint states lack a joint.
+        ConversionError: an image is too large to be passed on, or the joint states lack a joint.
     """
+    for camera, image in snapshot.images.items():
+        if len(image.raw) > MAX_MESSAGE_SIZE:
+            raise ConversionError(f"camera {camera!r}: image message of {len(image.raw) / 1e6:.0f} MB is too large")
     state = positions_from_message(snapshot.joint_states, joint_names)
     return EncodedObservation(snapshot.images, state, snapshot.instruction, snapshot.stamp_ns)
 

@@ -20,6 +20,7 @@ ENCODINGS = {
 }
 # Larger images are not decoded: a small file can hold a huge one. 4096x4096, 50 MB of pixels.
 MAX_PIXELS = 1 << 24
+MAX_MESSAGE_SIZE = 4 * MAX_PIXELS + 4096  # bytes; with four channels, and what stands before the pixels
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"  # what the files begin with
 # What a camera says about its image, in the first kilobytes of a JPEG.
 EXIF, EXIF_SIZE = b"Exif\0\0", 4096

@@ -16,6 +16,8 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
+from pi0_ttnn_ros.observation.buffer import Snapshot
+from pi0_ttnn_ros.observation.decoding import encoded_observation
 from pi0_ttnn_ros.observation.images import MAX_PIXELS, ConversionError, SerializedImage, image_from_message
 from support.images import black_png
 
@@ -187,6 +189,14 @@ def test_a_huge_image_takes_no_memory(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path / "huge.png")]
     done = subprocess.run(command, capture_output=True, check=True)
     assert int(done.stdout) < 20_000  # kB
+
+
+def test_a_huge_message_is_not_passed_on():
+    """A raw image that is too large is refused before it is sent to the policy process."""
+    joint_states = SimpleNamespace(name=["a"], position=[0.0])
+    snapshot = Snapshot({"top": SerializedImage(bytes(68_000_000), False)}, joint_states, "wave", 0)
+    with pytest.raises(ConversionError, match="camera 'top': image message of 68 MB is too large"):
+        encoded_observation(snapshot, ["a"])
 
 
 def test_the_largest_image():
