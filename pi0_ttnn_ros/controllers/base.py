@@ -14,9 +14,10 @@ from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 # Each trajectory ends with this long a rest. A joint_trajectory_controller refuses a trajectory that lies in the past
 # as a whole, and one that arrives late must be accepted all the same, a hold above all.
 REST_NS = 1_000_000_000
-# The first point of a trajectory that starts on arrival lies this far ahead. The controller interpolates to it from
-# where it is, so a message that takes a little longer than the one before changes the velocity only a little.
-FIRST_POINT_NS = 20_000_000
+# The first point of a trajectory that starts on arrival lies this far ahead. A joint_trajectory_controller interpolates
+# to it from where the joints are measured, 50 times a second: the nearer it is, the more its acceleration exceeds the
+# limit (measured: 19 times with 20 ms, twice with 100 ms), and the farther, the later a hold begins.
+FIRST_POINT_NS = 100_000_000
 
 
 class ControllerError(RuntimeError):

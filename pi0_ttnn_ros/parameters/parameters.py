@@ -182,7 +182,7 @@ class Parameters:
     stamp_trajectories: bool = parameter(
         True,
         "Whether trajectories carry the time at which they start. Set it to false for a controller whose clock "
-        "differs: they then start on arrival.",
+        "differs: they then start on arrival, and the motion is less smooth.",
     )
     gripper_max_effort: float = parameter(20.0, "Maximum effort in the goals of gripper actions, N.", bounds=(0, 1000))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,14 @@ from rclpy.action import ActionClient
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, Waypoints
+from pi0_ttnn_ros.controllers.action import FollowTrajectoryController, ParallelGripperController
 from pi0_ttnn_ros.controllers.base import ControllerSetup, joint_trajectory
-from pi0_ttnn_ros.execution.chunk_executor import Plan
+from pi0_ttnn_ros.controllers.topic import TrajectoryController
+from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution, Plan
+from pi0_ttnn_ros.execution.command_loop import CommandLoop
+from pi0_ttnn_ros.execution.safety import Limits
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 
 pytestmark = pytest.mark.controllers
@@ -31,6 +37,7 @@ SECOND_NS = 10**9
 POINTS = 151  # of a motion of three seconds
 SPEED = 0.2  # rad/s, at most
 TURN = 70  # the point from which another motion brakes instead
+LIMITS = Limits(tuple(JOINTS), *(np.full(len(JOINTS), value) for value in (-3.0, 3.0, 1.0, 5.0)))
 SETUP = ControllerSetup("", list(range(len(JOINTS))), JOINTS, stamped=True, max_effort=0.0)
 
 
@@ -149,17 +156,73 @@ def test_replacement_does_not_jump(arm, send):
     assert (np.abs(samples.steps) <= SPEED * (elapsed + 0.01)).all()
 
 
+@pytest.mark.parametrize(
+    "kind, stamped, excess",
+    [("joint_trajectory", True, 1.02), ("follow_joint_trajectory", True, 1.02), ("joint_trajectory", False, 4.0)],
+)
+def test_replanned_motion(arm, kind, stamped, excess):
+    """A motion that is planned 50 times a second keeps its limits in the controller, too, if its plans are stamped."""
+    setup = replace(SETUP, topic=f"arm_controller/{kind}", stamped=stamped)
+    controller_class = {"joint_trajectory": TrajectoryController}.get(kind, FollowTrajectoryController)
+    controller = controller_class(arm.listener.node, setup)
+    arm.listener.spin_until(lambda: not controller.error, label="the controller")
+    executor = ChunkExecutor(LIMITS, Execution("asynchronous", 0.02, 0.02, max_chunk_age=2.0, max_jump_time=10.0))
+    rest, start_ns, errors = arm.positions(), arm.now_ns, []
+    loop = CommandLoop(executor, [controller], lambda: arm.now_ns, 0.02, lambda: True, arm.positions, errors.append)
+    loop.open(dry=False)
+    for number in range(1, 31):
+        arm.spin_to(start_ns + number * SECOND_NS // 10)
+        now_ns = arm.now_ns
+        elapsed = (now_ns - start_ns) * 1e-9 + 0.02 * np.arange(50)
+        actions = rest + 0.3 * (1 - np.cos(np.pi * elapsed))[:, None]
+        loop.add(ActionChunk(actions.astype(np.float32), "", now_ns, 0.0), arm.positions())
+    end_ns = arm.now_ns
+    stopping = threading.Thread(target=loop.close)
+    stopping.start()
+    arm.spin_to(end_ns + SECOND_NS)
+    stopping.join()
+    controller.close()
+    samples = arm.samples().between(start_ns, end_ns + SECOND_NS)
+    elapsed = np.diff(samples.times_ns)[:, None] * 1e-9
+    accelerations = np.abs(np.diff(samples.velocities, axis=0)) / elapsed
+    highest, usual = accelerations.max(), np.percentile(accelerations, 99)
+    print(f"\n{setup.topic}, {stamped=}: acceleration {highest:.1f} rad/s^2 at most, 99 % below {usual:.1f}")
+    assert not errors and np.ptp(samples.measured, axis=0).min() > 0.3
+    assert (np.abs(samples.steps) <= LIMITS.max_velocity * elapsed + 0.02).all()
+    assert usual <= LIMITS.max_acceleration.max() * excess
+
+
 def test_late_trajectory_is_entered_at_once(arm, publisher):
     """A trajectory that arrives late is entered where it is by now, without a transition: the joints jump there."""
     rest, sent_ns = arm.positions(), arm.now_ns
-    motion = out_and_back(sent_ns - SECOND_NS, rest)
+    motion = out_and_back(sent_ns - SECOND_NS // 2, rest)
     publisher.publish(joint_trajectory(SETUP, motion))
-    arm.listener.spin_until(lambda: not np.allclose(arm.positions(), rest, atol=0.05), label="the motion")
+    arm.listener.spin_until(lambda: not np.allclose(arm.positions(), rest, atol=0.03), label="the motion")
     arm.spin_to(arm.now_ns)
     samples = arm.samples().between(sent_ns, arm.now_ns)
-    assert np.abs(samples.steps).max() > 0.05
-    entered = np.flatnonzero(np.abs(samples.positions - rest).max(axis=1) > 0.05)[0]
+    assert np.abs(samples.steps).max() > 0.03
+    entered = np.flatnonzero(np.abs(samples.positions - rest).max(axis=1) > 0.03)[0]
     followed(arm, motion, int(samples.times_ns[entered]))
+
+
+def test_trajectory_that_is_far_away_is_not_entered(arm, client):
+    """With `constraints.<joint>.trajectory` the arm holds instead of jumping farther than that, and the goal fails."""
+    rest, sent_ns = arm.positions(), arm.now_ns
+    motion = out_and_back(sent_ns - SECOND_NS, rest)
+    ended = result(arm, accepted(arm, client, joint_trajectory(SETUP, motion)))
+    assert ended.result.error_code == FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED
+    arm.spin_to(motion.end_ns)
+    assert np.abs(arm.samples().between(sent_ns, motion.end_ns).measured - rest).max() < 1e-6
+
+
+def test_trajectory_before_the_beginning_of_time(arm, publisher):
+    """A plan from before the time 0, as after a reset of a simulation, starts on arrival; the controller lives on."""
+    rest = arm.positions()
+    motion = out_and_back(-PERIOD_NS, rest)
+    publisher.publish(joint_trajectory(SETUP, motion))
+    arm.listener.spin_until(lambda: not np.allclose(arm.positions(), rest, atol=0.05), label="the motion")
+    arm.spin_to(arm.now_ns + 4 * SECOND_NS)
+    np.testing.assert_allclose(arm.positions(), rest, atol=0.01)
 
 
 @pytest.mark.parametrize("since_end, is_accepted", [(SECOND_NS // 2, True), (2 * SECOND_NS, False)])
@@ -251,6 +314,32 @@ def test_position_controller_obeys_at_once_and_stays(arm):
     visited = {round(state.position[list(state.name).index("gripper")], 6) for state in arm.joint_states}
     assert visited == {0.0, 0.02, 0.04}
     arm.listener.node.destroy_publisher(publisher)
+
+
+def test_gripper_action(arm):
+    """The gripper moves to the end of a plan. An inactive controller accepts goals and does nothing."""
+    setup = ControllerSetup("gripper_action_controller/gripper_cmd", [0], ["gripper"], stamped=True, max_effort=10.0)
+    arm.switch([], ["gripper_controller"])
+    arm.spawn("gripper_action_controller")
+    gripper = ParallelGripperController(arm.listener.node, setup)
+    arm.listener.spin_until(lambda: not gripper.error, label="the controller's action server")
+
+    def command(position: float) -> None:
+        arm.listener.spin_until(lambda: gripper.publish(closing(position)) or not gripper.pending, label="acceptance")
+
+    command(0.03)
+    arm.listener.spin_until(lambda: arm.positions(["gripper"])[0] == 0.03, label="the commanded position")
+    arm.switch([], ["gripper_action_controller"])
+    command(0.01)
+    assert arm.positions(["gripper"])[0] == 0.03 and not gripper.error
+    gripper.close()
+    arm.switch(["gripper_controller"], [])
+
+
+def closing(position: float) -> Plan:
+    """Return a plan of the gripper alone that rests at a position."""
+    times_ns, positions = PERIOD_NS * np.arange(3, dtype=np.int64), np.full((3, 1), position)
+    return Plan(0, PERIOD_NS, 0, times_ns, positions, np.zeros((3, 1)), positions[1])
 
 
 def test_follower_of_the_simulated_robot_agrees(arm, publisher):

@@ -9,6 +9,8 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from trajectory_msgs.msg import JointTrajectory
 from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 from pi0_ttnn_ros.execution.chunk_executor import FROZEN_NS, PLAN_AHEAD_NS
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
-from support.mock_arm import EVERYTHING, MockArm, Samples
+from support.mock_arm import EVERYTHING, MockArm, Samples, rest_ns
 from support.waiting import TIMEOUT
 
 pytestmark = pytest.mark.controllers
@@ -41,7 +43,8 @@ NAMESPACE = "/test_mock_ros2_control"
 MAX_VELOCITY = 1.0  # rad/s, of the arm's joints in config/mock_arm.yaml
 MAX_ACCELERATION = 5.0  # rad/s^2
 BRAKING_NS = round(MAX_VELOCITY / MAX_ACCELERATION * 1e9)
-STILL = 1e-4  # rad between two updates; a joint that moves less rests
+PAUSE_NS = 500_000_000
+CONSTRAINT = 0.1  # rad, of the arm's controller in config/mock_arm/controllers.yaml
 SECOND_NS = 10**9
 
 
@@ -96,12 +99,21 @@ class LaunchedArm(MockArm):
         self.spin_to(start_ns + duration_ns)
         return self.samples().between(start_ns, start_ns + duration_ns)
 
-    def kill_policy_node(self) -> int:
-        """Kill the policy node as `kill -9` does; return when."""
-        (node,) = (process for process in self._processes() if "lib/pi0_ttnn_ros/policy_node" in _command_line(process))
+    def kill(self, executable: str) -> int:
+        """Kill a node as `kill -9` does; return when."""
         killed_ns = self.now_ns
-        os.kill(node, signal.SIGKILL)
+        os.kill(self._process(executable), signal.SIGKILL)
         return killed_ns
+
+    @contextmanager
+    def paused(self, executable: str) -> Iterator[None]:
+        """Stop a node's process meanwhile."""
+        process = self._process(executable)
+        os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(process, signal.SIGCONT)
 
     def close(self) -> None:
         """End the launch and all that it started."""
@@ -112,6 +124,11 @@ class LaunchedArm(MockArm):
             for process in self._processes():
                 os.kill(process, signal.SIGKILL)
             super().close()
+
+    def _process(self, executable: str) -> int:
+        """Return the id of the process that runs an executable of ROS."""
+        (process,) = (each for each in self._processes() if f"/{executable} --ros-args" in _command_line(each))
+        return process
 
     def _processes(self) -> list[int]:
         """Return the ids of all processes in the launch's session."""
@@ -127,17 +144,6 @@ class LaunchedArm(MockArm):
 
 def _command_line(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
-
-
-def moves(steps: np.ndarray) -> np.ndarray:
-    """Return in which steps [steps, joints] a joint moves, bool [steps]."""
-    return np.abs(steps).max(axis=1) > STILL
-
-
-def rest_ns(samples: Samples) -> int:
-    """Return when the last joint came to rest."""
-    moving = np.flatnonzero(moves(samples.steps))
-    return int(samples.times_ns[moving[-1] + 1]) if len(moving) else int(samples.times_ns[0])
 
 
 def assert_within_limits(samples: Samples) -> None:
@@ -200,10 +206,24 @@ def test_stop(moving_arm):
     moving_arm.wait_for_motion()
 
 
+def test_stalled_controller_manager(moving_arm):
+    """After a pause of the controller manager no joint jumps to where it should be by now, and the motion resumes."""
+    moving_arm.wait_for_motion()
+    paused_ns = moving_arm.now_ns
+    with moving_arm.paused("ros2_control_node"):
+        moving_arm.listener.spin_for(PAUSE_NS * 1e-9)
+    moving_arm.spin_to(paused_ns + 2 * PAUSE_NS)
+    samples = moving_arm.samples().between(paused_ns, paused_ns + 2 * PAUSE_NS)
+    step = np.abs(samples.steps).max()
+    print(f"\npaused for {PAUSE_NS * 1e-9:g} s: {step:.3f} rad at most from one update to the next")
+    assert step < CONSTRAINT
+    moving_arm.wait_for_motion()
+
+
 def test_killed_node_leaves_the_arm_at_rest(moving_arm):
     """After `kill -9` of the node the arm comes to rest by itself, where its last plan ends."""
     moving_arm.wait_for_motion()
-    killed_ns = moving_arm.kill_policy_node()
+    killed_ns = moving_arm.kill("policy_node")
     moving_arm.spin_to(killed_ns + 2 * SECOND_NS)
     samples = moving_arm.samples().between(killed_ns, killed_ns + 2 * SECOND_NS)
     assert_within_limits(samples)

@@ -25,6 +25,7 @@ DESCRIPTION = (ROOT / "config/mock_arm/arm.urdf").read_text(encoding="utf-8")
 CONTROLLERS = str(ROOT / "config/mock_arm/controllers.yaml")
 JOINTS = ["waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate"]
 EVERYTHING = QoSProfile(depth=10_000)
+STILL = 1e-4  # rad between two updates; a joint that moves less rests
 
 
 def require_ros2_control() -> None:
@@ -69,6 +70,12 @@ class Samples:
     def steps(self) -> np.ndarray:
         """Return by how much the measured joints moved between two samples, float64 [samples - 1, joints], rad."""
         return np.diff(self.measured, axis=0)
+
+
+def rest_ns(samples: Samples) -> int:
+    """Return when the last joint came to rest."""
+    moving = np.flatnonzero(np.abs(samples.steps).max(axis=1) > STILL)
+    return int(samples.times_ns[moving[-1] + 1]) if len(moving) else int(samples.times_ns[0])
 
 
 class MockArm:
