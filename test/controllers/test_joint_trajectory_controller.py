@@ -36,8 +36,9 @@ PERIOD_NS = 20_000_000
 SECOND_NS = 10**9
 POINTS = 151  # of a motion of three seconds
 SPEED = 0.2  # rad/s, at most
+TOLERANCE = 0.01  # rad
 TURN = 70  # the point from which another motion brakes instead
-LIMITS = Limits(tuple(JOINTS), *(np.full(len(JOINTS), value) for value in (-3.0, 3.0, 1.0, 5.0)))
+LIMITS = Limits(tuple(JOINTS), *(np.full(len(JOINTS), value) for value in (-10.0, 10.0, 1.0, 5.0)))
 SETUP = ControllerSetup("", list(range(len(JOINTS))), JOINTS, stamped=True, max_effort=0.0)
 
 
@@ -48,20 +49,23 @@ def arm(ros, tmp_path_factory):
     arm.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def publisher(arm):
+    """A publisher of trajectories, which the controller receives: it has moved the arm a little."""
     publisher = arm.listener.node.create_publisher(JointTrajectory, "arm_controller/joint_trajectory", 10)
-    arm.listener.spin_until(publisher.get_subscription_count, label="the controller's subscription")
-    yield publisher
-    arm.listener.node.destroy_publisher(publisher)
+    near = arm.positions() + 0.002
+    nudge = joint_trajectory(replace(SETUP, stamped=False), plan(0, near, np.zeros((3, len(JOINTS)))))
+    arm.listener.spin_until(
+        lambda: publisher.publish(nudge) or np.allclose(arm.positions(), near), label="the controller's obedience"
+    )
+    return publisher
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(arm):
     client = ActionClient(arm.listener.node, FollowJointTrajectory, "arm_controller/follow_joint_trajectory")
     arm.listener.spin_until(client.server_is_ready, label="the controller's action server")
-    yield client
-    client.destroy()
+    return client
 
 
 @pytest.fixture(params=["topic", "action"])
@@ -152,13 +156,12 @@ def test_replacement_does_not_jump(arm, send):
     arm.spin_to(motion.stamp_ns + SECOND_NS // 4)
     send(turned(motion))
     samples = followed(arm, turned(motion), motion.stamp_ns)
-    elapsed = np.diff(samples.times_ns)[:, None] * 1e-9
-    assert (np.abs(samples.steps) <= SPEED * (elapsed + 0.01)).all()
+    assert samples.excess(SPEED) < TOLERANCE
 
 
 @pytest.mark.parametrize(
     "kind, stamped, excess",
-    [("joint_trajectory", True, 1.02), ("follow_joint_trajectory", True, 1.02), ("joint_trajectory", False, 4.0)],
+    [("joint_trajectory", True, 1.1), ("follow_joint_trajectory", True, 1.1), ("joint_trajectory", False, 4.0)],
 )
 def test_replanned_motion(arm, kind, stamped, excess):
     """A motion that is planned 50 times a second keeps its limits in the controller, too, if its plans are stamped."""
@@ -170,7 +173,7 @@ def test_replanned_motion(arm, kind, stamped, excess):
     rest, start_ns, errors = arm.positions(), arm.now_ns, []
     loop = CommandLoop(executor, [controller], lambda: arm.now_ns, 0.02, lambda: True, arm.positions, errors.append)
     loop.open(dry=False)
-    for number in range(1, 31):
+    for number in range(1, 21):
         arm.spin_to(start_ns + number * SECOND_NS // 10)
         now_ns = arm.now_ns
         elapsed = (now_ns - start_ns) * 1e-9 + 0.02 * np.arange(50)
@@ -188,7 +191,7 @@ def test_replanned_motion(arm, kind, stamped, excess):
     highest, usual = accelerations.max(), np.percentile(accelerations, 99)
     print(f"\n{setup.topic}, {stamped=}: acceleration {highest:.1f} rad/s^2 at most, 99 % below {usual:.1f}")
     assert not errors and np.ptp(samples.measured, axis=0).min() > 0.3
-    assert (np.abs(samples.steps) <= LIMITS.max_velocity * elapsed + 0.02).all()
+    assert samples.excess(LIMITS.max_velocity.max()) < TOLERANCE
     assert usual <= LIMITS.max_acceleration.max() * excess
 
 
@@ -304,11 +307,11 @@ def test_inactive_controller(arm, client, publisher):
 def test_position_controller_obeys_at_once_and_stays(arm):
     """A forward_command_controller jumps to what it is commanded, and stays there."""
     publisher = arm.listener.node.create_publisher(Float64MultiArray, "gripper_controller/commands", 1)
-    arm.listener.spin_until(publisher.get_subscription_count, label="the controller's subscription")
     for position in (0.04, 0.0, 0.02):
-        publisher.publish(Float64MultiArray(data=[position]))
+        command = Float64MultiArray(data=[position])
         arm.listener.spin_until(
-            lambda position=position: arm.positions(["gripper"])[0] == position, label="the commanded position"
+            lambda command=command: publisher.publish(command) or arm.positions(["gripper"])[0] == command.data[0],
+            label="the commanded position",
         )
     # Within one update: there is no position in between.
     visited = {round(state.position[list(state.name).index("gripper")], 6) for state in arm.joint_states}

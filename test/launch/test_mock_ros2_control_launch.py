@@ -44,6 +44,7 @@ MAX_VELOCITY = 1.0  # rad/s, of the arm's joints in config/mock_arm.yaml
 MAX_ACCELERATION = 5.0  # rad/s^2
 BRAKING_NS = round(MAX_VELOCITY / MAX_ACCELERATION * 1e9)
 PAUSE_NS = 500_000_000
+TOLERANCE = 0.01  # rad
 CONSTRAINT = 0.1  # rad, of the arm's controller in config/mock_arm/controllers.yaml
 SECOND_NS = 10**9
 
@@ -146,14 +147,6 @@ def _command_line(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
 
 
-def assert_within_limits(samples: Samples) -> None:
-    """Assert that the measured joints never moved faster than allowed, whatever happened to the node."""
-    elapsed = np.diff(samples.times_ns)[:, None] * 1e-9
-    # A controller manager that is late has moved by a trajectory of which a part has passed.
-    excess = np.abs(samples.steps) - MAX_VELOCITY * elapsed
-    assert excess.max() < 0.02, f"{excess.max():.3f} rad more than allowed in a step"
-
-
 @pytest.fixture(scope="module")
 def arm(ros, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mock_ros2_control")
@@ -178,7 +171,7 @@ def test_arm_follows_the_policy(moving_arm):
     """The arm moves by the plans, within the limits, as close to them as its controller's update rate allows."""
     sent = len(moving_arm.commands)
     samples = moving_arm.spin_for(5 * SECOND_NS)
-    assert_within_limits(samples)
+    assert samples.excess(MAX_VELOCITY) < TOLERANCE
     assert np.ptp(samples.measured, axis=0).max() > 0.1
     error = np.abs(samples.measured - samples.positions).max()
     gaps = np.diff(moving_arm.commands[sent:]) * 1e-6
@@ -197,7 +190,7 @@ def test_stop(moving_arm):
     answered_ns = moving_arm.now_ns
     moving_arm.spin_to(called_ns + SECOND_NS)
     samples = moving_arm.samples().between(called_ns, called_ns + SECOND_NS)
-    assert_within_limits(samples)
+    assert samples.excess(MAX_VELOCITY) < TOLERANCE
     print(
         f"\n~/stop: answered after {(answered_ns - called_ns) * 1e-6:.0f} ms, "
         f"at rest {(rest_ns(samples) - called_ns) * 1e-6:.0f} ms after the call"
@@ -226,6 +219,6 @@ def test_killed_node_leaves_the_arm_at_rest(moving_arm):
     killed_ns = moving_arm.kill("policy_node")
     moving_arm.spin_to(killed_ns + 2 * SECOND_NS)
     samples = moving_arm.samples().between(killed_ns, killed_ns + 2 * SECOND_NS)
-    assert_within_limits(samples)
+    assert samples.excess(MAX_VELOCITY) < TOLERANCE
     print(f"\nkilled: at rest after {(rest_ns(samples) - killed_ns) * 1e-6:.0f} ms")
     assert rest_ns(samples) - killed_ns < FROZEN_NS + PLAN_AHEAD_NS + BRAKING_NS + SECOND_NS // 5

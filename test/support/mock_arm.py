@@ -71,6 +71,14 @@ class Samples:
         """Return by how much the measured joints moved between two samples, float64 [samples - 1, joints], rad."""
         return np.diff(self.measured, axis=0)
 
+    def excess(self, max_velocity: float) -> float:
+        """Return by how much a joint moved farther than `max_velocity` (rad/s) allows from one sample to the next, rad.
+
+        What is measured at an update was commanded one update before, so that a late update shows in the next one.
+        """
+        elapsed = np.diff(self.times_ns)[:, None] * 1e-9
+        return float((np.abs(self.steps[1:]) - max_velocity * np.maximum(elapsed[1:], elapsed[:-1])).max())
+
 
 def rest_ns(samples: Samples) -> int:
     """Return when the last joint came to rest."""
