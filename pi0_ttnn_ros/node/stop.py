@@ -69,7 +69,7 @@ class StopState:
         """Clear the stop; return why it stays, empty if it is cleared."""
         if self._emergency:
             return "the emergency stop is pressed"
-        if self._file is not None:
+        if self._file is not None and self.reason:
             try:
                 _write(self._file, NOT_STOPPED)
             except OSError as error:
