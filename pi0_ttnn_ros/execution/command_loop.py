@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from pi0_ttnn_ros.system.scheduling import Priority, use_realtime_priority
 
 # The robot may take this much longer than planned to come to rest, seconds.
 REST_MARGIN = 0.5
+
+_Result = TypeVar("_Result")
 
 
 class Output(Protocol):
@@ -32,8 +36,9 @@ class Output(Protocol):
 class CommandLoop:
     """Owns the executor and the outputs. Starts shut: no chunk is taken and nothing is published until `open`.
 
-    While it is open, every plan is published up to and including the one in which the robot comes to rest; then nothing
-    is published until there is motion again, except to an output that is pending. Thread-safe.
+    Every plan is published up to and including the one in which the robot comes to rest; then nothing is published
+    until there is motion again, except to an output that is pending or failed. While anything fails the robot holds.
+    Thread-safe.
     """
 
     def __init__(
@@ -57,7 +62,7 @@ class CommandLoop:
                 it returns True.
             measured: called once a period; returns the newest measured positions [joints], rad or m, and their time in
                 ns; None if there are none that can be used.
-            on_error: called when planning or publishing raised. The robot holds and the loop continues.
+            on_error: called with what planning, publishing, `may_move` or `measured` raised.
         """
         self._executor = executor
         self._outputs = outputs
@@ -68,49 +73,74 @@ class CommandLoop:
         self._on_error = on_error
         self._lock = threading.RLock()
         self._open = False
+        self._silent = True
         self._dry = False
+        self._repeated = False
+        self._planned_ns = 0
+        self._planned_positions = np.empty((0, 0))
+        # What raised the last time -> what it raised; outputs, or names of the loop's own steps.
+        self._failures: dict[object, str] = {}
+        self._hold_requested = False
         self._resting = threading.Event()
+        self._resting.set()
+        self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="command", daemon=True)
         self._thread.start()
 
     @property
     def moving(self) -> bool:
-        """Whether a motion is being commanded."""
-        return self._open and not self._resting.is_set()
+        """Whether a motion is being commanded, and the time in which it takes place runs."""
+        return self._open and not self._resting.is_set() and not self._repeated
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the robot was commanded to rest and nothing is published."""
+        return self._resting.is_set()
 
     def open(self, dry: bool) -> None:
-        """Start to take chunks; the first motion starts at the measured positions. `dry`: publish nothing."""
+        """Start to take chunks. `dry`: publish nothing; it can change only while the robot rests.
+
+        The first motion starts at the measured positions, or continues the one that is still coming to rest.
+        """
         with self._lock:
-            self._executor.reset()
-            self._resting.set()
-            self._open, self._dry = True, dry
+            if self._resting.is_set():
+                self._executor.reset()
+            self._open, self._silent, self._dry = True, False, dry
+
+    def stop(self) -> None:
+        """Take no chunk until `open`, and bring the robot to rest; wait for nothing, not even for the lock."""
+        self._open = False
+        self._wake.set()
 
     def shut(self) -> None:
-        """Bring the robot to rest; return once the hold is published, after which nothing else is."""
+        """Stop, and return once the hold is published, after which nothing else is."""
+        self.stop()
         with self._lock:
-            if not self._open:
-                return
-            self._executor.hold()
-            plan = self._reporting_errors(self._publish_plan)
+            plan = None if self._resting.is_set() else self._attempt("step", self._step)
         if plan is not None:
             remaining = (plan.end_ns - plan.stamp_ns) * 1e-9
             self._resting.wait(remaining + REST_MARGIN)
         with self._lock:
-            self._open = False
+            self._resting.set()  # even if a clock that stands still does not let it come to rest
+            self._silent = True
+
+    @property
+    def failure(self) -> str:
+        """Why the robot is not commanded as planned; empty if it is."""
+        return next(iter([*self._failures.values()]), "")
 
     def add(self, chunk: ActionChunk, measured: np.ndarray) -> None:
         """Execute a chunk, see `ChunkExecutor.add`. Does nothing while the loop is shut or the robot has to hold."""
         with self._lock:
-            if self._open and self._may_move():
-                self._observe()
+            if self._prepare_plan():
                 self._executor.add(chunk, measured, self._now_ns())
-                self._publish_plan()
+                self._attempt("step", self._publish_plan)
 
     def hold(self) -> None:
-        """Stop, and resume with the next chunk."""
-        with self._lock:
-            self._executor.hold()
+        """Stop, and resume with the next chunk; wait for nothing, not even for the lock."""
+        self._hold_requested = True
+        self._wake.set()
 
     def wants_chunk(self) -> bool:
         """Return whether to infer now."""
@@ -131,49 +161,74 @@ class CommandLoop:
         """Bring the robot to rest and end the thread."""
         self.shut()
         self._closing.set()
+        self._wake.set()
         self._thread.join()
 
     def _run(self) -> None:
         use_realtime_priority(Priority.COMMANDS)
         due = time.monotonic()
-        while not self._closing.wait(max(0.0, due - time.monotonic())):
+        while not self._closing.is_set():
+            self._wake.wait(max(0.0, due - time.monotonic()))
+            self._wake.clear()
+            now = time.monotonic()
             # Even when late, leave others time to take the lock, which is not a fair one.
-            due = max(due + self._period, time.monotonic() + self._period / 2)
+            due = max(min(due, now) + self._period, now + self._period / 2)
             with self._lock:
-                if self._open:
-                    self._reporting_errors(self._step)
+                self._attempt("step", self._step_if_due)
 
-    def _reporting_errors(self, step: Callable[[], Plan | None]) -> Plan | None:
-        """Return the plan of `step`, None if it raised: no error may end the thread or prevent a shutdown."""
+    def _attempt(self, name: object, call: Callable[[], _Result]) -> _Result | None:
+        """Return what `call` returns, None if it raises: no error may end the thread or prevent a shutdown."""
         try:
-            return step()
+            result = call()
         except Exception as error:
-            self._executor.hold()
-            self._on_error(error)
+            self._failures[name] = f"{type(error).__name__}: {error}"
+            with suppress(Exception):
+                self._on_error(error)
             return None
+        self._failures.pop(name, None)
+        return result
+
+    def _step_if_due(self) -> None:
+        unknown = any(output.pending or output in self._failures for output in self._outputs)
+        if self._open or not self._resting.is_set() or (unknown and not self._silent):
+            self._step()
 
     def _step(self) -> Plan | None:
-        self._observe()
-        if not self._may_move():
-            self._executor.hold()
+        self._prepare_plan()
         return self._publish_plan()
 
-    def _observe(self) -> None:
-        measured = self._measured()
+    def _prepare_plan(self) -> bool:
+        """Observe the robot, and let it hold if it has to; return whether it may move."""
+        measured = self._attempt("measured", self._measured)
         if measured is not None:
             self._executor.observe(*measured)
+        may_move = self._open and bool(self._attempt("may_move", self._may_move)) and not self._failures
+        if self._hold_requested or not may_move:
+            self._hold_requested = False
+            self._executor.hold()
+        return may_move
 
     def _publish_plan(self) -> Plan | None:
-        plan = self._executor.plan(self._now_ns())
+        now_ns = self._now_ns()
+        plan = self._executor.plan(now_ns)
         if plan is None:
             self._resting.set()
             return None
-        stays_at_rest = self._resting.is_set() and plan.at_rest
-        for output in self._outputs:
-            if not self._dry and (output.pending or not stays_at_rest):
-                output.publish(plan)
+        # While a simulated time stands still, the controllers do not need the same plan again.
+        self._repeated = now_ns == self._planned_ns and np.array_equal(plan.positions, self._planned_positions)
+        self._planned_ns, self._planned_positions = now_ns, plan.positions
+        is_known = self._repeated or (self._resting.is_set() and plan.at_rest)
+        for output in self._outputs if not self._dry else ():
+            failed = output in self._failures
+            self._attempt(output, partial(self._command, output, plan, is_known and not failed))
+            if output in self._failures and not failed:
+                self._wake.set()  # so that the others hold at once
         if plan.at_rest:
             self._resting.set()
         else:
             self._resting.clear()
         return plan
+
+    def _command(self, output: Output, plan: Plan, is_known: bool) -> None:
+        if output.pending or not is_known:
+            output.publish(plan)

@@ -236,6 +236,8 @@ class PolicySession:
     def _faults(self) -> list[str]:
         """Return why the robot may not move, apart from its inputs and `restart`."""
         found = [self.inputs.conflict(), self._tracking.reason, *self._frozen.reasons.values()]
+        if self.loop.failure:
+            found.append(f"commanding fails: {self.loop.failure}")
         return [*filter(None, found), *self._controller_errors()]
 
     def _controller_errors(self) -> list[str]:
