@@ -15,7 +15,7 @@ def missing_subscriber(publisher: Publisher) -> str:
     """Return that nobody subscribes to the commands; empty if somebody does."""
     if publisher.get_subscription_count():
         return ""
-    return f"nobody subscribes to {publisher.topic_name}: activate the controller, or correct its topic"
+    return f"nobody subscribes to {publisher.topic_name}: load the controller, or correct its topic"
 
 
 class TrajectoryController:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ from support.fake_robot import (
     deactivate,
     is_hold,
 )
+from support.processes import Listener
 
 
 def test_trajectory_subscriber_is_replaced(robot, tiny_checkpoint):
@@ -159,6 +162,32 @@ def test_stop_is_sent_although_goals_are_refused(robot, tiny_checkpoint):
     assert nanoseconds(hold.header.stamp) - nanoseconds(refused.header.stamp) < 10**9
     deactivate(robot)
     server.close()
+
+
+def test_action_server_that_does_not_answer(robot, tiny_checkpoint):
+    """The robot holds while the status tells it, and moves again when the server answers."""
+    pytest.importorskip("control_msgs.action", reason=OVERLAY)
+    silent = Listener("silent", robot.namespace)
+    server = TrajectoryServer(silent.node, "arm/follow_joint_trajectory")
+    activate(robot, tiny_checkpoint, controllers=["arm"], arm={"type": "follow_joint_trajectory"})
+    robot.wait_for_status(
+        lambda status: "arm/follow_joint_trajectory: the action server has not answered" in status.last_error
+        and status.activity == PolicyStatus.HOLDING,
+        "the failure",
+    )
+    answering = threading.Event()
+    spinning = threading.Thread(target=lambda: silent.spin_until(answering.is_set, "the end of the test"))
+    spinning.start()
+    taken = len(server.goals)
+    robot.spin_until(lambda: len(server.goals) > taken + 3, label="more goals")
+    robot.wait_for_status(
+        lambda status: not status.last_error and status.activity == PolicyStatus.MOVING, "a status without it"
+    )
+    deactivate(robot)
+    answering.set()
+    spinning.join()
+    server.close()
+    silent.close()
 
 
 def test_stop_holds_until_reset(robot, tiny_checkpoint):
