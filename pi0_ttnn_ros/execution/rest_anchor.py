@@ -20,6 +20,8 @@ TOLERANCE, TOLERANCE_S = 0.02, 0.05
 SETTLING_NS = 300_000_000
 # The largest difference from the commanded position that can be a steady-state error, in tolerances.
 STEADY_STATE_ERROR = 2.5
+# What is measured up to so long after the robot came to rest says where that was.
+FIRST_NS = 100_000_000
 
 
 class RestAnchor:
@@ -31,9 +33,7 @@ class RestAnchor:
         self._commanded: np.ndarray | None = None
         self._since_ns = 0
         self._began = False
-        # Commanded - measured: the error that is expected, and one that was seen once where it was not.
-        self._error = np.zeros_like(self._tolerance)
-        self._seen_error = np.zeros_like(self._tolerance)
+        self._error = np.zeros_like(self._tolerance)  # commanded - measured, of the last rest in which a joint settled
 
     def leave(self) -> None:
         """Take note that the robot moves."""
@@ -68,8 +68,9 @@ class RestAnchor:
     def _begin(self, measured: np.ndarray, now_ns: int) -> None:
         assert self._commanded is not None
         commanded = self._commanded
-        # Farther off than any steady-state error it was not coming to rest.
+        # Farther off than any steady-state error, or later, it was not coming to rest.
         near = np.abs(measured - commanded) <= STEADY_STATE_ERROR * self._tolerance
+        near &= now_ns - self._since_ns <= FIRST_NS
         first = np.where(near, measured, commanded)
         expected = np.stack([commanded, commanded - self._error, first])
         self._low, self._high = expected.min(axis=0), expected.max(axis=0)
@@ -85,14 +86,10 @@ class RestAnchor:
         self._still_at = np.where(stirred, measured, self._still_at)
         self._still_since_ns = np.where(stirred, now_ns, self._still_since_ns)
         due = ~self._judged & (now_ns - self._still_since_ns >= SETTLING_NS)
-        error = self._commanded - measured
+        # One that settles elsewhere was moved.
         expected = (measured >= self._low - self._tolerance) & (measured <= self._high + self._tolerance)
-        # An error where none was expected is either the controller's, then it comes again, or others moved the joint.
-        small = np.abs(error) <= STEADY_STATE_ERROR * self._tolerance
-        again = small & (np.abs(error - self._seen_error) <= self._tolerance / 2)
-        accepted = due & (expected | again)
-        self._error = np.where(accepted, error, self._error)
-        self._seen_error = np.where(due, error, self._seen_error)
+        accepted = due & expected
+        self._error = np.where(accepted, self._commanded - measured, self._error)
         self._low, self._high = np.where(accepted, measured, self._low), np.where(accepted, measured, self._high)
         self._settled |= accepted
         self._judged |= due

@@ -17,9 +17,9 @@ SECOND = 10**9
 REST = np.zeros(2)
 
 
-def make_robot(strategy="asynchronous", sag=0.0) -> ObedientRobot:
+def make_robot(strategy="asynchronous", sag=0.0, lag=0.0) -> ObedientRobot:
     execution = Execution(strategy, 0.02, SAMPLING_NS * 1e-9, max_chunk_age=2.0, max_jump_time=1e3)
-    return ObedientRobot(ChunkExecutor(LIMITS, execution), REST, sag)
+    return ObedientRobot(ChunkExecutor(LIMITS, execution), REST, sag, lag)
 
 
 def follow(robot: ObedientRobot, target: np.ndarray) -> None:
@@ -97,6 +97,43 @@ def test_arm_that_springs_back():
     follow(robot, np.array([0.1, 0.1]))
     robot.run(6 * SECOND)
     np.testing.assert_allclose(robot.plans[published].positions[0], commanded, atol=1e-9)
+
+
+@pytest.mark.parametrize("sag", [0.03, -0.03])
+def test_robot_that_lags_and_sags(sag):
+    """The error of an arm that follows with a delay is known once it has settled above or below; it does not add up."""
+    robot = make_robot(sag=sag, lag=0.08)
+    random = np.random.default_rng(0)
+    steps = []
+    for _ in range(60):
+        follow(robot, random.uniform(-0.2, 0.2, 2))
+        published = len(robot.plans)
+        robot.run(robot.now_ns + int(0.5 * SECOND))
+        if published:
+            steps.append(robot.plans[published].positions[0] - robot.plans[published - 1].positions[-1])
+        robot.executor.hold()
+        robot.run(robot.now_ns + SECOND)
+    assert np.abs(steps[5:]).max() <= 1e-9
+
+
+@pytest.mark.parametrize("way", [0.03, 0.045, -0.03])
+def test_moved_again_and_again_while_nothing_is_measured(way):
+    """An arm that is moved by the same little way, while its driver restarts, is not taken for one that sags."""
+    robot = make_robot()
+    for _ in range(5):
+        follow(robot, robot.positions + 0.2)
+        robot.run(robot.now_ns + SECOND // 2)
+        robot.executor.hold()
+        robot.executor.plan(robot.now_ns)
+        robot.now_ns += SECOND // 2
+        robot.move(robot.executor.plan(robot.now_ns).positions[0] + way)
+        robot.run(robot.now_ns + SECOND)
+        there, published = robot.positions, len(robot.plans)
+        follow(robot, there - 0.2)
+        assert robot.run(robot.now_ns + SECOND // 4) <= 1.0 + 1e-9
+        np.testing.assert_allclose(robot.plans[published].positions[0], there, atol=1e-6)
+        robot.executor.hold()
+        robot.run(robot.now_ns + SECOND)
 
 
 def test_where_the_robot_was_before_it_came_to_rest():

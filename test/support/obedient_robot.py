@@ -17,12 +17,15 @@ class ObedientRobot:
         executor: makes the plans.
         plans: those that were published.
         sag: rad, how much lower than commanded it rests.
+        lag: s, time constant with which it follows; 0: at once.
     """
 
-    def __init__(self, executor: ChunkExecutor, positions: np.ndarray, sag: float = 0.0) -> None:
+    def __init__(self, executor: ChunkExecutor, positions: np.ndarray, sag: float = 0.0, lag: float = 0.0) -> None:
         self.executor = executor
         self.plans: list[Plan] = []
         self.sag = sag
+        self.lag = lag
+        self._lagging = positions
         self._follower = TrajectoryFollower(positions)
         self._moved: np.ndarray | None = positions
         self._resting = True
@@ -31,7 +34,7 @@ class ObedientRobot:
     @property
     def positions(self) -> np.ndarray:
         """Return where it is."""
-        return self._follower.sample(self.now_ns)[0] - self.sag if self._moved is None else self._moved
+        return self._lagging if self._moved is None else self._moved
 
     def move(self, positions: np.ndarray) -> None:
         """Move it by hand; it stays there until it is commanded again."""
@@ -49,14 +52,19 @@ class ObedientRobot:
     def step(self, elapsed_ns: int) -> None:
         """Let time pass, then plan, publish and follow as the command loop and a controller do."""
         self.now_ns += elapsed_ns
+        wanted = self._follower.sample(self.now_ns)[0] - self.sag
+        share = 1 - np.exp(-elapsed_ns * 1e-9 / self.lag) if self.lag else 1.0
+        self._lagging = self._lagging + share * (wanted - self._lagging)
         self.executor.observe(self.positions, self.now_ns)
         plan = self.executor.plan(self.now_ns)
         if plan is None:
             return
         if not (self._resting and plan.at_rest):
             self.plans.append(plan)
-            self._moved = None
+            self._lagging, self._moved = self.positions, None
             waypoints = Waypoints(plan.stamp_ns, plan.times_ns, plan.positions, plan.velocities)
             self._follower = TrajectoryFollower(plan.positions[0])
             self._follower.replace(waypoints, plan.stamp_ns - 1)
+            if not self.lag:
+                self._lagging = self._follower.sample(self.now_ns)[0] - self.sag
         self._resting = plan.at_rest
