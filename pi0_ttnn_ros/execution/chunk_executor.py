@@ -368,9 +368,11 @@ class ChunkExecutor:
         self._changed, self._frozen_ns = True, FROZEN_NS
 
     def _start_at(self, positions: np.ndarray, now_ns: int) -> None:
-        """Start from rest at `positions`, where the robot is."""
-        self._rest_at(positions, now_ns)
-        self._next_positions, self._commanded_until_ns = positions.astype(np.float64), now_ns
+        """Start from rest at `positions`, where the robot is; within the limits where it is so up to noise."""
+        inside = np.clip(positions, self._limits.position_min, self._limits.position_max)
+        start = np.where(np.abs(positions - inside) <= self._rest.noise, inside, positions)
+        self._rest_at(start, now_ns)
+        self._next_positions, self._commanded_until_ns = start, now_ns
 
     def _rest_at(self, positions: np.ndarray, now_ns: int) -> None:
         self._positions = np.tile(positions.astype(np.float64), (HISTORY + 1, 1))

@@ -25,11 +25,16 @@ FIRST_NS = 100_000_000
 
 
 class RestAnchor:
-    """Judges for each joint of a robot at rest whether others moved it."""
+    """Judges for each joint of a robot at rest whether others moved it.
+
+    Attributes:
+        noise: float64 [joints], rad or m, by which a joint that has settled may be off without having moved.
+    """
 
     def __init__(self, limits: Limits) -> None:
         """Expect no steady-state error before one is seen."""
         self._tolerance = np.minimum(TOLERANCE, TOLERANCE_S * limits.max_velocity)
+        self.noise = self._tolerance / 2
         self._commanded: np.ndarray | None = None
         self._since_ns = 0
         self._began = False
@@ -61,7 +66,7 @@ class RestAnchor:
     def _start_positions(self, measured: np.ndarray, now_ns: int) -> np.ndarray:
         assert self._commanded is not None
         self._settle(measured, now_ns)
-        tolerance = np.where(self._settled, self._tolerance / 2, self._tolerance)
+        tolerance = np.where(self._settled, self.noise, self._tolerance)
         moved = (measured < self._low - tolerance) | (measured > self._high + tolerance)
         return np.where(moved, measured, self._commanded)
 
@@ -82,7 +87,7 @@ class RestAnchor:
     def _settle(self, measured: np.ndarray, now_ns: int) -> None:
         """Take the positions at which joints have settled as those where they are expected from now on."""
         assert self._commanded is not None
-        stirred = np.abs(measured - self._still_at) > self._tolerance / 2
+        stirred = np.abs(measured - self._still_at) > self.noise
         self._still_at = np.where(stirred, measured, self._still_at)
         self._still_since_ns = np.where(stirred, now_ns, self._still_since_ns)
         due = ~self._judged & (now_ns - self._still_since_ns >= SETTLING_NS)

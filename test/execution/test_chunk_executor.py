@@ -363,6 +363,13 @@ def test_speed_scaling_slows_the_motion_and_its_velocity_limit():
     np.testing.assert_allclose(positions[40, 0], 0.4 * (40 * 0.02) / (19 * 0.08), atol=2e-3)
 
 
+def test_start_outside_of_limits_by_noise():
+    """From a position that is measured outside of the limits by no more than noise, nothing outside is commanded."""
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.add(chunk(np.tile([0.9, 0.05], (50, 1))), np.array([1.009, 0.1001]), now_ns=0)
+    np.testing.assert_allclose(executor.plan(0).positions[0], [1.0, 0.1], atol=1e-9)
+
+
 def test_start_outside_of_limits():
     """From a position outside of the limits the motion leads back inside."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
