@@ -1,4 +1,4 @@
-"""Redirect the output of ttnn and its kernel compiler to a log file, and report progress instead.
+"""What ttnn says: its output and its compiler's go to a log file, and its errors are cut to what explains them.
 
 This module does not import ttnn.
 """
@@ -6,6 +6,7 @@ This module does not import ttnn.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,16 @@ PERIOD = 10.0  # seconds between two lines of progress
 def ttnn_log() -> Path:
     """Return the file that holds the output of the last load or compilation."""
     return cache_root() / "ttnn.log"
+
+
+def error_reason(error: Exception) -> str:
+    """Return in one line what explains an error of ttnn.
+
+    Its text is a line of the source, `info:` and the explanation, then `backtrace:`; some have only one of these.
+    """
+    text = str(error).strip() or type(error).__name__
+    explanation = re.search(r"^info:\n(.+?)(?:\nbacktrace:|\Z)", text, re.MULTILINE | re.DOTALL)
+    return " ".join((explanation[1] if explanation else text.splitlines()[0]).split())
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.checkpoints.random_checkpoint import random_weight
 from pi0_ttnn_core.checkpoints.tensor_names import expected_shapes
 from pi0_ttnn_core.configs import CONFIGS, PI0Config
+from pi0_ttnn_core.ttnn_output import error_reason
 from pi0_ttnn_core.validation.comparison import Comparison, compare, threshold
 from pi0_ttnn_core.wormhole import select_wormhole
 
@@ -194,7 +195,7 @@ def _measure(options: Mapping[str, Any], report: Callable[..., None]) -> None:
             with torch.no_grad():
                 result = compare(name, lowest, component.compare(harness))
         except RuntimeError as error:
-            result = Comparison(name, lowest, error=str(error).strip().splitlines()[0])
+            result = Comparison(name, lowest, error=error_reason(error))
         report(**asdict(result))
     ttnn.close_device(device)
 

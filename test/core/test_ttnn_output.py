@@ -80,3 +80,20 @@ def test_a_later_log_replaces_an_earlier_one(tmp_path, monkeypatch, capfd):
         with ttnn_output.ttnn_output_logged("loading"):
             os.write(1, text)
     assert ttnn_output.ttnn_log().read_bytes() == b"second"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "TT_FATAL @ a.cpp:514: false\ninfo:\nOut of Memory:\n  too large\nbacktrace:\n --- a.so",
+            "Out of Memory: too large",
+        ),
+        ("TT_THROW @ a.cpp:5: error\ninfo:\nTIMEOUT: device timeout", "TIMEOUT: device timeout"),
+        ("Chip 5 not found.\nLocation: /a.cpp:1\n 1. main()", "Chip 5 not found."),
+        ("", "RuntimeError"),
+    ],
+)
+def test_error_reason(text, reason):
+    """Of an error's text, what explains it is kept; a real error is in test/mock."""
+    assert ttnn_output.error_reason(RuntimeError(text)) == reason

@@ -22,7 +22,7 @@ from pi0_ttnn_core.tt.runtime.inputs import host_inputs
 from pi0_ttnn_core.tt.runtime.session import Session
 from pi0_ttnn_core.tt.weights.cache import WeightCache, cache_key
 from pi0_ttnn_core.tt.weights.conversion import WeightSource
-from pi0_ttnn_core.ttnn_output import ttnn_output_logged
+from pi0_ttnn_core.ttnn_output import error_reason, ttnn_output_logged
 from pi0_ttnn_core.wormhole import cache_root
 
 
@@ -95,7 +95,7 @@ class TTNNBackend:
             actions = self._run(inputs, target)
         except RuntimeError as error:
             self._end_session()
-            raise BackendError(f"the inference failed on the device: {str(error).splitlines()[0]}") from error
+            raise BackendError(f"the inference failed on the device: {error_reason(error)}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)
         return rows[:, : self.config.action_horizon, : self.config.action_dim].contiguous().numpy()
 

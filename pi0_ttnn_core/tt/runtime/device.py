@@ -10,6 +10,7 @@ import ttnn
 
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.configs import PI0Config
+from pi0_ttnn_core.ttnn_output import error_reason
 from pi0_ttnn_core.wormhole import TTNN_VERSION, has_sfpi, sfpi_folders
 
 # Most bytes that one op takes in a captured trace: its commands for every core.
@@ -45,7 +46,7 @@ def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn
         )
     except RuntimeError as error:
         raise BackendError(
-            f"the Wormhole cannot be opened ({str(error).splitlines()[0]}): is another process using it, is the kernel "
+            f"the Wormhole cannot be opened ({error_reason(error)}): is another process using it, is the kernel "
             "driver tt-kmd loaded, are hugepages set up (tenstorrent/tt-system-tools)?"
         ) from error
     if not ttnn.device.is_wormhole_b0(device):

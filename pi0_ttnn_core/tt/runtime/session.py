@@ -101,9 +101,14 @@ class Session:
         self._run_model()
         trace = ttnn.begin_trace_capture(self._device, cq_id=COMPUTE_QUEUE)
         try:
-            self._actions = self._run_model()
-        finally:
-            ttnn.end_trace_capture(self._device, trace, cq_id=COMPUTE_QUEUE)
+            try:
+                self._actions = self._run_model()
+            finally:
+                ttnn.end_trace_capture(self._device, trace, cq_id=COMPUTE_QUEUE)
+        except BaseException:
+            # Nobody else knows of this trace, and while it exists it owns memory.
+            ttnn.release_trace(self._device, trace)
+            raise
         self._trace = trace
 
 

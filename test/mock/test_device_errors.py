@@ -1,0 +1,20 @@
+"""Errors of ttnn: the cases of `device_error_cases.py`, on a mock Wormhole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
+
+
+def test_device_errors(tmp_path):
+    """All cases of `device_error_cases`, in a process that may open the mock."""
+    cases = Path(__file__).parent / "device_error_cases.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert run.returncode == 0 and "1 passed" in run.stdout, run.stdout[-4000:] + run.stderr[-2000:]
