@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pi0_ttnn_core.checkpoints.digests import RememberedDigests
 from pi0_ttnn_core.checkpoints.files import (
     WEIGHT_DTYPES,
     CheckpointError,
     StoredTensor,
-    file_digest,
     read_json,
     stored_tensors,
 )
@@ -70,10 +70,14 @@ class Checkpoint:
         return sorted({stored.dtype for stored in self.tensors.values()})
 
     def digest(self) -> str:
-        """Return the SHA-256 of the weights' files, which identifies the checkpoint wherever it is stored."""
-        digest = hashlib.sha256()
+        """Return the SHA-256 of the weights' files, which identifies the checkpoint wherever it is stored.
+
+        Files that were read before and have not changed since are not read again, see `RememberedDigests`.
+        """
+        digest, remembered = hashlib.sha256(), RememberedDigests()
         for file in sorted({stored.file for stored in self.tensors.values()}):
-            digest.update(file_digest(file).encode())
+            digest.update(remembered.of(file).encode())
+        remembered.save()
         return digest.hexdigest()
 
     def read_tensor(self, name: str) -> Tensor:

@@ -61,6 +61,12 @@ def add_precision(parser: argparse.ArgumentParser, default: str | None = "defaul
     parser.add_argument("--precision", choices=PRECISIONS, default=default, help=text)
 
 
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add `--verify`; `forget_digests` does it."""
+    text = "read and check all weights again, also those that have not changed since they were last checked"
+    parser.add_argument("--verify", action="store_true", help=text)
+
+
 def require(package: str, extra: str) -> None:
     """Check that an optional package is installed.
 

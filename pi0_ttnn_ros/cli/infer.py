@@ -10,7 +10,7 @@ import numpy as np
 
 from pi0_ttnn_core.backend import BACKENDS
 from pi0_ttnn_core.model_inputs import InputError, model_inputs
-from pi0_ttnn_ros.cli.arguments import add_dtype, add_precision, positive
+from pi0_ttnn_ros.cli.arguments import add_dtype, add_precision, add_verify, positive
 
 EXAMPLES = """
   pi0-ttnn infer --checkpoint tiny --inputs in.npz --out actions.npy
@@ -29,13 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dtype(parser)
     add_precision(parser)
     parser.add_argument("--num-steps", type=positive, metavar="N", help="Euler steps (default: the checkpoint's)")
+    add_verify(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Infer and write the actions."""
     from pi0_ttnn_core.backend_factory import load_backend
     from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
+    from pi0_ttnn_core.checkpoints.digests import forget_digests
 
+    if arguments.verify:
+        forget_digests()
     checkpoint = open_checkpoint(arguments.checkpoint)
     inputs, has_batch = model_inputs(_read_arrays(arguments.inputs), checkpoint.config)
     num_steps = arguments.num_steps or checkpoint.config.num_steps

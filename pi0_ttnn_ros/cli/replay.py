@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pi0_ttnn_core.backend import BACKENDS
-from pi0_ttnn_ros.cli.arguments import FROM_FILE, add_dtype, add_precision, add_robot, positive, require
+from pi0_ttnn_ros.cli.arguments import FROM_FILE, add_dtype, add_precision, add_robot, add_verify, positive, require
 from pi0_ttnn_ros.replay.options import GROUND_TRUTHS, MEASURED, MODES, OPEN_LOOP, RECORDED, Options
 from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=positive, default=1, metavar="N", help="bags at a time, each in its own process (default 1)"
     )
+    add_verify(parser)
     parser.add_argument(
         "--mode",
         choices=MODES,
@@ -72,9 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
     require("rosbags", "replay")
     # Before torch is imported.
     os.environ.update(OPENMP_PASSIVE_WAIT | os.environ)
+    from pi0_ttnn_core.checkpoints.digests import forget_digests
     from pi0_ttnn_ros.replay.runner import replay_bags
     from pi0_ttnn_ros.system.package_files import robot_file
 
+    if arguments.verify:
+        forget_digests()
     names = ("checkpoint", "backend", "precision", "dtype", "instruction", "seed")
     options = Options(
         robot=robot_file(arguments.robot),

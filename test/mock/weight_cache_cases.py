@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 import torch
 import ttnn
 
+from pi0_ttnn_core.checkpoints import digests
 from pi0_ttnn_core.checkpoints.checkpoint import open_checkpoint
 from pi0_ttnn_core.checkpoints.random_checkpoint import make_checkpoint
 from pi0_ttnn_core.tt.weights.cache import MANIFEST, WeightCache, cache_key
@@ -75,8 +77,16 @@ def test_a_damaged_file_is_made_again_and_then_kept(folder, convert, damage):
         file.unlink()
     else:
         file.write_bytes({"flip": content, "truncate": content[:-1], "empty": b""}[damage])
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 10**9))  # the clock of files may not have ticked since
     assert_right(convert(WeightCache(folder)))
     assert convert.converted == ["a.weight"]
+    assert_right(convert(WeightCache(folder)))
+    assert convert.converted == []
+
+
+def test_weights_are_read_once(folder, convert, monkeypatch):
+    """Cached weights that have not changed are loaded without being read for their digests."""
+    monkeypatch.setattr(digests, "file_digest", lambda file: pytest.fail(f"{file} is read again"))
     assert_right(convert(WeightCache(folder)))
     assert convert.converted == []
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ttnn
 
-from pi0_ttnn_core.checkpoints.files import file_digest
+from pi0_ttnn_core.checkpoints.digests import RememberedDigests
 
 LOGGER = logging.getLogger(__name__)
 # Increment this when the conversion of weights changes.
@@ -36,6 +36,7 @@ class WeightCache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._digests = self._read_manifest()
+        self._remembered = RememberedDigests()
         self._changed = False
 
     def get(self, name: str, convert: Callable[[], ttnn.Tensor]) -> ttnn.Tensor:
@@ -43,7 +44,7 @@ class WeightCache:
         path = self.folder / f"{name}.tensorbin"
         expected = self._digests.get(name)
         if expected is not None:
-            if path.is_file() and file_digest(path) == expected:
+            if path.is_file() and self._remembered.of(path) == expected:
                 return ttnn.load_tensor(str(path))
             LOGGER.warning("%s is damaged or missing: converting it again", path)
         tensor = convert()
@@ -52,6 +53,7 @@ class WeightCache:
 
     def close(self) -> None:
         """Write the manifest, last: files that it does not list are not used."""
+        self._remembered.save()
         if not self._changed:
             return
         try:
@@ -63,7 +65,7 @@ class WeightCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, lambda temporary: ttnn.dump_tensor(str(temporary), tensor))
-            self._digests[name] = file_digest(path)
+            self._digests[name] = self._remembered.of(path)
             self._changed = True
         except (OSError, RuntimeError) as error:
             LOGGER.warning("cannot cache the converted weight %s: %s", name, error)
