@@ -171,20 +171,26 @@ def test_replanned_motion(arm, kind, stamped, excess):
     arm.listener.spin_until(lambda: not controller.error, label="the controller")
     executor = ChunkExecutor(LIMITS, Execution("asynchronous", 0.02, 0.02, max_chunk_age=2.0, max_jump_time=10.0))
     rest, start_ns, errors = arm.positions(), arm.now_ns, []
-    loop = CommandLoop(executor, [controller], lambda: arm.now_ns, 0.02, lambda: True, arm.positions, errors.append)
-    loop.open(dry=False)
-    for number in range(1, 21):
-        arm.spin_to(start_ns + number * SECOND_NS // 10)
-        now_ns = arm.now_ns
-        elapsed = (now_ns - start_ns) * 1e-9 + 0.02 * np.arange(50)
-        actions = rest + 0.3 * (1 - np.cos(np.pi * elapsed))[:, None]
-        loop.add(ActionChunk(actions.astype(np.float32), "", now_ns, 0.0), arm.positions())
-    end_ns = arm.now_ns
-    stopping = threading.Thread(target=loop.close)
-    stopping.start()
-    arm.spin_to(end_ns + SECOND_NS)
-    stopping.join()
-    controller.close()
+
+    def measured() -> tuple[np.ndarray, int]:
+        return arm.positions(), arm.now_ns
+
+    loop = CommandLoop(executor, [controller], lambda: arm.now_ns, 0.02, lambda: True, measured, errors.append)
+    try:
+        loop.open(dry=False)
+        for number in range(1, 21):
+            arm.spin_to(start_ns + number * SECOND_NS // 10)
+            now_ns = arm.now_ns
+            elapsed = (now_ns - start_ns) * 1e-9 + 0.02 * np.arange(50)
+            actions = rest + 0.3 * (1 - np.cos(np.pi * elapsed))[:, None]
+            loop.add(ActionChunk(actions.astype(np.float32), "", now_ns, 0.0), arm.positions())
+        end_ns = arm.now_ns
+    finally:
+        stopping = threading.Thread(target=loop.close)
+        stopping.start()
+        arm.spin_to(arm.now_ns + SECOND_NS)
+        stopping.join()
+        controller.close()
     samples = arm.samples().between(start_ns, end_ns + SECOND_NS)
     elapsed = np.diff(samples.times_ns)[:, None] * 1e-9
     accelerations = np.abs(np.diff(samples.velocities, axis=0)) / elapsed
