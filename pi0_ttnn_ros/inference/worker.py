@@ -24,7 +24,7 @@ FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0
 
 
 class Listener(Protocol):
-    """Called by the worker's thread, one call at a time and only between `resume` and `pause`."""
+    """Called by the worker's thread, one call at a time; none begins after `pause` and before `resume`."""
 
     def wants_chunk(self) -> bool:
         """Return whether to infer now, provided that the inputs allow it."""
@@ -82,7 +82,6 @@ class InferenceWorker:
         self._now_ns = now_ns
         self._open_timeout = open_timeout
         self._listener = listener
-        self._notifying = threading.Lock()
         self._running = threading.Event()
         self._closing = threading.Event()
         # Counts the pauses: the result of an inference that began before a pause is dropped after it.
@@ -99,10 +98,9 @@ class InferenceWorker:
         self._running.set()
 
     def pause(self) -> None:
-        """Stop calling the listener, without waiting for an inference under way; its result is dropped."""
-        with self._notifying:
-            self._epoch += 1
-            self._running.clear()
+        """Stop calling the listener, without waiting for a call or an inference under way; its result is dropped."""
+        self._epoch += 1
+        self._running.clear()
 
     def close(self, timeout: float) -> None:
         """End the thread and the policy; an inference under way may take up to `timeout` seconds to end."""
@@ -162,6 +160,5 @@ class InferenceWorker:
         self._notify(epoch, self._listener.on_restart)
 
     def _notify(self, epoch: int, call: Callable[[], None]) -> None:
-        with self._notifying:
-            if epoch == self._epoch:
-                call()
+        if epoch == self._epoch:
+            call()

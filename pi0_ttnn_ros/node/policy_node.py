@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -44,8 +47,9 @@ from pi0_ttnn_ros.rclpy_utils.lifecycle import ManagedNode, log_exceptions
 from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
-from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
+from pi0_ttnn_ros.rclpy_utils.qos import LATCHED, REQUESTS
 from pi0_ttnn_ros.rclpy_utils.run_node import run_node
+from pi0_ttnn_ros.rclpy_utils.side_node import SideNode
 from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 from pi0_ttnn_ros.system.device_sensors import card_readings
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
@@ -59,7 +63,9 @@ STATUS_CHECK_S = 0.1  # between two checks whether the activity or its reason ch
 class PolicyNode(ManagedNode):
     """Parameters, lifecycle, services, status and diagnostics.
 
-    The robot moves only while the node is active, enabled and not stopped.
+    The robot moves only while the node is active, enabled and not stopped. Services have a thread of their own, so that
+    ~/stop is answered whatever the node is doing. Their callbacks set a flag, call `_update_running` and wait for
+    nothing; the executor's thread publishes the status.
     """
 
     def __init__(self, policy_command: Sequence[str] = COMMAND) -> None:
@@ -73,18 +79,23 @@ class PolicyNode(ManagedNode):
         self._enabled = True
         self._stop = StopState()
         self._keep_stop()
+        self._answered = ""
+        self._changing = False
         self._running = False
+        self._update_lock = threading.Lock()
         self._status = PolicyStatus()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._status_publisher = self.create_publisher(PolicyStatus, STATUS_TOPIC, LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_service(Trigger, "~/reset", self._on_reset)
-        self._emergency_stops = LatchedOrNot(self, Bool, EMERGENCY_STOP_TOPIC, self._on_emergency_stop, depth=10)
+        self._services_node = SideNode(self, "services")
+        self._add_service(SetBool, "~/enable", self._on_enable)
+        self._add_service(Trigger, "~/stop", self._on_stop)
+        self._add_service(Trigger, "~/reset", self._on_reset)
+        self._add_emergency_stop()
         self._status_timer = self.create_timer(1.0, self._on_timer)
         self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check)
         self._publish_status()
+        self._services_node.start()
 
     @log_exceptions
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -143,31 +154,48 @@ class PolicyNode(ManagedNode):
 
     def release(self) -> None:
         """Bring the robot to rest and free the policy, in whatever state the node is."""
-        if self._session is not None:
+        with self._update_lock:
+            session, self._session, self._running = self._session, None, False
+        if session is not None:
             try:
-                self._session.close()
+                session.close()
             finally:
-                self._session = None
-                self._running = False
                 gc.unfreeze()  # so that the session's reference cycles are collected, too
                 gc.collect()
+
+    def destroy_node(self) -> None:
+        """End the services' thread and destroy the node."""
+        self._services_node.close()
+        super().destroy_node()
+
+    def _add_service(self, service_type: type, name: str, callback: Callable[..., Any]) -> None:
+        full_name = self.resolve_service_name(name)
+        self._services_node.node.create_service(service_type, full_name, callback, qos_profile=REQUESTS)
+
+    def _add_emergency_stop(self) -> None:
+        node, topic = self._services_node.node, self.resolve_topic_name(EMERGENCY_STOP_TOPIC)
+        emergency_stops = LatchedOrNot(node, Bool, topic, self._on_emergency_stop, depth=10)
+        node.create_timer(STATUS_CHECK_S, emergency_stops.update, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state
         self._update_running()
+        if self._session is not None and state != "active":
+            self._session.come_to_rest()
         self.get_logger().info(log_line("state changed", state=state, activity=ACTIVITIES[self._activity()[0]]))
         self._publish_status()
         return TransitionCallbackReturn.SUCCESS
 
     def _update_running(self) -> None:
-        """Start or stop the session, depending on the lifecycle state and the services."""
-        running = self._state == "active" and self._enabled and not self._stop.reason
-        if self._session is not None and running != self._running:
-            if running:
-                self._session.start()
-            else:
-                self._session.stop()
-            self._running = running
+        """Start or stop the session, depending on the lifecycle state and the services. Waits for nothing."""
+        with self._update_lock:
+            running = self._state == "active" and self._enabled and not (self._stop.reason or self._changing)
+            if self._session is not None and running != self._running:
+                if running:
+                    self._session.start()
+                else:
+                    self._session.stop()
+                self._running = running
 
     @property
     def _start_enabled(self) -> bool:
@@ -186,34 +214,37 @@ class PolicyNode(ManagedNode):
         return self._answer(response, "enabled" if request.data else "disabled, holding")
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stop.stop("stopped by ~/stop")
-        self._update_running()
-        self._stop.keep()
+        if self._stop.stop("stopped by ~/stop"):
+            self._update_running()
+            self._stop.keep()
         return self._answer(response, self._stop.reason)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refusal = self._stop.reset()
         if refusal:
             return self._answer(response, f"not reset: {refusal}", success=False)
-        if self._session is not None:
-            self._session.reset()
+        session = self._session
+        if session is not None:
+            session.reset()
         return self._answer(response, "reset")
 
     def _on_emergency_stop(self, message: Bool) -> None:
         if self._stop.on_emergency_stop(message.data):
             self._update_running()
             self._stop.keep()
-            self._report_change(self._stop.reason)
+            self._log_answer(self._stop.reason)
 
     def _answer(self, response: SetBool.Response, text: str, success: bool = True) -> SetBool.Response:
         self._update_running()
-        self._report_change(text)
+        self._log_answer(text)
         response.success, response.message = success, text
         return response
 
-    def _report_change(self, text: str) -> None:
-        self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity()[0]]))
-        self._publish_status()
+    def _log_answer(self, text: str) -> None:
+        """Log what a service or the emergency stop did, unless it repeats the last one."""
+        if text != self._answered:
+            self.get_logger().info(log_line(text, state=self._state, activity=ACTIVITIES[self._activity()[0]]))
+        self._answered = text
 
     def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         values = {parameter.name: parameter.value for parameter in parameters}
@@ -224,25 +255,31 @@ class PolicyNode(ManagedNode):
             return SetParametersResult(
                 successful=False, reason=f"{fixed} take effect at configure: deactivate and clean up the node first"
             )
-        if self._running and "dry_run" in values:
-            self._session.stop()
-        self._session.change(values)
-        if self._running and "dry_run" in values:
-            self._session.start()
+        if "dry_run" in values:
+            self._changing = True
+            self._update_running()
+            self._session.come_to_rest()
+        try:
+            self._session.change(values)
+        finally:
+            self._changing = False
+            self._update_running()
         return SetParametersResult(successful=True)
 
     def _activity(self) -> tuple[int, str]:
         """Return what the node is doing, one of the constants of PolicyStatus, and why."""
+        session = self._session
+        motion = "" if session is None or session.loop.at_rest else "coming to rest: "
         if self._stop.reason:
-            return PolicyStatus.STOPPED, self._stop.reason
+            return PolicyStatus.STOPPED, f"{motion}{self._stop.reason}"
         if not self._enabled:
-            return PolicyStatus.DISABLED, "disabled, until ~/enable"
-        if self._session is None or not self._running:
+            return PolicyStatus.DISABLED, f"{motion}disabled, until ~/enable"
+        if session is None or not self._running:
             return PolicyStatus.IDLE, self._setup_error or f"the node is {self._state}"
-        reason = self._session.reason()
-        if self._session.loop.moving:
+        reason = session.reason()
+        if session.loop.moving:
             return PolicyStatus.MOVING, reason
-        return PolicyStatus.NEEDS_RESET if self._session.restart.reason else PolicyStatus.HOLDING, reason
+        return PolicyStatus.NEEDS_RESET if session.restart.reason else PolicyStatus.HOLDING, reason
 
     def _on_timer(self) -> None:
         if self._session is not None:
@@ -251,7 +288,6 @@ class PolicyNode(ManagedNode):
 
     def _on_status_check(self) -> None:
         """Publish the status if the activity or its reason changed."""
-        self._emergency_stops.update()
         activity, reason = self._activity()
         if changed(self._status, PolicyStatus(activity=activity, reason=reason)):
             self._publish_status()

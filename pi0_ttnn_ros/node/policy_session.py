@@ -167,8 +167,12 @@ class PolicySession:
         self.worker.resume()
 
     def stop(self) -> None:
-        """Stop inference and bring the robot to rest."""
+        """Stop inference and bring the robot to rest, without waiting for it."""
+        self.loop.stop()
         self.worker.pause()
+
+    def come_to_rest(self) -> None:
+        """Return once the stopped session has brought the robot to rest."""
         self.loop.shut()
 
     def reset(self) -> None:

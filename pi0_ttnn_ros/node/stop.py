@@ -42,9 +42,10 @@ class StopState:
         if kept != NOT_STOPPED:
             self.reason = f"{kept.strip() or UNTIL_RESET} (before the node started; kept in {file})"
 
-    def stop(self, reason: str) -> None:
-        """Stop for this reason; `keep` has to follow, once the robot holds."""
-        self.reason = f"{reason}, {UNTIL_RESET}"
+    def stop(self, reason: str) -> bool:
+        """Stop for this reason and return whether it is a new one; if so, `keep` has to follow, once the robot holds."""
+        before, self.reason = self.reason, f"{reason}, {UNTIL_RESET}"
+        return before != self.reason
 
     def on_emergency_stop(self, pressed: bool) -> bool:
         """Take the state of the emergency stop and return whether it changed; if so, as after `stop`.

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-import threading
-
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-from pi0_ttnn_ros.rclpy_utils.helper_node import helper_node
+from pi0_ttnn_ros.rclpy_utils.side_node import SideNode
 
 
 class NodeClock:
-    """The time of a node. With `use_sim_time`, a helper node receives /clock in a thread of its own.
+    """The time of a node. With `use_sim_time`, a node beside it receives /clock.
 
-    The node itself receives nothing while one of its callbacks runs: a callback that waits for the robot to come to
-    rest would wait forever.
+    A callback that waits for the robot to come to rest would otherwise wait forever.
     """
 
     def __init__(self, node: Node) -> None:
         self._clock = node.get_clock()
-        self._helper: Node | None = None
+        self._side_node: SideNode | None = None
         if node.get_parameter("use_sim_time").value:
-            self._helper = helper_node(node, "clock", use_sim_time=True)
-            self._clock = self._helper.get_clock()
-            self._executor = SingleThreadedExecutor(context=node.context)
-            self._executor.add_node(self._helper)
-            self._thread = threading.Thread(target=self._spin, name="clock", daemon=True)
-            self._thread.start()
+            self._side_node = SideNode(node, "clock", use_sim_time=True)
+            self._clock = self._side_node.node.get_clock()
+            self._side_node.start()
 
     def now_ns(self) -> int:
         """Return the time of the node's clock."""
         return self._clock.now().nanoseconds
 
     def close(self) -> None:
-        """Stop the helper node."""
-        if self._helper is not None:
-            self._executor.shutdown()
-            self._thread.join()
-            self._helper.destroy_node()
-            self._helper = None
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
+        """Stop to receive /clock."""
+        if self._side_node is not None:
+            self._side_node.close()
+            self._side_node = None

@@ -14,6 +14,7 @@ def helper_node(node: Node, suffix: str, **parameters: Any) -> Node:
     return Node(
         f"{node.get_name()}_{suffix}",
         context=node.context,
+        namespace=node.get_namespace(),
         use_global_arguments=False,
         parameter_overrides=[Parameter(name, value=value) for name, value in given.items()],
         start_parameter_services=False,

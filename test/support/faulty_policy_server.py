@@ -60,7 +60,12 @@ class FaultyBackend:
 
 
 def load(options: PolicyOptions) -> Policy:
-    """Load as the node does and wrap the backend. load_raises: raise an error with this text instead."""
+    """Load as the node does and wrap the backend.
+
+    load_hangs: begin only when that is over. load_raises: raise an error with this text instead.
+    """
+    while "load_hangs" in faults():
+        time.sleep(0.05)
     if "load_raises" in faults():
         raise BackendError(faults()["load_raises"])
     policy = load_and_warm_up(options)
