@@ -125,7 +125,7 @@ class InterbotixBridge(Node):
 def main() -> None:
     """Run the node until SIGINT or SIGTERM; the arms stay where they were last commanded to be."""
     use_realtime_priority(Priority.COMMANDS)
-    run_node(InterbotixBridge, lambda node: None)
+    run_node(lambda stopping: InterbotixBridge())
 
 
 if __name__ == "__main__":

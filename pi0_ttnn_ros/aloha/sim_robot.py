@@ -163,7 +163,7 @@ def _image_message(pixels: np.ndarray, stamp_ns: int, frame_id: str) -> Image:
 
 def main() -> None:
     """Run the robot until SIGINT or SIGTERM."""
-    run_node(SimRobot, SimRobot.stop)
+    run_node(lambda stopping: SimRobot(), SimRobot.stop)
 
 
 if __name__ == "__main__":

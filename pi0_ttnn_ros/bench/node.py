@@ -238,7 +238,7 @@ def main() -> None:
     """Run one process of the bench: PART [INFERENCE_TIME [...]]."""
     part, *options = sys.argv[1:]
     if part == "publish":
-        run_node(Publishers, lambda publishers: None)
+        run_node(lambda stopping: Publishers())
     elif part == "node":
         policy_node.main((*THIS, "serve", options[0]))
     elif part == "serve":

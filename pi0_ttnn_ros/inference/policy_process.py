@@ -10,17 +10,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference import requests
 from pi0_ttnn_ros.inference.framing import FramingError, Message, receive, send
-from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyError, PolicyOptions
+from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyOptions
 from pi0_ttnn_ros.observation.decoding import EncodedObservation
 from pi0_ttnn_ros.system.scheduling import OPENMP_PASSIVE_WAIT
 
 MAX_ANSWER_SIZE = 1 << 24  # bytes; a chunk has some thousand
+POLL_S = 0.1  # between two calls of `while_waiting`
 
 Answer = TypeVar("Answer")
 
@@ -55,25 +57,26 @@ class PolicyProcess:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
-    def open(self, timeout: float) -> PolicyDescription:
-        """Start the process and load the policy.
+    def open(self, timeout: float, while_waiting: Callable[[], None] = lambda: None) -> PolicyDescription:
+        """Start the process and load the policy; the calling thread has to outlive the process, which ends with it.
+
+        Args:
+            timeout: seconds that it may take.
+            while_waiting: called about ten times a second; what it raises ends the process.
 
         Raises:
             PolicyError: the policy cannot be loaded; the message says why.
-            PolicyUnavailable: it was not loaded within `timeout` seconds, or the process died.
+            PolicyUnavailable: it was not loaded within `timeout` seconds, the process cannot be started, or it died.
         """
         self.kill()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*self._command, str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=OPENMP_PASSIVE_WAIT | os.environ
-            )
-        self._connection = ours
+        try:
+            self._start()
+        except (OSError, MemoryError) as error:  # no file descriptors are left, say, or there is no such program
+            raise PolicyUnavailable(f"the policy process cannot be started: {error or 'out of memory'}") from error
         try:
             request = requests.loading(self._options)
-            return self._request(request, requests.description_of, timeout, "loading the policy")
-        except PolicyError:
+            return self._request(request, requests.description_of, timeout, "loading the policy", while_waiting)
+        except BaseException:
             self.kill()
             raise
 
@@ -102,13 +105,36 @@ class PolicyProcess:
             self._process.kill()
             self._process.wait()
 
-    def _request(self, request: Message, read: Callable[[Message], Answer], timeout: float, label: str) -> Answer:
+    def _start(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        ours, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
+            command = [*self._command, str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=OPENMP_PASSIVE_WAIT | os.environ
+            )
+            undo.pop_all()
+        self._connection = ours
+
+    def _request(
+        self,
+        request: Message,
+        read: Callable[[Message], Answer],
+        timeout: float,
+        label: str,
+        while_waiting: Callable[[], None] = lambda: None,
+    ) -> Answer:
         """Return what `read` makes of the answer."""
         assert self._connection is not None
         deadline = time.monotonic() + timeout
         try:
             self._connection.settimeout(timeout)  # a process that does not read must not block the node
             send(self._connection, *request)
+            while not wait([self._connection], POLL_S) and time.monotonic() < deadline - POLL_S:
+                while_waiting()
             return read(receive(self._connection, MAX_ANSWER_SIZE, deadline))
         except TimeoutError as error:
             self.kill()

@@ -26,6 +26,7 @@ from pi0_ttnn_ros.inference.framing import Message, receive, send
 from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyOptions
 from pi0_ttnn_ros.observation.decoding import decoded_observation
 from pi0_ttnn_ros.observation.images import ConversionError
+from pi0_ttnn_ros.system.child_process import end_with_parent, has_hung_up
 from pi0_ttnn_ros.system.scheduling import lower_priority
 
 # Errors with a text for the user. Any other error is unforeseen: its traceback goes to stderr, which is the node's log.
@@ -40,6 +41,9 @@ def serve(connection: socket.socket, load: Callable[[PolicyOptions], Policy]) ->
     """
     # Ctrl-C goes to the whole process group; the node ends this process when it does not need it any more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()  # in the middle of loading, too: the device must not stay occupied
+    if has_hung_up(connection.fileno()):  # the node ended before
+        return
     lower_priority()
     policy: Policy | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
@@ -13,7 +14,6 @@ import numpy as np
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
-from pi0_ttnn_ros.inference.requests import PolicyError
 from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
 from pi0_ttnn_ros.observation.decoding import encoded_observation
 
@@ -84,6 +84,8 @@ class InferenceWorker:
         self._listener = listener
         self._running = threading.Event()
         self._closing = threading.Event()
+        self._close_timeout = 0.0
+        self._idle = threading.Event()
         # Counts the pauses: the result of an inference that began before a pause is dropped after it.
         self._epoch = 0
         self._last_stamp_ns: int | None = None
@@ -105,26 +107,27 @@ class InferenceWorker:
     def close(self, timeout: float) -> None:
         """End the thread and the policy; an inference under way may take up to `timeout` seconds to end."""
         self.pause()
+        self._close_timeout = timeout
         self._closing.set()
         self._running.set()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self._idle.wait(timeout):
             self._policy.kill()
-            self._thread.join()
-        self._policy.close(timeout)
+        self._thread.join()
 
     def _run(self) -> None:
         while True:
             self._running.wait()
             if self._closing.is_set():
-                return
+                break
             epoch = self._epoch
             try:
                 self._step(epoch)
             except Exception as error:
                 self._unavailable = isinstance(error, PolicyUnavailable)
-                self._notify(epoch, partial(self._listener.on_error, error))
+                self._report(epoch, error)
                 self._closing.wait(POLL)  # what failed may fail again at once
+        self._idle.set()
+        self._policy.close(self._close_timeout)  # here: a policy process ends with the thread that started it
 
     def _step(self, epoch: int) -> None:
         if not self._policy.alive:
@@ -145,19 +148,29 @@ class InferenceWorker:
 
     def _restart(self, epoch: int) -> None:
         if not self._unavailable:  # it died between two inferences
-            self._notify(epoch, partial(self._listener.on_error, PolicyUnavailable("the policy process died")))
+            self._report(epoch, PolicyUnavailable("the policy process died"))
         self._unavailable = True
         if self._closing.wait(self._back_off):
             return
         self._back_off = min(2 * self._back_off, LAST_BACK_OFF)
         try:
-            self._policy.open(self._open_timeout)
-        except (PolicyError, PolicyUnavailable) as error:
-            self._notify(epoch, partial(self._listener.on_error, error))
+            self._policy.open(self._open_timeout, self._check_closing)
+        except Exception as error:
+            self._report(epoch, error)
             return
         self._unavailable = False
         self._last_stamp_ns = None
         self._notify(epoch, self._listener.on_restart)
+
+    def _check_closing(self) -> None:
+        if self._closing.is_set():
+            raise PolicyUnavailable("the policy is being closed")
+
+    def _report(self, epoch: int, error: Exception) -> None:
+        try:
+            self._notify(epoch, partial(self._listener.on_error, error))
+        except Exception:  # the thread has to live on
+            traceback.print_exc()
 
     def _notify(self, epoch: int, call: Callable[[], None]) -> None:
         if epoch == self._epoch:

@@ -43,8 +43,10 @@ class _Input:
         return f"{self.message_type.__module__.split('.')[0]}/msg/{self.message_type.__name__}"
 
 
-def check_inputs(node: Node, parameters: Parameters) -> None:
+def check_inputs(node: Node, parameters: Parameters, while_waiting: Callable[[], None]) -> None:
     """Wait up to `input_wait` seconds for one message of every input, and try to decode each.
+
+    `while_waiting` is that of `receive_one_of_each`.
 
     Raises:
         InputCheckError: a topic has no publisher or another type, nothing arrives, a joint is unknown, or an image
@@ -58,7 +60,7 @@ def check_inputs(node: Node, parameters: Parameters) -> None:
     decode = partial(positions_from_message, joint_names=parameters.joint_names)
     inputs.append(_Input("joint states", joint_states, JointState, decode))
     topics = [(source.message_type, source.topic) for source in inputs]
-    messages = receive_one_of_each(node, topics, qos_profile_sensor_data, parameters.input_wait)
+    messages = receive_one_of_each(node, topics, qos_profile_sensor_data, parameters.input_wait, while_waiting)
     for source, message in zip(inputs, messages, strict=True):
         if message is None:
             raise InputCheckError(f"{source.label}: {_why_missing(node, source, parameters.input_wait)}")

@@ -17,6 +17,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -43,7 +44,7 @@ from pi0_ttnn_ros.node.stop import StopState
 from pi0_ttnn_ros.parameters.declarations import ParameterError
 from pi0_ttnn_ros.parameters.parameters import LIVE
 from pi0_ttnn_ros.parameters.topics import EMERGENCY_STOP_TOPIC, STATUS_TOPIC
-from pi0_ttnn_ros.rclpy_utils.lifecycle import ManagedNode, log_exceptions
+from pi0_ttnn_ros.rclpy_utils.lifecycle import ManagedNode, TransitionAborted, log_exceptions
 from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.parameters import NodeParameters
@@ -55,8 +56,17 @@ from pi0_ttnn_ros.system.device_sensors import card_readings
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 
 # Their messages are for the user; anything else that fails configure is unforeseen and logged with its traceback.
-SETUP_ERRORS = (ParameterError, RobotError, PolicyError, PolicyUnavailable, InputCheckError, ControllerError)
+SETUP_ERRORS = (
+    ParameterError,
+    RobotError,
+    PolicyError,
+    PolicyUnavailable,
+    InputCheckError,
+    ControllerError,
+    TransitionAborted,
+)
 
+STATUS_PERIOD_S = 1.0
 STATUS_CHECK_S = 0.1  # between two checks whether the activity or its reason changed
 
 
@@ -68,9 +78,14 @@ class PolicyNode(ManagedNode):
     nothing; the executor's thread publishes the status.
     """
 
-    def __init__(self, policy_command: Sequence[str] = COMMAND) -> None:
-        """Create the unconfigured node; `policy_command` runs the policy, see `PolicyProcess`."""
-        super().__init__("pi0_policy", allow_undeclared_parameters=True)
+    def __init__(self, stopping: threading.Event, policy_command: Sequence[str] = COMMAND) -> None:
+        """Create the unconfigured node.
+
+        Args:
+            stopping: set when the process has to end.
+            policy_command: runs the policy, see `PolicyProcess`.
+        """
+        super().__init__("pi0_policy", stopping, allow_undeclared_parameters=True)
         self._declared = NodeParameters(self)
         self._policy_command = policy_command
         self._setup_error = ""
@@ -83,7 +98,7 @@ class PolicyNode(ManagedNode):
         self._changing = False
         self._running = False
         self._update_lock = threading.Lock()
-        self._status = PolicyStatus()
+        self._status, self._published = PolicyStatus(), 0.0
         self.add_on_set_parameters_callback(self._on_parameters)
         self._status_publisher = self.create_publisher(PolicyStatus, STATUS_TOPIC, LATCHED)
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -92,7 +107,7 @@ class PolicyNode(ManagedNode):
         self._add_service(Trigger, "~/stop", self._on_stop)
         self._add_service(Trigger, "~/reset", self._on_reset)
         self._add_emergency_stop()
-        self._status_timer = self.create_timer(1.0, self._on_timer)
+        self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_timer)
         self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check)
         self._publish_status()
         self._services_node.start()
@@ -101,22 +116,24 @@ class PolicyNode(ManagedNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Check every input and load the policy."""
         self._keep_stop()
+        self._state, self._setup_error = "configuring", ""
+        self._publish_status()
         try:
             parameters = self._declared.read()
             self.get_logger().info(
                 log_line("loading the policy", checkpoint=parameters.checkpoint, backend=parameters.backend)
             )
-            self._session = PolicySession(self, parameters, self._policy_command)
+            self._session = PolicySession(self, parameters, self._policy_command, self._while_configuring)
         except Exception as error:
             self._setup_error = error_text(error, SETUP_ERRORS)
             # The lines of a YAML to write instead are for people.
             line = log_line("cannot configure", reason=self._setup_error).replace("\\n", "\n")
             self.get_logger().error(line + traceback_lines(error, SETUP_ERRORS))
+            self._state = "unconfigured"
             self._publish_status()
             return TransitionCallbackReturn.FAILURE
         # What exists now stays: a garbage collection that goes through it stops every thread for 20 ms.
         gc.freeze()
-        self._setup_error = ""
         if not has_realtime_priority():
             self.get_logger().info(
                 "real-time priority not permitted: commands may be late under load; see docs/how-to/real_time.md"
@@ -167,6 +184,18 @@ class PolicyNode(ManagedNode):
         """End the services' thread and destroy the node."""
         self._services_node.close()
         super().destroy_node()
+
+    def _while_configuring(self) -> None:
+        """Publish the status and answer the lifecycle services while the executor's thread configures the node.
+
+        Raises:
+            TransitionAborted: see `check_aborted`.
+        """
+        self.check_aborted()
+        if time.monotonic() - self._published >= STATUS_PERIOD_S:
+            self._publish_status()
+        else:
+            self._on_status_check()
 
     def _add_service(self, service_type: type, name: str, callback: Callable[..., Any]) -> None:
         full_name = self.resolve_service_name(name)
@@ -304,7 +333,7 @@ class PolicyNode(ManagedNode):
             hold_reasons = session.hold_reasons()
         status.lifecycle_state = self._state
         status.activity, status.reason = self._activity()
-        self._status = status
+        self._status, self._published = status, time.monotonic()
         self._status_publisher.publish(status)
         self._diagnostics_publisher.publish(
             diagnostics(status, self.get_name(), input_states, hold_reasons, card_readings())
@@ -316,7 +345,7 @@ def main(policy_command: Sequence[str] = COMMAND) -> None:
     use_realtime_priority(Priority.NODE)
     sys.setswitchinterval(0.001)  # s, after which a computing thread gives way to the one that commands
     try:
-        run_node(partial(PolicyNode, policy_command), PolicyNode.release)
+        run_node(partial(PolicyNode, policy_command=policy_command), PolicyNode.release)
     except (ParameterError, InvalidParameterTypeException, InvalidParameterValueException) as error:
         sys.exit(f"pi0_policy: {error}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -63,13 +63,16 @@ class PolicySession:
         last_error: why the last inference failed; empty once one succeeded.
     """
 
-    def __init__(self, node: Node, parameters: Parameters, policy_command: Sequence[str]) -> None:
+    def __init__(
+        self, node: Node, parameters: Parameters, policy_command: Sequence[str], while_waiting: Callable[[], None]
+    ) -> None:
         """Check every input and load the policy; on an error all that was opened is closed again.
 
         Args:
             node: node to create publishers and subscriptions on.
             parameters: the node's parameters.
             policy_command: command that runs the policy, see `PolicyProcess`.
+            while_waiting: called about ten times a second; what it raises ends the set-up.
         """
         self.parameters = parameters
         self.statistics = Statistics()
@@ -78,8 +81,9 @@ class PolicySession:
         self._node = node
         self._failing_controller = ""
         self.restart = RestartGuard(parameters.restart == "manual")
-        check_inputs(node, parameters)
-        limits = joint_limits(parameters, partial(robot_description, node, timeout=parameters.input_wait))
+        check_inputs(node, parameters, while_waiting)
+        description = partial(robot_description, node, timeout=parameters.input_wait, while_waiting=while_waiting)
+        limits = joint_limits(parameters, description)
         self._limits = limits
         self._tracking = TrackingMonitor(limits, parameters.grippers)
         self._frozen = FrozenInputs()
@@ -98,7 +102,7 @@ class PolicySession:
                 stack.callback(controller.close)
             process = PolicyProcess(_policy_options(parameters), policy_command)
             stack.callback(process.close, CLOSE_TIMEOUT_S)
-            self.policy = _opened(process, parameters)
+            self.policy = _opened(process, parameters, while_waiting)
             self._chunk_publisher = ChunkPublisher(node, parameters, self.policy.backend)
             stack.callback(self._chunk_publisher.close)
             self._introspection: Introspection | None = None
@@ -269,10 +273,10 @@ class PolicySession:
         return not self.hold_reasons()
 
 
-def _opened(process: PolicyProcess, parameters: Parameters) -> PolicyDescription:
+def _opened(process: PolicyProcess, parameters: Parameters, while_waiting: Callable[[], None]) -> PolicyDescription:
     """Load the policy; where that fails on a device, say what looks for the cause."""
     try:
-        return process.open(parameters.load_timeout)
+        return process.open(parameters.load_timeout, while_waiting)
     except (PolicyError, PolicyUnavailable) as error:
         if parameters.backend != "ttnn":
             raise

@@ -43,7 +43,7 @@ class StopState:
             self.reason = f"{kept.strip() or UNTIL_RESET} (before the node started; kept in {file})"
 
     def stop(self, reason: str) -> bool:
-        """Stop for this reason and return whether it is a new one; if so, `keep` has to follow, once the robot holds."""
+        """Stop for this reason and return whether it is a new one. If so, `keep` has to follow once the robot holds."""
         before, self.reason = self.reason, f"{reason}, {UNTIL_RESET}"
         return before != self.reason
 

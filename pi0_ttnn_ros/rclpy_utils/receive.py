@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
@@ -14,7 +14,7 @@ from pi0_ttnn_ros.rclpy_utils.helper_node import helper_node
 
 
 def receive_one_of_each(
-    node: Node, topics: Sequence[tuple[type, str]], qos: QoSProfile, timeout: float
+    node: Node, topics: Sequence[tuple[type, str]], qos: QoSProfile, timeout: float, while_waiting: Callable[[], None]
 ) -> list[Any | None]:
     """Return the first message of each topic, or None where nothing arrived within `timeout` seconds.
 
@@ -23,6 +23,7 @@ def receive_one_of_each(
         topics: message type and full name of each topic.
         qos: profile of all subscriptions.
         timeout: s.
+        while_waiting: called about ten times a second; what it raises ends the wait.
     """
     received: list[list[Any]] = [[] for _ in topics]
     probe = helper_node(node, "probe")
@@ -34,6 +35,7 @@ def receive_one_of_each(
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and not all(received):
             executor.spin_once(timeout_sec=0.1)
+            while_waiting()
     finally:
         executor.shutdown()
         probe.destroy_node()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -11,10 +13,12 @@ from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each
 
 
-def robot_description(node: Node, missing: list[str], timeout: float) -> str:
+def robot_description(node: Node, missing: list[str], timeout: float, while_waiting: Callable[[], None]) -> str:
     """Return the published URDF; "" if nobody publishes one and no parameters are `missing`, which it would replace.
 
     To be called once the node has received something of the robot, so that it knows of its publishers.
+
+    `while_waiting` is that of `receive_one_of_each`.
 
     Raises:
         ParameterError: nothing arrived within `timeout` seconds.
@@ -22,7 +26,7 @@ def robot_description(node: Node, missing: list[str], timeout: float) -> str:
     topic = node.resolve_topic_name(ROBOT_DESCRIPTION)
     if not missing and not node.count_publishers(topic):
         return ""
-    (message,) = receive_one_of_each(node, [(String, topic)], LATCHED, timeout)
+    (message,) = receive_one_of_each(node, [(String, topic)], LATCHED, timeout, while_waiting)
     if message is None and missing:
         raise ParameterError(f"parameters {missing} are not set, and nothing arrived on {topic} in {timeout:g} s")
     if message is None:

@@ -15,14 +15,19 @@ from rclpy.signals import SignalHandlerOptions
 NodeType = TypeVar("NodeType", bound=Node)
 
 
-def run_node(make_node: Callable[[], NodeType], end: Callable[[NodeType], None]) -> None:
-    """Spin a node until SIGINT or SIGTERM, call `end` while it can still publish, then shut down."""
+def run_node(
+    make_node: Callable[[threading.Event], NodeType], end: Callable[[NodeType], None] = lambda node: None
+) -> None:
+    """Spin a node until SIGINT or SIGTERM, call `end` while it can still publish, then shut down.
+
+    `make_node` takes an event that is set when the signal arrives, for callbacks that take long.
+    """
     # With rclpy's own handlers the context would be gone before `end` could publish.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    node = make_node()
+    node = make_node(stopping)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:

@@ -1,1 +1,1 @@
-"""The machine: scheduling, package files, processor, sensors of cards."""
+"""The machine: scheduling, processes, package files, processor, sensors of cards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import random, socket, sys, time
 socket.socket(fileno=int(sys.argv[1])).sendall({answer})
 time.sleep(600)
 """
+SLEEPER = "import time; time.sleep(3600)"
 
 
 def policy(program: str) -> PolicyProcess:
@@ -68,3 +70,37 @@ def test_the_working_directory_is_not_on_the_path(tmp_path, monkeypatch):
     with pytest.raises(PolicyError, match="nowhere"):
         process.open(TIMEOUT)
     assert not Path("imported").exists()
+
+
+def descriptors() -> set[str]:
+    """Return this process's open file descriptors."""
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_no_such_program():
+    """A program that does not exist is reported, and no file descriptor is lost."""
+    before = descriptors()
+    process = PolicyProcess(PolicyOptions("nowhere", "torch", {}), ["/nowhere/policy"])
+    with pytest.raises(PolicyUnavailable, match=r"cannot be started.*/nowhere/policy"):
+        process.open(1.0)
+    assert descriptors() == before and not process.alive
+
+
+def test_waiting_ends():
+    """What `while_waiting` raises ends the process and the wait."""
+
+    def fail() -> None:
+        raise KeyError("enough")
+
+    process = policy(SLEEPER)
+    with pytest.raises(KeyError, match="enough"):
+        process.open(3600.0, fail)
+    assert not process.alive
+
+
+def test_loading_takes_too_long():
+    """A process that does not answer in time is killed."""
+    process = policy(SLEEPER)
+    with pytest.raises(PolicyUnavailable, match=r"took longer than 0\.2 s"):
+        process.open(0.2)
+    assert not process.alive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 
 import pytest
@@ -78,6 +79,24 @@ def test_restart_fails_for_a_while(robot, inject, tiny_checkpoint):
         inject,
         lambda status: "the card is gone" in status.last_error,
     )
+
+
+def test_no_file_descriptors_for_a_restart(robot, node, tiny_checkpoint):
+    """No file descriptors are left when the policy process has to be restarted: restarts are retried.
+
+    Regression: the node held for ever, with the error of the first death in its status.
+    """
+    activate(robot, tiny_checkpoint)
+    soft, hard = resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE)
+
+    def fail():
+        resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+        os.kill(node.policy_process, signal.SIGKILL)
+
+    def mend():
+        resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert_holds_and_resumes(robot, fail, mend, lambda status: "Too many open files" in status.last_error)
 
 
 @pytest.mark.parametrize("strategy", ["synchronous", "asynchronous", "blended", "rtc"])

@@ -65,7 +65,7 @@ def held_by(node: Node) -> dict[str, set]:
 def set_up(robot: FakeRobot, node: Node, parameters: Parameters) -> policy_session.PolicySession:
     """Set up a session while the robot publishes its inputs."""
     with ThreadPoolExecutor(thread_name_prefix="set up") as threads:
-        session = threads.submit(policy_session.PolicySession, node, parameters, COMMAND)
+        session = threads.submit(policy_session.PolicySession, node, parameters, COMMAND, lambda: None)
         robot.spin_until(session.done, label="the session")
     return session.result()
 

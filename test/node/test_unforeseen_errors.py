@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from pi0_ttnn_ros.node import policy_node
 
 @pytest.fixture
 def node(ros):
-    node = policy_node.PolicyNode()
+    node = policy_node.PolicyNode(threading.Event())
     yield node
     node.destroy_node()
 

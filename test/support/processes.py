@@ -110,6 +110,15 @@ class Listener:
         self.node.destroy_node()
 
 
+def is_running(pid: int) -> bool:
+    """Return whether a process runs, which a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 def resident_memory(pid: int) -> float:
     """Return the resident memory of a process, MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
