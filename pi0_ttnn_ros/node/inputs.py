@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import HEARTBEAT_TOPIC, INSTRUCTION_TOPIC, is_compressed
 from pi0_ttnn_ros.rclpy_utils.logs import log_line
+from pi0_ttnn_ros.rclpy_utils.message_info import MessageInfo, age_ns, with_info
 from pi0_ttnn_ros.rclpy_utils.messages import image_type
 from pi0_ttnn_ros.rclpy_utils.qos import NEWEST
 from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
@@ -54,9 +55,9 @@ class PolicyInputs:
         """Start to receive."""
         for camera, topic in self._camera_topics.items():
             self._add(image_type(topic), topic, partial(self._on_image, camera, is_compressed(topic)), NEWEST, raw=True)
-        self._add(JointState, self._joint_state_topic, self._on_joint_states, NEWEST)
-        self._add(Empty, HEARTBEAT_TOPIC, self._on_heartbeat, 1)
-        self._instructions = LatchedOrNot(self._node, String, INSTRUCTION_TOPIC, self._on_instruction)
+        self._add(JointState, self._joint_state_topic, with_info(self._on_joint_states), NEWEST)
+        self._add(Empty, HEARTBEAT_TOPIC, with_info(self._on_heartbeat), 1)
+        self._instructions = LatchedOrNot(self._node, String, INSTRUCTION_TOPIC, with_info(self._on_instruction))
 
     def subscribe_latched(self) -> None:
         """Subscribe to latched instructions once there is a publisher that latches."""
@@ -124,19 +125,19 @@ class PolicyInputs:
     def _on_image(self, camera: str, compressed: bool, raw: bytes) -> None:
         self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed), _sample(raw))
 
-    def _on_joint_states(self, message: JointState, info: Mapping[str, int]) -> None:
+    def _on_joint_states(self, message: JointState, info: MessageInfo) -> None:
         self._joint_state_publishers.put(info.get("publication_sequence_number"), time.monotonic())
         content = np.array(message.position).tobytes()
         self.buffer.put(JOINT_STATES, nanoseconds(message.header.stamp), message, content)
 
-    def _on_heartbeat(self, message: Empty) -> None:
-        self.buffer.put(HEARTBEAT, self._now_ns(), message)
+    def _on_heartbeat(self, message: Empty, info: MessageInfo) -> None:
+        self.buffer.put(HEARTBEAT, self._now_ns() - age_ns(info), message)
 
-    def _on_instruction(self, message: String) -> None:
+    def _on_instruction(self, message: String, info: MessageInfo) -> None:
         if message.data != self.buffer.instruction:
             line = log_line("new instruction", event="instruction", instruction=message.data[:200])
             self._node.get_logger().info(line, throttle_duration_sec=1.0)
-        self.buffer.put(INSTRUCTION, self._now_ns(), message.data)
+        self.buffer.put(INSTRUCTION, self._now_ns() - age_ns(info), message.data)
 
 
 def _sample(raw: bytes) -> bytes:

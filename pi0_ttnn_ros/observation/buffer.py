@@ -166,5 +166,6 @@ class ObservationBuffer:
         if age < -timeout:
             return f"its stamp is {-age:.2f} s in the future: the clock jumped back, or the sender's clock is ahead"
         if age > timeout:
-            return f"{age:.2f} s old, the timeout is {timeout:g} s"
+            clock = "" if name in self._sensors else " by its sender's clock"
+            return f"{age:.2f} s old{clock}, the timeout is {timeout:g} s"
         return ""

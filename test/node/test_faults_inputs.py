@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -262,6 +265,30 @@ def test_heartbeat_stops_and_returns(robot, tiny_checkpoint):
     timer = robot.node.create_timer(0.1, lambda: heartbeat.publish(Empty()))
     activate(robot, tiny_checkpoint, heartbeat_timeout=1.0)
     assert_holds_and_resumes(robot, timer.cancel, timer.reset, lambda status: status.stale_inputs == ["heartbeat"])
+    robot.node.destroy_timer(timer)
+
+
+def test_heartbeat_stops_while_the_node_is_stopped(robot, node, tiny_checkpoint):
+    """The heartbeat ends while the node is kept from running: what waited in its queue does not move the robot.
+
+    Regression: heartbeats counted from when they were received.
+    """
+    heartbeat = robot.node.create_publisher(Empty, "pi0_policy/heartbeat", 10)
+    sent: list[float] = []
+    timer = robot.node.create_timer(0.05, lambda: sent.append(time.monotonic()) or heartbeat.publish(Empty()))
+    activate(robot, tiny_checkpoint, heartbeat_timeout=1.0)
+    robot.wait_for_motion()
+    node.process.send_signal(signal.SIGSTOP)
+    count = len(sent)
+    robot.spin_until(lambda: len(sent) >= count + 10, "heartbeats that wait")
+    timer.cancel()
+    robot.spin_until(lambda: time.monotonic() > sent[-1] + 1.5, "the end of the last one")
+    resumed_ns = time.time_ns()
+    node.process.send_signal(signal.SIGCONT)
+    assert robot.receives_no_motion_since(resumed_ns, statuses=3)
+    assert robot.status.stale_inputs == ["heartbeat"]
+    timer.reset()
+    robot.wait_for_motion()
     robot.node.destroy_timer(timer)
 
 

@@ -175,6 +175,13 @@ class FakeRobot:
         self.spin_until(lambda: len(self.statuses) >= count + statuses, label="statuses")
         return len(self.trajectories) == before
 
+    def receives_no_motion_since(self, start_ns: int, statuses: int) -> bool:
+        """Return whether no motion that starts after `start_ns` is received until some statuses are."""
+        count = len(self.statuses)
+        self.spin_until(lambda: len(self.statuses) >= count + statuses, label="statuses")
+        motions = (trajectory for trajectory in self.trajectories if not is_hold(trajectory))
+        return all(nanoseconds(motion.header.stamp) < start_ns for motion in motions)
+
     def _publish(self) -> None:
         stamp = self.node.get_clock().now().to_msg()
         if self.clock is not None:
