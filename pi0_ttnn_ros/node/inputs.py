@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,7 @@ from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 
 SAMPLE_BYTES = 8192  # of an image that are compared with the one before: the noise of a real camera is everywhere
 STAMP_END = 12  # bytes of a serialized message up to the end of its stamp
+LOG_INTERVAL_S = 5.0  # between two logs of damaged messages
 
 
 class PolicyInputs:
@@ -123,7 +125,14 @@ class PolicyInputs:
         self._subscriptions.append(self._node.create_subscription(*arguments, **options))
 
     def _on_image(self, camera: str, compressed: bool, raw: bytes) -> None:
-        self.buffer.put(camera, serialized_stamp(raw), SerializedImage(raw, compressed), _sample(raw))
+        try:
+            stamp_ns = serialized_stamp(raw)
+        except (struct.error, IndexError):
+            topic = self._camera_topics[camera]
+            line = log_line("damaged message left out", event="damaged_message", topic=topic, bytes=len(raw))
+            self._node.get_logger().warning(line, throttle_duration_sec=LOG_INTERVAL_S)
+            return
+        self.buffer.put(camera, stamp_ns, SerializedImage(raw, compressed), _sample(raw))
 
     def _on_joint_states(self, message: JointState, info: MessageInfo) -> None:
         self._joint_state_publishers.put(info.get("publication_sequence_number"), time.monotonic())

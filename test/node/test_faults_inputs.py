@@ -12,8 +12,8 @@ rclpy = pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from pi0_ttnn_ros.msg import PolicyStatus
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Empty
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Empty, String
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.observation.stamps import nanoseconds
@@ -139,6 +139,25 @@ def test_image_that_is_huge_once_decoded(robot, node, tiny_checkpoint):
     assert node.policy_process == processes[1]  # which was not restarted
     robot.compressed = file
     robot.wait_for_chunks(2)
+
+
+@pytest.mark.parametrize("size", [0, 1, 4, 11, 12, 200])
+@pytest.mark.parametrize("topic", ["base_0_rgb/image", "joint_states", "pi0_policy/instruction"])
+def test_damaged_messages(robot, tiny_checkpoint, topic, size):
+    """Messages that are too short, or full of bytes without meaning, do not end the node.
+
+    Regression: an image of four bytes did.
+    """
+    types = {"base_0_rgb/image": Image, "joint_states": JointState, "pi0_policy/instruction": String}
+    publisher = robot.node.create_publisher(types[topic], topic, 10)
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_motion()
+    robot.spin_until(publisher.get_subscription_count, "a subscription")
+    for _ in range(5):
+        publisher.publish((b"\x00\x01\x00\x00" + bytes(range(256)))[:size])
+        robot.wait_for_chunks(1)
+    robot.wait_for_motion()
+    robot.node.destroy_publisher(publisher)
 
 
 def test_joint_states_lack_a_joint(robot, tiny_checkpoint):
