@@ -89,10 +89,17 @@ class InferenceWorker:
         # Counts the pauses: the result of an inference that began before a pause is dropped after it.
         self._epoch = 0
         self._last_stamp_ns: int | None = None
+        self._inference_start: float | None = None
         self._back_off = FIRST_BACK_OFF
         self._unavailable = False
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
         self._thread.start()
+
+    @property
+    def inferring_for(self) -> float:
+        """Seconds since the inference under way began; 0 if there is none."""
+        start = self._inference_start
+        return 0.0 if start is None else time.perf_counter() - start
 
     def resume(self) -> None:
         """Start to infer."""
@@ -142,7 +149,11 @@ class InferenceWorker:
         start = time.perf_counter()
         observation = encoded_observation(snapshot, self._joint_names)
         target = self._listener.guidance_target(observation.stamp_ns, observation.state)
-        chunk = self._policy.infer(observation, target, self.inference_timeout)
+        self._inference_start = start
+        try:
+            chunk = self._policy.infer(observation, target, self.inference_timeout)
+        finally:
+            self._inference_start = None
         self._back_off = FIRST_BACK_OFF
         self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
 

@@ -66,6 +66,7 @@ SETUP_ERRORS = (
     TransitionAborted,
 )
 
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)  # a simulated time may stand still
 STATUS_PERIOD_S = 1.0
 STATUS_CHECK_S = 0.1  # between two checks whether the activity or its reason changed
 
@@ -107,8 +108,8 @@ class PolicyNode(ManagedNode):
         self._add_service(Trigger, "~/stop", self._on_stop)
         self._add_service(Trigger, "~/reset", self._on_reset)
         self._add_emergency_stop()
-        self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_timer)
-        self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check)
+        self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_timer, clock=STEADY)
+        self._status_check_timer = self.create_timer(STATUS_CHECK_S, self._on_status_check, clock=STEADY)
         self._publish_status()
         self._services_node.start()
 
@@ -204,7 +205,7 @@ class PolicyNode(ManagedNode):
     def _add_emergency_stop(self) -> None:
         node, topic = self._services_node.node, self.resolve_topic_name(EMERGENCY_STOP_TOPIC)
         emergency_stops = LatchedOrNot(node, Bool, topic, self._on_emergency_stop, depth=10)
-        node.create_timer(STATUS_CHECK_S, emergency_stops.update, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        node.create_timer(STATUS_CHECK_S, emergency_stops.update, clock=STEADY)
 
     def _enter(self, state: str) -> TransitionCallbackReturn:
         self._state = state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -41,6 +42,7 @@ from pi0_ttnn_ros.visualization.publishers import Introspection
 
 # Their messages are for the user; anything else that fails an inference is unforeseen and logged with its traceback.
 INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyUnavailable, SafetyError)
+SLOW_INFERENCE = 3.0  # times the 95th percentile, from which on the status names an inference under way
 LOG_INTERVAL_S = 5.0  # between two logs of a failure that lasts
 CLOSE_TIMEOUT_S = 2.0  # for an inference under way to end
 
@@ -88,9 +90,9 @@ class PolicySession:
         self._tracking = TrackingMonitor(limits, parameters.grippers)
         self._frozen = FrozenInputs()
         with ExitStack() as stack:
-            clock = NodeClock(node)
-            stack.callback(clock.close)
-            self._now_ns = clock.now_ns
+            self._clock = NodeClock(node)
+            stack.callback(self._clock.close)
+            self._now_ns = self._clock.now_ns
             self.controllers = make_controllers(
                 node,
                 parameters.controllers,
@@ -155,7 +157,14 @@ class PolicySession:
         holding = "; ".join(self.hold_reasons())
         if self.loop.moving:
             return f"coming to rest: {holding}" if holding else "a chunk is executed"
-        return holding or self.last_error or "no chunk to execute yet"
+        return holding or self._slow_inference() or self.last_error or "no chunk to execute yet"
+
+    def _slow_inference(self) -> str:
+        """Return for how long an inference has been running that takes unusually long."""
+        _, p95, _ = self.statistics.percentiles()
+        usual = min(SLOW_INFERENCE * p95 or math.inf, self.parameters.max_chunk_age)
+        duration = self.worker.inferring_for
+        return f"inference has been running for {duration:.1f} s" if duration > usual else ""
 
     def close(self) -> None:
         """Bring the robot to rest, then close everything in the reverse order of its opening."""
@@ -243,7 +252,9 @@ class PolicySession:
 
     def _faults(self) -> list[str]:
         """Return why the robot may not move, apart from its inputs and `restart`."""
-        found = [self.inputs.conflict(), self._tracking.reason, *self._frozen.reasons.values()]
+        stopped_for = self._clock.stopped_for
+        clock = f"/clock has stopped for {stopped_for:.1f} s" if stopped_for else ""
+        found = [clock, self.inputs.conflict(), self._tracking.reason, *self._frozen.reasons.values()]
         if self.loop.failure:
             found.append(f"commanding fails: {self.loop.failure}")
         return [*filter(None, found), *self._controller_errors()]

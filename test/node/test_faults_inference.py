@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
+from pi0_ttnn_ros.msg import PolicyStatus
+
 from support.fake_robot import activate, assert_holds_and_resumes, error_of, is_hold
 
 
@@ -68,6 +70,18 @@ def test_policy_process_hangs(robot, node, tiny_checkpoint):
         lambda status: "the policy process" in status.last_error,
     )
     assert robot.status.restarts > before
+
+
+def test_inference_under_way_is_named(robot, node, inject, tiny_checkpoint):
+    """While an inference takes unusually long, the status says for how long, before `inference_timeout`."""
+    activate(robot, tiny_checkpoint)
+    robot.wait_for_chunks(5)
+    assert_holds_and_resumes(
+        robot,
+        lambda: inject(seconds=5.0),
+        inject,
+        lambda status: "inference has been running for" in status.reason and status.activity == PolicyStatus.HOLDING,
+    )
 
 
 def test_restart_fails_for_a_while(robot, inject, tiny_checkpoint):

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
+from pi0_ttnn_ros.msg import PolicyStatus
 from std_msgs.msg import Float64MultiArray
 
 from pi0_ttnn_ros.observation.stamps import nanoseconds
@@ -51,6 +52,26 @@ def test_the_clock_jumps_back(start):
     # While the simulated time stands still the robot cannot be seen to rest, but it is told to come to rest.
     assert node.stop() == 0
     assert not points_of(robot.trajectories[-1])[2][-1].any()
+
+
+def test_the_clock_stops(start):
+    """/clock stops: nothing is published any more, the status says why, and the motion resumes with the clock.
+
+    Regression: the same plan was published for ever.
+    """
+    _, robot = start("/test_faults_clock_stops", use_sim_time=True)
+    robot.clock = 500 * 10**9
+    bring_up(robot)
+    robot.wait_for_motion()
+    robot.clock_runs = False
+    robot.wait_for_status(lambda status: "/clock has stopped" in status.reason, "a status that says so")
+    robot.wait_for_status(lambda status: status.activity == PolicyStatus.HOLDING, "a status of a hold")
+    assert robot.receives_nothing_for(statuses=3)
+    robot.spin_until(lambda: "/clock has stopped" in robot.diagnostics[-1].status[0].message, "diagnostics")
+    stopped = len(robot.trajectories)
+    robot.clock_runs = True
+    robot.spin_until(lambda: any(not is_hold(each) for each in robot.trajectories[stopped:]), "a motion")
+    robot.wait_for_chunks(2)
 
 
 def test_parameters_change_while_the_robot_moves(robot, tiny_checkpoint):

@@ -67,6 +67,7 @@ class FakeRobot:
         slow: for a camera, the number of periods between two images.
         sizes: for a camera, height and width of its images.
         clock: simulated time in nanoseconds, which advances with each period; None: the system's time.
+        clock_runs: whether the simulated time advances.
         image_stamps: for each camera the stamps of all published images, nanoseconds.
     """
 
@@ -109,6 +110,7 @@ class FakeRobot:
         self.slow: dict[str, int] = {}
         self.sizes = dict.fromkeys(CAMERAS, (48, 64))
         self.clock: int | None = None
+        self.clock_runs = True
 
     def close(self) -> None:
         """Leave the graph."""
@@ -185,9 +187,10 @@ class FakeRobot:
     def _publish(self) -> None:
         stamp = self.node.get_clock().now().to_msg()
         if self.clock is not None:
-            self.clock += round(PERIOD * 1e9)
+            self.clock += round(PERIOD * 1e9) if self.clock_runs else 0
             stamp = time_message(self.clock)
-            self._clock.publish(Clock(clock=stamp))
+            if self.clock_runs:
+                self._clock.publish(Clock(clock=stamp))
         self._periods += 1
         if not self.alive:
             return
