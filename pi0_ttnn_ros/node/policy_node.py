@@ -53,6 +53,7 @@ from pi0_ttnn_ros.rclpy_utils.run_node import run_node
 from pi0_ttnn_ros.rclpy_utils.side_node import SideNode
 from pi0_ttnn_ros.rclpy_utils.subscribe import LatchedOrNot
 from pi0_ttnn_ros.system.device_sensors import card_readings
+from pi0_ttnn_ros.system.output_relay import relay_output
 from pi0_ttnn_ros.system.scheduling import Priority, has_realtime_priority, use_realtime_priority
 
 # Their messages are for the user; anything else that fails configure is unforeseen and logged with its traceback.
@@ -343,6 +344,7 @@ class PolicyNode(ManagedNode):
 
 def main(policy_command: Sequence[str] = COMMAND) -> None:
     """Run the node until SIGINT or SIGTERM, then bring the robot to rest and exit."""
+    relay_output()
     use_realtime_priority(Priority.NODE)
     sys.setswitchinterval(0.001)  # s, after which a computing thread gives way to the one that commands
     try:

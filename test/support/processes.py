@@ -28,14 +28,16 @@ class Process:
         process: the running process.
     """
 
-    def __init__(self, module: str | Sequence[str], log: Path, *ros_arguments: str, namespace: str) -> None:
-        """Start a module of this package, or a script with its arguments."""
+    def __init__(
+        self, module: str | Sequence[str], log: Path, *ros_arguments: str, namespace: str, output: int | None = None
+    ) -> None:
+        """Start a module of this package, or a script with its arguments; `output` takes the place of the log."""
         self.namespace = namespace
         self.log_file = log
         program = ["-m", f"pi0_ttnn_ros.{module}"] if isinstance(module, str) else module
         command = [sys.executable, *program, "--ros-args", "-r", f"__ns:={namespace}", *ros_arguments]
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, stdout=output or file, stderr=output or file)
 
     def children(self) -> list[int]:
         """Return the ids of its child processes, whichever thread started them."""
