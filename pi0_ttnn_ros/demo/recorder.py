@@ -20,7 +20,7 @@ from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
 from pi0_ttnn_ros.aloha.sim_robot import JOINT_STATE_RATE
 from pi0_ttnn_ros.aloha.trajectory_follower import TrajectoryFollower, trajectory_from_message
 from pi0_ttnn_ros.msg import ActionChunk, PolicyStatus
-from pi0_ttnn_ros.observation.images import image_from_message
+from pi0_ttnn_ros.observation.pixels import image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 
 matplotlib.use("Agg")

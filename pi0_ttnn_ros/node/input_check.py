@@ -12,7 +12,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
 from pi0_ttnn_ros.observation.decoding import positions_from_message
-from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
+from pi0_ttnn_ros.observation.images import ConversionError
+from pi0_ttnn_ros.observation.pixels import image_from_message
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.messages import image_type
 from pi0_ttnn_ros.rclpy_utils.receive import receive_one_of_each

@@ -11,7 +11,8 @@ import numpy as np
 
 from pi0_ttnn_core.policy_io import Observation
 from pi0_ttnn_ros.observation.buffer import Snapshot
-from pi0_ttnn_ros.observation.images import MAX_MESSAGE_SIZE, ConversionError, SerializedImage, image_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
+from pi0_ttnn_ros.observation.pixels import MAX_MESSAGE_SIZE, image_from_message
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from pi0_ttnn_ros.bags.reader import Bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.observation.buffer import CLOCK_MISMATCH_S
 from pi0_ttnn_ros.observation.decoding import positions_from_message
-from pi0_ttnn_ros.observation.images import ConversionError, image_header
+from pi0_ttnn_ros.observation.images import ConversionError
+from pi0_ttnn_ros.observation.pixels import image_header
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.parameters.topics import COMMANDS, JOINT_STATE, STRING, Topics, image_message_type, topics_of
 from pi0_ttnn_ros.replay.feed import BagFeed

@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 
 from pi0_ttnn_ros.aloha.joints import JOINT_NAMES, START_POSE
-from pi0_ttnn_ros.observation.images import image_from_message
+from pi0_ttnn_ros.observation.pixels import image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.rclpy_utils.messages import trajectory_message
 from support.processes import Listener, Process

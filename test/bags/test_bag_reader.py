@@ -21,7 +21,8 @@ from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.bags.writer import header, joint_state, message, serialized
 from pi0_ttnn_ros.observation.decoding import positions_from_message
-from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
+from pi0_ttnn_ros.observation.images import ConversionError
+from pi0_ttnn_ros.observation.pixels import image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support import bags
 

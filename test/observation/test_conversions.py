@@ -12,7 +12,8 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
 
 from pi0_ttnn_ros.observation.decoding import positions_from_message
-from pi0_ttnn_ros.observation.images import ConversionError, image_from_message
+from pi0_ttnn_ros.observation.images import ConversionError
+from pi0_ttnn_ros.observation.pixels import image_from_message
 from pi0_ttnn_ros.observation.stamps import nanoseconds, serialized_stamp
 from pi0_ttnn_ros.rclpy_utils.messages import time_message, trajectory_message
 

@@ -18,7 +18,8 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from pi0_ttnn_ros.observation.buffer import Snapshot
 from pi0_ttnn_ros.observation.decoding import encoded_observation
-from pi0_ttnn_ros.observation.images import MAX_PIXELS, ConversionError, SerializedImage, image_from_message
+from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
+from pi0_ttnn_ros.observation.pixels import MAX_PIXELS, image_from_message
 from support.images import black_png
 
 RANDOM = np.random.default_rng(0)
@@ -179,7 +180,8 @@ def test_a_huge_image_takes_no_memory(tmp_path):
     (tmp_path / "huge.png").write_bytes(black_png(17000, 17000))
     program = (
         "import resource, sys; from pathlib import Path; from types import SimpleNamespace\n"
-        "from pi0_ttnn_ros.observation.images import ConversionError, image_from_message\n"
+        "from pi0_ttnn_ros.observation.images import ConversionError\n"
+        "from pi0_ttnn_ros.observation.pixels import image_from_message\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: image_from_message(SimpleNamespace(format='png', data=data))\n"

@@ -140,3 +140,13 @@ def test_the_command_works_without_ros(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "tiny/model.safetensors").exists()
+
+
+def test_without_extras(tiny_checkpoint, tmp_path):
+    """Installed without [ros] and [replay], the command line still compares a checkpoint with a robot."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(['cv2', 'urdf_parser_py', 'rosbags', 'mcap', 'rclpy']); "
+        f"sys.argv = ['pi0-ttnn', 'inspect', {str(tiny_checkpoint)!r}, '--robot', 'aloha']; "
+        "from pi0_ttnn_ros.cli.main import main; main()"
+    )
+    assert "base_0_rgb" in python(code, tmp_path)
