@@ -9,6 +9,7 @@ import numpy as np
 
 from support.chaos.motion import Motion
 
+ENCODER_NOISE = 2e-4  # rad; without any, a driver that hangs could not be told from an arm at rest
 HISTORY_NS = 3_000_000_000  # of joint states that are kept
 
 

@@ -92,12 +92,12 @@ class Motion:
         return self.positions[:-1], before, c, (before + after - 2 * slope) / duration**2
 
 
-def motion_of(message: JointTrajectory) -> Motion:
-    """Return the motion of a message with positions and velocities at each point."""
+def motion_of(message: JointTrajectory, now_ns: int) -> Motion:
+    """Return the motion of a message with positions and velocities at each point; without a stamp it starts now."""
     points = message.points
     times = [point.time_from_start.sec * 10**9 + point.time_from_start.nanosec for point in points]
     return Motion(
-        message.header.stamp.sec * 10**9 + message.header.stamp.nanosec,
+        message.header.stamp.sec * 10**9 + message.header.stamp.nanosec or now_ns,
         np.array(times, np.int64),
         np.array([point.positions for point in points], np.float64).reshape(len(points), -1),
         np.array([point.velocities for point in points], np.float64).reshape(len(points), -1),

@@ -26,6 +26,12 @@ from support.chaos.lateness import waited_ns
 
 POLL = 0.02  # seconds
 TIMEOUT = 60.0  # seconds for all answers
+SERVICES = {
+    "stop": (Trigger, "stop"),
+    "reset": (Trigger, "reset"),
+    "enable": (SetBool, "enable"),
+    "disable": (SetBool, "enable"),
+}
 QUEUE = QoSProfile(depth=1000)  # of answers in a storm
 
 
@@ -76,6 +82,7 @@ class _Caller:
         self._node = rclpy.create_node(name)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
+        self._namespace = ""
         self._clients: dict[str, Client] = {}
 
     def run(self) -> None:
@@ -110,17 +117,20 @@ class _Caller:
         return {"number": request["number"]} | times
 
     def _client(self, namespace: str, name: str) -> Client:
-        kind = SetBool if name in ("enable", "disable") else Trigger
-        topic = f"{namespace}/pi0_policy/{'enable' if kind is SetBool else name}"
-        for other in [other for other in self._clients if not other.startswith(f"{namespace}/")]:
-            self._node.destroy_client(self._clients.pop(other))  # of a node that has ended
-        if topic not in self._clients:
-            self._clients[topic] = self._node.create_client(kind, topic, qos_profile=QUEUE)
-        return self._clients[topic]
+        if namespace != self._namespace:
+            self._namespace = namespace
+            for client in self._clients.values():
+                self._node.destroy_client(client)  # of a node that has ended
+            self._clients = {each: self._create(each) for each in SERVICES}
+        return self._clients[name]
+
+    def _create(self, name: str) -> Client:
+        kind, service = SERVICES[name]
+        return self._node.create_client(kind, f"{self._namespace}/pi0_policy/{service}", qos_profile=QUEUE)
 
 
 def _request(name: str) -> Trigger.Request | SetBool.Request:
-    return SetBool.Request(data=name == "enable") if name in ("enable", "disable") else Trigger.Request()
+    return SetBool.Request(data=name == "enable") if SERVICES[name][0] is SetBool else Trigger.Request()
 
 
 def _note(answered: list[int], number: int) -> None:

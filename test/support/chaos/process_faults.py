@@ -7,6 +7,8 @@ import signal
 import time
 from random import Random
 
+from lifecycle_msgs.msg import Transition
+
 from support.chaos.episode import INFERENCE_TIMEOUT, MAX_CHUNK_AGE
 from support.chaos.fault import fault
 from support.chaos.stage import Stage, Steps
@@ -122,10 +124,11 @@ def end_by_sigterm(stage: Stage, random: Random) -> Steps:
 def end_by_sigterm_during_configure(stage: Stage, random: Random) -> Steps:
     """SIGTERM while the node loads the policy ends it soon, and the loading process with it."""
     after = random.uniform(0.1, 2.0)
-    stage.note(f"deactivate, clean up, configure, and SIGTERM {after:.2f} s later")
-    yield from stage.change_state(4)
-    yield from stage.change_state(2)
-    configure = stage.change_state(1)
+    stage.note(f"deactivate, clean up, configure, which hangs, and SIGTERM {after:.2f} s later")
+    yield from stage.change_state(Transition.TRANSITION_DEACTIVATE)
+    yield from stage.change_state(Transition.TRANSITION_CLEANUP)
+    stage.node.inject(load_hangs=True)
+    configure = stage.change_state(Transition.TRANSITION_CONFIGURE)
     yield next(configure)
     next(configure)  # the request is on its way
     yield after
@@ -133,7 +136,7 @@ def end_by_sigterm_during_configure(stage: Stage, random: Random) -> Steps:
 
 
 def _terminate(stage: Stage) -> Steps:
-    policies = stage.node.children()
+    policies = stage.policies()
     stage.may_end = True
     due = stage.hold_due("SIGTERM", time.time_ns())
     stage.node.process.send_signal(signal.SIGTERM)

@@ -19,17 +19,20 @@ from trajectory_msgs.msg import JointTrajectory
 
 from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
-from support.chaos.arm import Arm, Sensors
+from support.chaos.arm import ENCODER_NOISE, Arm, Sensors
 from support.chaos.checker import ROUNDING, Breach, Checker
 from support.chaos.clock import NodeClock
 from support.chaos.episode import COMPRESSED, PERIOD, Episode
 from support.chaos.motion import motion_of
-from support.fake_robot import JOINTS
+from support.fake_robot import JOINTS, MAX_VELOCITY
 from support.processes import Listener
 
 EVERYTHING = 1000  # messages: nothing is lost while the machine keeps this process waiting
 HEIGHT, WIDTH = 48, 64
 TICKS_PER_IMAGE, TICKS_PER_HEARTBEAT = 3, 5
+SETTLING_NS = 300_000_000  # after a jump of the clock, or a pause of the node
+JUMP = 0.1 * MAX_VELOCITY  # rad: the arm stops when the clock jumps, and the node's newest plan is of shortly before
+STALE = 0.4 * MAX_VELOCITY  # rad: a plan that is followed, and one from where the last one began
 PAUSE_NS = 100_000_000
 OLD_TIME_NS = 500_000_000  # stamps further ahead than this are of the time before a jump
 
@@ -62,6 +65,7 @@ class Robot:
         self._clock = clock
         self._node = listener.node
         self._ticks = 0
+        self._encoder_noise = np.random.default_rng(0)
         self._noise = Random(0).randbytes(10 * HEIGHT * WIDTH * 3)
         self._publishers = {name: self._image_publisher(name) for name in CAMERAS}
         self._publishers["joint_states"] = self._sensor(JointState, "joint_states")
@@ -120,7 +124,8 @@ class Robot:
         self.publish_clock()
         now_ns = time.time_ns()
         stamp = time_message(self._clock.at(now_ns))
-        states = JointState(name=JOINTS, position=self.measured().tolist())
+        noise = self._encoder_noise.uniform(-ENCODER_NOISE, ENCODER_NOISE, len(JOINTS))
+        states = JointState(name=JOINTS, position=(self.measured() + noise).tolist())
         states.header.stamp = stamp
         if "joint_states" not in self.silent | self.edits.keys():
             self.sensors.published_ns = now_ns
@@ -159,9 +164,15 @@ class Robot:
         expected = [JOINTS[joint] for joint in arm.joints]
         if message.joint_names != expected:
             raise Breach(f"{arm.name}: a trajectory of joints {message.joint_names}, not {expected}")
-        motion = motion_of(message)
+        motion = motion_of(message, time_ns)
         if self._clock.jumped_ns and motion.start_ns > time_ns + OLD_TIME_NS:
             return  # of the time before the jump: a controller waits for it to begin, until the next one
+        if len(motion.times_ns) and motion.start_ns + int(motion.times_ns[-1]) <= time_ns:
+            return  # a controller refuses what lies in the past as a whole
+        if self._clock.jumped_ns and sent_ns < self._clock.jumped_ns + SETTLING_NS:
+            arm.slack = JUMP  # the node's clock is up to a tick behind, and its first stamps cannot be before 0
+        if self._clock.simulated and sent_ns < self._checker.paused_until_ns + SETTLING_NS:
+            arm.slack = STALE  # a node that was paused plans by an old /clock until the next tick
         self._checker.trajectory(arm, motion, sent_ns, time_ns)
         if motion.moving_until_ns > time_ns:
             self._note_motion(sent_ns)

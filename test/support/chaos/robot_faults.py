@@ -12,8 +12,6 @@ from support.fake_robot import MAX_VELOCITY
 # Until the node notices that a joint does not follow: what `max_tracking_time` allows, from where it was commanded to
 # be at any time in the last 0.3 s, then sensors and braking (docs/reference/node.md).
 TRACKING = MAX_VELOCITY * (MAX_TRACKING_TIME + 0.3 + 0.1 + 0.2)  # rad
-# A robot stops when its clock jumps, and the node's newest plan is of up to two periods before.
-JUMP = 0.1  # seconds
 
 
 @fault()
@@ -48,7 +46,6 @@ def clock_jumps_back(stage: Stage, random: Random) -> Steps:
     stage.note(f"the clock jumps back to {target_ns * 1e-9:.3f} s")
     for arm in stage.robot.arms.values():
         stage.robot.stay(arm)
-        arm.slack = MAX_VELOCITY * JUMP
     stage.clock.jump_to(max(0, target_ns))
     stage.robot.publish_clock()
     yield 1.0

@@ -163,8 +163,7 @@ class Run:
                 self._play_episode(stage, end)
                 positions = stage.robot.measured()
             except Breach as breach:
-                log = "\n".join(stage.log.lines)
-                raise Breach(f"{breach}\nthe node's last lines:\n{log}") from None
+                raise Breach(f"{breach}\n{stage.told()}") from None
             finally:
                 stage.close()
             number += 1
@@ -210,6 +209,7 @@ def _over(end: float) -> bool:
 def _bring_up(stage: Stage) -> Steps:
     """Configure and activate the node, and wait until it moves the robot."""
     yield lambda: stage.statuses, "first status of the node"
+    yield from stage.introduce()
     succeeded = False
     while not succeeded:  # on a busy machine an input may be missing
         succeeded = yield from stage.change_state(Transition.TRANSITION_CONFIGURE)

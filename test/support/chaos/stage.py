@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_msgs.msg import Bool, String
 
+from pi0_ttnn_ros.observation.stamps import nanoseconds
 from pi0_ttnn_ros.rclpy_utils.qos import LATCHED
 from support.chaos.checker import Breach, Checker, HoldDue, Seen
 from support.chaos.clock import NodeClock
 from support.chaos.episode import LIMITS, PERIOD, Episode
-from support.chaos.lateness import Lateness, waited_ns
+from support.chaos.lateness import Lateness
 from support.chaos.log_pipe import LogPipe
 from support.chaos.operator import Operator
 from support.chaos.robot import Robot
@@ -33,6 +35,7 @@ from support.processes import Listener
 Wait = float | tuple[Callable[[], object], str]
 Steps = Generator[Wait, None, None]
 
+POLICY = "faulty_policy_server"  # in the command line of a policy process
 ANSWER_NS = 50_000_000  # for ~/stop: the requirement
 # For what shows in a motion only: the timeout of repeated inputs, a motion that is more than noise, and braking.
 NOTICE_NS = 2_500_000_000
@@ -128,14 +131,23 @@ class Stage:
         if status is not None and not self.may_end:
             raise Breach(f"the node ended with status {status}")
 
+    def told(self) -> str:
+        """Return what the node said last, in its status and its log."""
+        status = "".join(
+            f"status {(self.clock.now_ns() - nanoseconds(status.header.stamp)) * 1e-9:.1f} s ago: "
+            f"{status.lifecycle_state}, activity {status.activity}: {status.reason}\n"
+            for status in self.statuses
+        )
+        return status + "the node's last lines:\n" + "\n".join(self.log.lines)
+
     def close(self) -> None:
         """Kill the node and leave the graph."""
         self.log.resume()
         self._lateness.pid = 0
         self.node.process.send_signal(signal.SIGCONT)
-        children = [] if self.node.process.poll() is not None else self.node.children()
+        policies = [] if self.node.process.poll() is not None else self.policies()
         self.node.kill()
-        for child in children:  # the policy process ends when its socket does, unless it is stopped
+        for child in policies:  # the policy process ends when its socket does, unless it is stopped
             _signal(child, signal.SIGKILL)
         self.listener.close()
 
@@ -201,19 +213,24 @@ class Stage:
             raise Breach(f"{unanswered} of {len(services)} calls of ~/{services[0]} were not answered in 60 s")
         return answer
 
+    def introduce(self) -> Steps:
+        """Let both people and the node find each other: a first call waits for that, and nobody judges it."""
+        for person in self.people:
+            number = person.call(self.episode.namespace, ["reset"])
+            yield partial(person.answers.__contains__, number), "answer to the first call"
+            del person.answers[number]
+
     def stop(self, reason: str) -> Generator[Wait, None, HoldDue]:
         """Call ~/stop and judge its answer and the motion's end; the generator returns the hold that is due."""
         number = self.people[0].call(self.episode.namespace, ["stop"])
         answers = self.people[0].answers
-        waited = waited_ns(self.node.process.pid)
         yield lambda: number in answers, "answer to ~/stop"
-        waited = waited_ns(self.node.process.pid) - waited
         answer = answers.pop(number)
         (called_ns,), (answered_ns,) = answer["called_ns"], answer["answered_ns"]
         if not answered_ns:
             raise Breach(f"~/stop was not answered in 60 s ({reason})")
         took_ns = answered_ns - called_ns
-        machine_ns = waited + answer["waited_ns"]
+        machine_ns = self._lateness.between(called_ns, answered_ns) + answer["waited_ns"]
         self.journal.stops_ms.append((took_ns * 1e-6, max(0.0, (took_ns - machine_ns) * 1e-6)))
         if took_ns - machine_ns > ANSWER_NS:
             raise Breach(
@@ -246,9 +263,13 @@ class Stage:
         self.node.process.send_signal(signal.SIGCONT)
         self.checker.paused_until_ns = time.time_ns() + round(PERIOD * 1e9)
 
+    def policies(self) -> list[int]:
+        """Return the ids of the policy processes: one, or none while it is restarted."""
+        return [child for child in self.node.children() if POLICY in _command(child)]
+
     def kill_policy(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the policy process, where there is one."""
-        for child in self.node.children():
+        for child in self.policies():
             _signal(child, number)
 
     def check_memory(self) -> None:
@@ -274,6 +295,13 @@ def _peak_memory(pid: int) -> float:
     """Return the largest resident memory that a process ever had, MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def _signal(pid: int, number: int) -> None:
