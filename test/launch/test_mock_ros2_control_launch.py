@@ -147,6 +147,11 @@ def _command_line(process: int) -> str:
     return Path(f"/proc/{process}/cmdline").read_text().replace("\0", " ")
 
 
+def speeds(samples: Samples) -> np.ndarray:
+    """Return the speed of the fastest joint between two samples, float64 [samples - 1], rad/s."""
+    return np.abs(samples.steps).max(axis=1) / (np.diff(samples.times_ns) * 1e-9)
+
+
 @pytest.fixture(scope="module")
 def arm(ros, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mock_ros2_control")
@@ -184,18 +189,24 @@ def test_arm_follows_the_policy(moving_arm):
 
 def test_stop(moving_arm):
     """~/stop brings the arm to rest within its limits."""
+    for service in ("stop", "reset"):  # so that discovery is not measured
+        moving_arm.trigger(service)
     moving_arm.wait_for_motion()
+    speed = speeds(moving_arm.spin_for(SECOND_NS // 2))[-1]
     called_ns = moving_arm.now_ns
     moving_arm.trigger("stop")
     answered_ns = moving_arm.now_ns
     moving_arm.spin_to(called_ns + SECOND_NS)
     samples = moving_arm.samples().between(called_ns, called_ns + SECOND_NS)
-    assert samples.excess(MAX_VELOCITY) < TOLERANCE
+    moving_arm.trigger("reset")
+    rested_ns = rest_ns(samples)
     print(
         f"\n~/stop: answered after {(answered_ns - called_ns) * 1e-6:.0f} ms, "
-        f"at rest {(rest_ns(samples) - called_ns) * 1e-6:.0f} ms after the call"
+        f"at rest {(rested_ns - called_ns) * 1e-6:.0f} ms after the call; "
+        f"to brake from {speed:.2f} rad/s takes {speed / MAX_ACCELERATION * 1e3:.0f} ms"
     )
-    moving_arm.trigger("reset")
+    assert samples.excess(MAX_VELOCITY) < TOLERANCE
+    assert rested_ns - called_ns < BRAKING_NS + SECOND_NS // 2
     moving_arm.wait_for_motion()
 
 
@@ -221,4 +232,4 @@ def test_killed_node_leaves_the_arm_at_rest(moving_arm):
     samples = moving_arm.samples().between(killed_ns, killed_ns + 2 * SECOND_NS)
     assert samples.excess(MAX_VELOCITY) < TOLERANCE
     print(f"\nkilled: at rest after {(rest_ns(samples) - killed_ns) * 1e-6:.0f} ms")
-    assert rest_ns(samples) - killed_ns < FROZEN_NS + PLAN_AHEAD_NS + BRAKING_NS + SECOND_NS // 5
+    assert rest_ns(samples) - killed_ns < FROZEN_NS + PLAN_AHEAD_NS + BRAKING_NS + SECOND_NS // 2
