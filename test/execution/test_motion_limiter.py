@@ -110,22 +110,23 @@ def test_start_outside_returns_inside(start, speed):
 
 
 @pytest.mark.parametrize("period", [0.01, 0.02])
-@given(st.floats(-3, 3), st.lists(st.tuples(st.floats(-5, 5), st.floats(-3, 3)), min_size=1, max_size=100))
-def test_joint_that_came_in_stays_in(period, start, aims):
-    """A joint that came in from outside of its limits never goes out again.
+def test_joint_that_came_in_stays_in(period):
+    """Of 20 000 joints that start up to 10 mrad outside, none goes out again once it has come in.
 
-    Regression: it went out again by up to 0.5 mrad.
+    Regression: a few went out again, by up to 0.5 mrad.
     """
-    bounds = limits()
-    position, velocity = np.array([start]), np.zeros(1)
-    inside = False
-    for aim, speed in aims:
-        before = velocity
-        position, velocity = track(position, velocity, np.array([aim]), np.array([speed]), bounds, period)
-        assert abs(velocity[0] - before[0]) <= 10 * period * (1 + 1e-9)
-        excess = abs(position[0]) - 1
-        assert not inside or excess <= 1e-9
-        inside = inside or excess <= 0
+    count, random = 20_000, np.random.default_rng(0)
+    bounds = Limits(("j",) * count, *(np.full(count, value) for value in (-1.0, 1.0, 2.0, 10.0)))
+    position, velocity = 1 + random.uniform(0, 0.01, count) * random.choice([0.1, 1], count), np.zeros(count)
+    inside = np.zeros(count, bool)
+    for _ in range(200):
+        before, aims = velocity, random.uniform(-2, 3, count)
+        speeds = random.uniform(-3, 3, count) * random.choice([0, 1], count)
+        position, velocity = track(position, velocity, aims, speeds, bounds, period)
+        assert (np.abs(velocity - before) <= 10 * period * (1 + 1e-9)).all()
+        assert (position[inside] <= 1 + 1e-9).all()
+        inside |= position <= 1
+    assert inside.all()
 
 
 def test_lowered_velocity_limit():
