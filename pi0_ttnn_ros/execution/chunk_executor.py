@@ -270,18 +270,23 @@ class ChunkExecutor:
         actions += nearest_turn(actions[0], state, self._limits.continuous) - actions[0]
         return GuidanceTarget(actions.astype(np.float32), soft_mask(horizon, num_frozen, overlap))
 
-    def plan(self, now_ns: int) -> Plan | None:
+    def plan(self, now_ns: int, followed_until_ns: int = 0) -> Plan | None:
         """Return the motion from `now_ns` on; None if nothing was commanded yet.
 
         Meant to be called once a period; if the call is late, the robot has been following the last plan, but for the
         stepped joints, which have stayed at the last `next_positions`.
+
+        Args:
+            now_ns: the time.
+            followed_until_ns: up to when the robot may have followed the last plan, if it may be later than `now_ns`.
         """
         if self._positions is None:
             return None
         if now_ns < self._planned_at_ns - FROZEN_NS:
             self._on_clock_reset(now_ns)
+            followed_until_ns = 0
         self._planned_at_ns = now_ns
-        current, fixed = self._trim(now_ns)
+        current, fixed = self._trim(now_ns, followed_until_ns)
         if not self._moves:
             start = self._rest.start_positions(self._positions[-1], self._measured, now_ns)
             self._measured = None  # it holds for this moment only
@@ -390,7 +395,7 @@ class ChunkExecutor:
         self._commanded_until_ns += now_ns - self._planned_at_ns
         self._changed, self._frozen_ns = True, 0
 
-    def _trim(self, now_ns: int) -> tuple[int, np.ndarray]:
+    def _trim(self, now_ns: int, followed_until_ns: int = 0) -> tuple[int, np.ndarray]:
         """Drop the rows that have passed and those that may change.
 
         Returns:
@@ -404,6 +409,8 @@ class ChunkExecutor:
         first = max(0, passed - HISTORY)
         current = max(passed - first, HISTORY)
         until_ns = now_ns + self._frozen_ns if self._changed else max(now_ns + FROZEN_NS, self._followed_until_ns)
+        end_ns = self._start_ns + (len(self._positions) - 1) * GRID_NS
+        until_ns = max(until_ns, min(followed_until_ns, end_ns))
         # Stepped joints are already at the last position that they were commanded.
         all_until_ns = np.where(self._stepped, max(until_ns, self._commanded_until_ns), until_ns)
         self._start_ns += first * GRID_NS

@@ -77,6 +77,7 @@ class CommandLoop:
         self._dry = False
         self._repeated = False
         self._planned_ns = 0
+        self._planned_monotonic_ns = time.monotonic_ns()
         self._planned_positions = np.empty((0, 0))
         # What raised the last time -> what it raised; outputs, or names of the loop's own steps.
         self._failures: dict[object, str] = {}
@@ -209,14 +210,15 @@ class CommandLoop:
         return may_move
 
     def _publish_plan(self) -> Plan | None:
-        now_ns = self._now_ns()
-        plan = self._executor.plan(now_ns)
+        now_ns, monotonic_ns = self._now_ns(), time.monotonic_ns()
+        # After a pause the node may not know yet what time it is, but the robot has been following the last plan.
+        plan = self._executor.plan(now_ns, self._planned_ns + monotonic_ns - self._planned_monotonic_ns)
         if plan is None:
             self._resting.set()
             return None
         # While a simulated time stands still, the controllers do not need the same plan again.
         self._repeated = now_ns == self._planned_ns and np.array_equal(plan.positions, self._planned_positions)
-        self._planned_ns, self._planned_positions = now_ns, plan.positions
+        self._planned_ns, self._planned_monotonic_ns, self._planned_positions = now_ns, monotonic_ns, plan.positions
         is_known = self._repeated or (self._resting.is_set() and plan.at_rest)
         for output in self._outputs if not self._dry else ():
             failed = output in self._failures

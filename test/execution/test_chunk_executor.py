@@ -315,6 +315,22 @@ def test_hold_takes_the_braking_time(rate, phase, speed):
     assert (stopping.end_ns - now_ns) * 1e-9 <= abs(velocity) / 10.0 + 0.05 + 1e-6
 
 
+def test_hold_after_a_pause_in_which_the_time_stood_still():
+    """A node that was paused, and does not know yet for how long, does not change what the robot has done meanwhile.
+
+    Regression: with simulated time the hold began in the past, and the arm jumped back to where it would have ended.
+    """
+    executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)
+    executor.add(chunk(np.linspace(REST, REST + AWAY, 50)), REST, now_ns=0)
+    follow(executor, 0, 300_000_000)
+    moving = executor.plan(300_000_000)
+    executor.hold()
+    stopping = executor.plan(300_000_000, followed_until_ns=3_300_000_000)
+    assert not moving.at_rest
+    np.testing.assert_allclose(stopping.positions[: len(moving.positions)], moving.positions, atol=1e-9)
+    assert np.ptp(stopping.positions[len(moving.positions) - 1 :], axis=0).max() < 1e-9
+
+
 def test_no_motion_without_chunks():
     """There is no plan before the first chunk and after a reset."""
     executor = ChunkExecutor(LIMITS, ASYNCHRONOUS)

@@ -240,3 +240,31 @@ def test_hold_does_not_wait_for_the_period(conditions, output):
     wait_until(lambda: output.plans[-1] is not moving, "a hold")
     assert output.plans[-1].end_ns < moving.end_ns
     loop.close()
+
+
+def test_pause_with_simulated_time(conditions, output):
+    """While the thread was paused, and /clock has not been received since, the robot came to rest: the hold lets it."""
+    execution = Execution("asynchronous", 0.02, 0.02, max_chunk_age=5.0, max_jump_time=10.0)
+    executor = ChunkExecutor(LIMITS, execution)
+    simulated_ns = time.monotonic_ns()
+    conditions.ask_measured = lambda: (REST, simulated_ns)
+    loop = CommandLoop(
+        executor,
+        [output],
+        lambda: simulated_ns,
+        TIMEOUT,
+        conditions.ask_may_move,
+        conditions.ask_measured,
+        conditions.report,
+    )
+    loop.open(dry=False)
+    loop.add(chunk(0.5), REST)
+    moving = output.plans[-1]
+    resumed = time.monotonic() + (moving.end_ns - moving.now_ns) * 1e-9
+    wait_until(lambda: time.monotonic() > resumed, "the end of the pause")
+    loop.hold()
+    wait_until(lambda: output.plans[-1] is not moving, "a hold")
+    np.testing.assert_allclose(output.plans[-1].positions[-1], moving.positions[-1], atol=1e-9)
+    loop.stop()
+    simulated_ns += 10**10
+    loop.close()
