@@ -18,6 +18,10 @@ class BackendError(RuntimeError):
     """A backend that cannot run; the message gives the reason and the remedy."""
 
 
+class DeviceLost(BackendError):
+    """A device that hangs: the backend can only be closed, and its process should end."""
+
+
 class Backend(Protocol):
     """Runs the model on one device.
 
@@ -40,6 +44,7 @@ class Backend(Protocol):
             target: normalised actions [batch, horizon, values] and their weights.
 
         Raises:
+            DeviceLost: the device hangs.
             BackendError: `target` is given but the backend was loaded without guidance, the backend cannot take these
                 inputs, or the device failed.
         """

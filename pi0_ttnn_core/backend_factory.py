@@ -15,6 +15,7 @@ def load_backend(
     precision: str = "default",
     num_steps: int | None = None,
     with_guidance: bool = False,
+    device_id: str = "",
 ) -> Backend:
     """Load the weights of `checkpoint` into the backend `name`.
 
@@ -26,6 +27,7 @@ def load_backend(
         num_steps: Euler steps of every inference on the ttnn backend. None: the checkpoint's.
         with_guidance: whether `sample_actions` will be given targets, which costs time on the ttnn backend. The torch
             backend accepts one at any time.
+        device_id: which of several cards on the ttnn backend, see `select_wormhole`.
 
     Raises:
         BackendError: the backend or an option is unknown, or there is no device to run on.
@@ -38,14 +40,14 @@ def load_backend(
         if value not in choices:
             raise BackendError(f"unknown {label} {value!r}: choose one of {list(choices)}")
     if name == "ttnn":
-        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_guidance)
+        return _load_ttnn(checkpoint, precision, num_steps or checkpoint.config.num_steps, with_guidance, device_id)
     from pi0_ttnn_core.reference.backend import TorchBackend
 
     return TorchBackend(checkpoint, dtype)
 
 
-def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_guidance: bool) -> Backend:
-    wormhole = select_wormhole()
+def _load_ttnn(checkpoint: Checkpoint, precision: str, num_steps: int, with_guidance: bool, device_id: str) -> Backend:
+    wormhole = select_wormhole(device_id)
     if isinstance(wormhole, str):
         raise BackendError(f"backend ttnn: {wormhole}")
     try:

@@ -117,6 +117,7 @@ def load_policy(
     num_steps: int | None = None,
     seed: int = 0,
     with_guidance: bool = False,
+    device_id: str = "",
 ) -> Policy:
     """Load a checkpoint folder onto a backend.
 
@@ -131,6 +132,7 @@ def load_policy(
         num_steps: Euler steps of an inference. None: the checkpoint's.
         seed: seed of the flow noise.
         with_guidance: whether `Policy.infer` will be given targets.
+        device_id: which of several cards on the ttnn backend, see `select_wormhole`.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
@@ -140,7 +142,7 @@ def load_policy(
     """
     checkpoint = open_checkpoint(folder, robot.normalization_key if robot else "")
     pipeline = build_pipeline(checkpoint, robot)
-    loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_guidance)
+    loaded = load_backend(backend, checkpoint, dtype, precision, num_steps, with_guidance, device_id)
     return Policy(checkpoint, loaded, pipeline, num_steps, seed)
 
 

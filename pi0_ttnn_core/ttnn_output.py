@@ -35,6 +35,11 @@ def error_reason(error: Exception) -> str:
     return " ".join((explanation[1] if explanation else text.splitlines()[0]).split())
 
 
+def is_hang(error: Exception) -> bool:
+    """Return whether ttnn's operation timeout raised this error, after which the device can only be closed."""
+    return "TIMEOUT: device timeout" in str(error)
+
+
 @contextmanager
 def ttnn_output_logged(activity: str) -> Iterator[None]:
     """Redirect stdout and stderr to `ttnn_log` for a while; report `activity`, the log and progress on stderr.

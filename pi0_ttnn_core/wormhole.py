@@ -18,6 +18,13 @@ TTNN_VERSION = "0.81.1"
 # What TTNN reads on every device. Kernels compile in a fifth less time without debug information, and are the same.
 COMPILER_SETTINGS = {"TT_METAL_RISCV_DEBUG_INFO": "0"}
 
+# What TTNN reads on a card: without progress for so many seconds it raises an error. A whole inference is modelled at
+# less than a tenth of that, and the default inference_timeout leaves time to close the device. A simulator needs
+# minutes.
+CARD_SETTINGS = {"TT_METAL_OPERATION_TIMEOUT_SECONDS": "3"}
+# Longest that opening a card may take; opening hangs where the card does.
+OPEN_TIMEOUT_S = 120
+
 # Grid of compute cores -> mask of the rows of Tensix cores that are fused off.
 HARVESTED_ROWS = {"8x8": 0b10_0000, "8x7": 0b110_0000, "8x9": 0}
 
@@ -68,13 +75,28 @@ def find_wormhole() -> Wormhole | str:
     )
 
 
-def select_wormhole() -> Wormhole | str:
-    """Find the device and set the environment variables by which TTNN opens it. Call this before `import ttnn`."""
+def select_wormhole(device_id: str = "") -> Wormhole | str:
+    """Find the device and set the environment variables by which TTNN opens it. Call this before `import ttnn`.
+
+    Args:
+        device_id: which of several cards: its PCI address or its number. If empty, the one that TT_VISIBLE_DEVICES
+            names, or the first. A simulator has no number.
+    """
     found = find_wormhole()
-    if isinstance(found, Wormhole) and found.simulated:
-        _set_defaults({"TT_METAL_SIMULATOR": str(SIMULATOR), "TT_METAL_DISABLE_SFPLOADMACRO": "1"})
+    if isinstance(found, Wormhole):
+        if found.simulated:
+            _set_defaults({"TT_METAL_SIMULATOR": str(SIMULATOR), "TT_METAL_DISABLE_SFPLOADMACRO": "1"})
+        else:
+            _set_defaults(CARD_SETTINGS)
+            if device_id:
+                os.environ["TT_VISIBLE_DEVICES"] = device_id
     _set_defaults(COMPILER_SETTINGS)
     return found
+
+
+def is_card_selected() -> bool:
+    """Return whether TTNN opens a card, not a simulator or a mock."""
+    return not (os.environ.get("TT_METAL_SIMULATOR") or os.environ.get("TT_METAL_MOCK_CLUSTER_DESC_PATH"))
 
 
 def select_mock_wormhole(grid: str, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_core.wormhole import OPEN_TIMEOUT_S
 from pi0_ttnn_ros.inference import requests
 from pi0_ttnn_ros.inference.framing import FramingError, Message, receive, send
 from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyOptions
@@ -149,4 +151,6 @@ class PolicyProcess:
     def _death(self) -> str:
         assert self._process is not None
         status = self._process.returncode
+        if status == -signal.SIGALRM:
+            return f"the device could not be opened within {OPEN_TIMEOUT_S} s: reset it, for example with tt-smi -r"
         return "the policy process died: " + (f"signal {-status}" if status < 0 else f"exit status {status}")

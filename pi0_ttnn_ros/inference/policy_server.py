@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.backend import BackendError, DeviceLost
 from pi0_ttnn_core.checkpoints.checkpoint import CheckpointError
 from pi0_ttnn_core.policy import Policy, load_policy
 from pi0_ttnn_core.policy_io import Observation, ObservationError
@@ -37,7 +37,7 @@ MAX_REQUEST_SIZE = 1 << 30  # bytes; more than the images of all cameras
 def serve(connection: socket.socket, load: Callable[[PolicyOptions], Policy]) -> None:
     """Load the policy that the first request describes, then infer for each request until the node hangs up.
 
-    An error is answered in words.
+    An error is answered in words; after the loss of the device, the process ends.
     """
     # Ctrl-C goes to the whole process group; the node ends this process when it does not need it any more.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -55,12 +55,22 @@ def serve(connection: socket.socket, load: Callable[[PolicyOptions], Policy]) ->
         observation, target = requests.observation_of(request)
         return requests.inferred(policy.infer(decoded_observation(observation), target))
 
+    def close() -> None:
+        if policy is not None:
+            with contextlib.suppress(RuntimeError):  # a device that hangs
+                policy.backend.close()
+
     logged = ""
     with contextlib.suppress(EOFError, ConnectionError):  # the node hung up
         while True:
             request = receive(connection, MAX_REQUEST_SIZE)
             try:
                 response = answer(request)
+            except DeviceLost as error:
+                # The node starts another process, which finds the device closed rather than in the midst of something.
+                close()
+                send(connection, *requests.failure(str(error)))
+                return
             except EXPECTED_ERRORS as error:
                 response = requests.failure(str(error))
             except Exception as error:
@@ -70,8 +80,7 @@ def serve(connection: socket.socket, load: Callable[[PolicyOptions], Policy]) ->
                     logged = text
                 response = requests.failure(text)
             send(connection, *response)
-    if policy is not None:
-        policy.backend.close()
+    close()
 
 
 def load_and_warm_up(options: PolicyOptions) -> Policy:

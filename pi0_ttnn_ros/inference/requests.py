@@ -31,6 +31,7 @@ class PolicyOptions:
     num_steps: int | None = None
     seed: int = 0
     with_guidance: bool = False
+    device_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from pi0_ttnn_core.policy_io import ActionChunk
 from pi0_ttnn_core.rtc import GuidanceTarget
+from pi0_ttnn_ros.inference.device_reset import ResetError, reset_device
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.observation.buffer import ObservationBuffer, Snapshot, is_due
 from pi0_ttnn_ros.observation.decoding import encoded_observation
@@ -63,6 +64,7 @@ class InferenceWorker:
         now_ns: Callable[[], int],
         open_timeout: float,
         listener: Listener,
+        reset_command: str = "",
     ) -> None:
         """Start the thread.
 
@@ -73,6 +75,7 @@ class InferenceWorker:
             now_ns: the clock of the inputs' stamps.
             open_timeout: seconds that a restart of the policy process may take.
             listener: receives the chunks.
+            reset_command: resets the device after the policy was lost twice without a chunk in between.
         """
         self.max_rate = 10.0
         self.inference_timeout = 5.0
@@ -82,6 +85,8 @@ class InferenceWorker:
         self._now_ns = now_ns
         self._open_timeout = open_timeout
         self._listener = listener
+        self._reset_command = reset_command
+        self._losses = 0
         self._running = threading.Event()
         self._closing = threading.Event()
         self._close_timeout = 0.0
@@ -154,7 +159,7 @@ class InferenceWorker:
             chunk = self._policy.infer(observation, target, self.inference_timeout)
         finally:
             self._inference_start = None
-        self._back_off = FIRST_BACK_OFF
+        self._back_off, self._losses = FIRST_BACK_OFF, 0
         self._notify(epoch, partial(self._listener.on_chunk, chunk, snapshot, time.perf_counter() - start))
 
     def _restart(self, epoch: int) -> None:
@@ -164,6 +169,12 @@ class InferenceWorker:
         if self._closing.wait(self._back_off):
             return
         self._back_off = min(2 * self._back_off, LAST_BACK_OFF)
+        self._losses += 1
+        if self._reset_command and self._losses > 1:
+            try:
+                reset_device(self._reset_command, self._closing)
+            except ResetError as error:
+                self._report(epoch, error)
         try:
             self._policy.open(self._open_timeout, self._check_closing)
         except Exception as error:

@@ -20,6 +20,7 @@ from pi0_ttnn_ros.execution.chunk_executor import ChunkExecutor, Execution
 from pi0_ttnn_ros.execution.command_loop import CommandLoop
 from pi0_ttnn_ros.execution.safety import SafetyError
 from pi0_ttnn_ros.execution.tracking import TrackingMonitor
+from pi0_ttnn_ros.inference.device_reset import ResetError
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.inference.requests import PolicyDescription, PolicyError, PolicyOptions
 from pi0_ttnn_ros.inference.worker import InferenceWorker
@@ -41,7 +42,7 @@ from pi0_ttnn_ros.rclpy_utils.robot_description import robot_description
 from pi0_ttnn_ros.visualization.publishers import Introspection
 
 # Their messages are for the user; anything else that fails an inference is unforeseen and logged with its traceback.
-INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyUnavailable, SafetyError)
+INFERENCE_ERRORS = (ConversionError, PolicyError, PolicyUnavailable, ResetError, SafetyError)
 SLOW_INFERENCE = 3.0  # times the 95th percentile, from which on the status names an inference under way
 LOG_INTERVAL_S = 5.0  # between two logs of a failure that lasts
 CLOSE_TIMEOUT_S = 2.0  # for an inference under way to end
@@ -131,6 +132,7 @@ class PolicySession:
                 self._now_ns,
                 parameters.load_timeout,
                 listener=self,
+                reset_command=parameters.device_reset_command,
             )
             stack.callback(self.worker.close, CLOSE_TIMEOUT_S)
             stack.callback(self.stop)
@@ -323,4 +325,5 @@ def _policy_options(parameters: Parameters) -> PolicyOptions:
         num_steps=parameters.num_steps or None,
         seed=parameters.seed,
         with_guidance=parameters.strategy == "rtc",
+        device_id=parameters.device_id,
     )

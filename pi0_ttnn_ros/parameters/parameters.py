@@ -119,6 +119,16 @@ class Parameters:
         "", "Asset id of the statistics, for an openpi checkpoint that has several of them."
     )
     tokenizer: str = parameter("", "PaliGemma's tokenizer file. If empty, the one in the checkpoint's folder.")
+    device_id: str = parameter(
+        "",
+        "Which of several cards the ttnn backend uses: its PCI address, such as '0000:02:00.0', or its number, such as "
+        "'1', which a reset may change. If empty, the first.",
+    )
+    device_reset_command: str = parameter(
+        "",
+        "Command that resets the card, such as 'tt-smi -r 0'. It is run when the policy process was lost twice without "
+        "a chunk in between. If empty, none.",
+    )
     load_timeout: float = parameter(900.0, "Seconds that loading the policy may take.", bounds=(1.0, 36000.0))
 
     inference_rate: float = parameter(

@@ -210,6 +210,7 @@ def _load(parameters: Parameters, backend: str) -> Policy:
         parameters.precision,
         parameters.num_steps or None,
         parameters.seed,
+        device_id=parameters.device_id,
     )
 
 

@@ -6,11 +6,13 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pi0_ttnn_ros.inference.policy_process import PolicyProcess, PolicyUnavailable
 from pi0_ttnn_ros.inference.requests import PolicyError, PolicyOptions
-from support.waiting import TIMEOUT
+from pi0_ttnn_ros.observation.decoding import EncodedObservation
+from support.waiting import TIMEOUT, wait_until
 
 # What a policy process that is not ours may answer: a pickle that makes a file, as `multiprocessing` frames it.
 EXECUTES = """
@@ -28,6 +30,24 @@ socket.socket(fileno=int(sys.argv[1])).sendall({answer})
 time.sleep(600)
 """
 SLEEPER = "import time; time.sleep(3600)"
+
+
+LOSES_ITS_DEVICE = """
+import socket, sys
+from types import SimpleNamespace
+from pi0_ttnn_core.backend import DeviceLost
+from pi0_ttnn_ros.inference.policy_server import serve
+
+def close():
+    print("closed", flush=True)
+    raise RuntimeError("the device hangs")
+
+def infer(observation, target):
+    raise DeviceLost("the Wormhole hangs: TIMEOUT")
+
+backend = SimpleNamespace(name="ttnn", device="card", close=close)
+serve(socket.socket(fileno=int(sys.argv[1])), lambda options: SimpleNamespace(backend=backend, infer=infer))
+"""
 
 
 def policy(program: str) -> PolicyProcess:
@@ -104,3 +124,20 @@ def test_loading_takes_too_long():
     with pytest.raises(PolicyUnavailable, match=r"took longer than 0\.2 s"):
         process.open(0.2)
     assert not process.alive
+
+
+def test_loss_of_the_device(capfd):
+    """The process closes its device, says why the inference failed, and ends."""
+    process = policy(LOSES_ITS_DEVICE)
+    process.open(TIMEOUT)
+    with pytest.raises(PolicyError, match=r"^the Wormhole hangs: TIMEOUT$"):
+        process.infer(EncodedObservation({}, np.zeros(1, np.float32), "wave", 0), None, TIMEOUT)
+    wait_until(lambda: not process.alive, "the process ends")
+    assert capfd.readouterr().out == "closed\n"
+
+
+def test_device_cannot_be_opened():
+    """A process that its alarm ended while it opened the device says so."""
+    process = policy("import signal; signal.raise_signal(signal.SIGALRM)")
+    with pytest.raises(PolicyUnavailable, match="the device could not be opened within 120 s: reset it"):
+        process.open(TIMEOUT)

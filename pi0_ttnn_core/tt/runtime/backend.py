@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import ttnn
 
-from pi0_ttnn_core.backend import BackendError
+from pi0_ttnn_core.backend import BackendError, DeviceLost
 from pi0_ttnn_core.checkpoints.checkpoint import Checkpoint
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.model_inputs import ModelInputs
@@ -22,7 +22,7 @@ from pi0_ttnn_core.tt.runtime.inputs import host_inputs
 from pi0_ttnn_core.tt.runtime.session import Session
 from pi0_ttnn_core.tt.weights.cache import WeightCache, cache_key
 from pi0_ttnn_core.tt.weights.conversion import WeightSource
-from pi0_ttnn_core.ttnn_output import error_reason, ttnn_output_logged
+from pi0_ttnn_core.ttnn_output import error_reason, is_hang, ttnn_output_logged
 from pi0_ttnn_core.wormhole import cache_root
 
 
@@ -80,6 +80,7 @@ class TTNNBackend:
         """Return normalised actions, float32 [batch, horizon, action_dim], guided towards `target` if given.
 
         Raises:
+            DeviceLost: the device hangs.
             BackendError: the backend was loaded without guidance or for another number of steps, there are too many
                 tokens, or the inference failed. The next inference starts in a new session.
         """
@@ -94,6 +95,9 @@ class TTNNBackend:
         try:
             actions = self._run(inputs, target)
         except RuntimeError as error:
+            if is_hang(error):
+                self._session = None  # releasing its trace would wait for the device
+                raise DeviceLost(f"the Wormhole hangs: {error_reason(error)}") from error
             self._end_session()
             raise BackendError(f"the inference failed on the device: {error_reason(error)}") from error
         rows = actions.reshape(self._batch, suffix_length(self.config), -1)

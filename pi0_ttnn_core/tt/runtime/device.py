@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import ttnn
 from pi0_ttnn_core.backend import BackendError
 from pi0_ttnn_core.configs import PI0Config
 from pi0_ttnn_core.ttnn_output import error_reason
-from pi0_ttnn_core.wormhole import TTNN_VERSION, has_sfpi, sfpi_folders
+from pi0_ttnn_core.wormhole import OPEN_TIMEOUT_S, TTNN_VERSION, has_sfpi, is_card_selected, sfpi_folders
 
 # Most bytes that one op takes in a captured trace: its commands for every core.
 TRACE_BYTES = 64 * 1024
@@ -39,11 +42,14 @@ def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn
             "from Tenstorrent's release page, or with scripts/setup"
         )
     try:
-        device = ttnn.open_device(
-            device_id=0,
-            trace_region_size=TRACE_BYTES * operations(config, num_steps, guided) if can_trace() else 0,
-            num_command_queues=2 if can_trace() else 1,
-        )
+        with _alarm_if_it_hangs():
+            device = ttnn.open_device(
+                device_id=0,  # of the visible ones, see `select_wormhole`
+                trace_region_size=TRACE_BYTES * operations(config, num_steps, guided) if can_trace() else 0,
+                num_command_queues=2 if can_trace() else 1,
+                # With two chips TTNN's default is Ethernet cores, which a killed process leaves in a worse state.
+                dispatch_core_config=ttnn.DispatchCoreConfig(type=ttnn.DispatchCoreType.WORKER),
+            )
     except RuntimeError as error:
         raise BackendError(
             f"the Wormhole cannot be opened ({error_reason(error)}): is another process using it, is the kernel "
@@ -53,6 +59,19 @@ def open_device(config: PI0Config, num_steps: int, guided: bool = False) -> ttnn
         ttnn.close_device(device)
         raise BackendError("the first Tenstorrent card is not a Wormhole, the only card that this backend supports")
     return device
+
+
+@contextmanager
+def _alarm_if_it_hangs() -> Iterator[None]:
+    """End the process with SIGALRM if opening a card takes too long: it may hold Python's lock while it hangs."""
+    if not is_card_selected():
+        yield
+        return
+    signal.alarm(OPEN_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def operations(config: PI0Config, num_steps: int, guided: bool) -> int:
