@@ -19,7 +19,7 @@ MEMORY_NS = 5_000_000_000  # how long commands are remembered
 
 
 class TrackingMonitor:
-    """Compares the measured positions with what was commanded. Not thread-safe but for `reason`.
+    """Compares the measured positions with what was commanded. Thread-safe are `reason` and `reset`.
 
     Attributes:
         tolerance: float64 [joints], rad or m, infinite for a joint that is not judged.
@@ -42,14 +42,17 @@ class TrackingMonitor:
         """Forget what was commanded."""
         self.reason = ""
         self._failed_at_ns = 0
-        self._times_ns = np.empty(0, np.int64)
-        self._positions = np.empty((0, len(self._joint_names)))
+        # Times [points] and positions [points, joints]; one attribute, because another thread may reset it.
+        self._commanded = (np.empty(0, np.int64), np.empty((0, len(self._joint_names))))
 
     def publish(self, plan: Plan) -> None:
         """Take a plan that is commanded; it replaces what earlier ones had for the same time."""
-        begin, end = np.searchsorted(self._times_ns, [plan.stamp_ns - MEMORY_NS, plan.stamp_ns])
-        self._times_ns = np.append(self._times_ns[begin:end], plan.stamp_ns + plan.times_ns)
-        self._positions = np.vstack([self._positions[begin:end], plan.positions])
+        times_ns, positions = self._commanded
+        begin, end = np.searchsorted(times_ns, [plan.stamp_ns - MEMORY_NS, plan.stamp_ns])
+        self._commanded = (
+            np.append(times_ns[begin:end], plan.stamp_ns + plan.times_ns),
+            np.vstack([positions[begin:end], plan.positions]),
+        )
 
     def observe(self, measured: np.ndarray, stamp_ns: int, now_ns: int) -> None:
         """Judge where the robot was at `stamp_ns`, [joints], while a motion is commanded.
@@ -80,9 +83,10 @@ class TrackingMonitor:
 
     def _range(self, since_ns: int, until_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the lowest and the highest position that was commanded, each [joints]; zeros if nothing was."""
-        first = max(0, int(np.searchsorted(self._times_ns, since_ns, side="right")) - 1)
-        last = max(first + 1, int(np.searchsorted(self._times_ns, until_ns, side="right")))
-        rows = self._positions[first:last]
+        times_ns, positions = self._commanded
+        first, last = np.searchsorted(times_ns, [since_ns, until_ns], side="right")
+        first = max(0, first - 1)
+        rows = positions[first : max(first + 1, last)]
         if not len(rows):
             return np.zeros(len(self._joint_names)), np.zeros(len(self._joint_names))
         return rows.min(axis=0), rows.max(axis=0)

@@ -107,11 +107,11 @@ class PolicyInputs:
         )
 
     def reset_log(self) -> None:
-        """Let `all_fresh` log every stale input again."""
+        """Let `stale` log every stale input again."""
         self._stale = set()
 
-    def all_fresh(self) -> bool:
-        """Return whether no input is stale; log those that became stale or fresh since the last call."""
+    def stale(self) -> dict[str, str]:
+        """Return why inputs are stale, by their names; log those that became stale or fresh since the last call."""
         reasons = self.buffer.stale_inputs(self._now_ns())
         for name in reasons.keys() - self._stale:
             line = log_line("holding", event="stale_input", input=name, reason=reasons[name])
@@ -119,7 +119,7 @@ class PolicyInputs:
         for name in self._stale - reasons.keys():
             self._node.get_logger().info(log_line("input is fresh again", event="fresh_input", input=name))
         self._stale = set(reasons)
-        return not reasons
+        return reasons
 
     def _add(self, *arguments: Any, **options: Any) -> None:
         self._subscriptions.append(self._node.create_subscription(*arguments, **options))

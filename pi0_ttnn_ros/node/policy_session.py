@@ -273,8 +273,7 @@ class PolicySession:
         if failing and not self._failing_controller:
             self._node.get_logger().error(log_line("holding", event="controller_failed", reason=failing))
         self._failing_controller = failing
-        self.inputs.all_fresh()  # logs
-        stale = self.inputs.buffer.stale_inputs(self._now_ns())
+        stale = self.inputs.stale()
         now_ns = self._now_ns()
         measured = self.inputs.measured()
         if measured is not None:
@@ -282,8 +281,9 @@ class PolicySession:
         self._frozen.observe(
             self.inputs.buffer.same_since(), self._tracking, self.parameters.repeated_input_timeout, now_ns
         )
-        self.restart.observe(stale, self._faults(), time.monotonic())
-        return not self.hold_reasons()
+        faults = self._faults()
+        self.restart.observe(stale, faults, time.monotonic())
+        return not (stale or faults or self.restart.reason)
 
 
 def _opened(process: PolicyProcess, parameters: Parameters, while_waiting: Callable[[], None]) -> PolicyDescription:

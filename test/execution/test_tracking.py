@@ -107,7 +107,7 @@ def test_robot_at_rest_is_moved():
 def test_commanded_motion():
     """A motion is one of more than noise, at the time that is asked for; one of a gripper alone does not count."""
     monitor, _ = played(lambda commanded, now_ns: at(commanded, now_ns))
-    end_ns = int(monitor._times_ns[-1])
+    end_ns = int(monitor._commanded[0][-1])
     assert monitor.commanded_motion(end_ns - 2 * 10**9, end_ns)
     assert not monitor.commanded_motion(end_ns, end_ns + 10**9)
     assert not TrackingMonitor(LIMITS, ()).commanded_motion(START_NS, end_ns)
