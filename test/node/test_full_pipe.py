@@ -27,6 +27,7 @@ def test_full_pipe(ros, tiny_checkpoint, tmp_path):
     try:
         bring_up(robot)
         robot.wait_for_motion()
+        assert len(node.children()) == 1  # the policy process
         fill(writer)
         robot.silent.add("base_0_rgb")  # which is logged
         robot.wait_for_hold()

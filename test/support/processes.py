@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,9 +41,10 @@ class Process:
             self.process = subprocess.Popen(command, stdout=output or file, stderr=output or file)
 
     def children(self) -> list[int]:
-        """Return the ids of its child processes, whichever thread started them."""
+        """Return the ids of its child processes, whichever thread started them, but for the relay of its output."""
         tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+        children = [child for task in tasks for child in (task / "children").read_text().split()]
+        return [child for child in map(int, children) if b"output_relay" not in command_line(child)]
 
     @property
     def log(self) -> str:
@@ -110,6 +112,13 @@ class Listener:
         """Remove the node."""
         self._executor.shutdown()
         self.node.destroy_node()
+
+
+def command_line(pid: int) -> bytes:
+    """Return the program and its arguments; nothing if the process has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def is_running(pid: int) -> bool:
