@@ -38,7 +38,7 @@ def test_full_pipe(ros, tiny_checkpoint, tmp_path):
         robot.trigger("reset")
         received = len(robot.trajectories)
         robot.spin_until(lambda: any(not is_hold(each) for each in robot.trajectories[received:]), "a motion")
-        read_until(reader, b"no longer stopped")
+        read_until(reader, b"reset [state=active")
         assert node.stop() == 0
     finally:
         node.kill()
