@@ -20,16 +20,23 @@ class Arm:
         name: name of the controller.
         joints: indices of its joints among all joints of the robot.
         blocked: whether it ignores commands: a protective stop, or no controller runs.
-        slack: rad, how far the next command alone may be off in addition, after something that the node cannot see.
     """
 
     def __init__(self, name: str, joints: Sequence[int], positions: np.ndarray) -> None:
         self.name = name
         self.joints = list(joints)
         self.blocked = False
-        self.slack = 0.0
+        self._slack, self._slack_until_ns = 0.0, 0
         self._rest = positions.astype(np.float64)
         self._motion: Motion | None = None
+
+    def allow(self, slack: float, until_ns: int) -> None:
+        """Let commands be off by `slack` rad in addition until a system's time, after what the node cannot see yet."""
+        self._slack, self._slack_until_ns = slack, until_ns
+
+    def slack(self, wall_ns: int) -> float:
+        """Return how far a command may be off in addition at a system's time, rad."""
+        return self._slack if wall_ns < self._slack_until_ns else 0.0
 
     def state(self, time_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """Return positions and velocities [joints] at a time of the node's clock."""

@@ -136,11 +136,10 @@ class Checker:
         if moving:
             self._check_may_move(arm, sent_ns)
         self._count(arm, moving, sent_ns)
-        arm.slack = 0.0
 
     def position(self, arm: Arm, positions: np.ndarray, sent_ns: int, lost: int = 0) -> None:
         """Judge a `position` command [joints of the arm]; `lost` were lost on the way before it."""
-        limits, here = self.limits, arm.state(0)[0]
+        limits, here, slack = self.limits, arm.state(0)[0], arm.slack(sent_ns)
         if positions.shape != here.shape or not np.isfinite(positions).all():
             raise Breach(f"{arm.name}: command {positions.tolist()} is not {len(here)} finite positions")
         # A motion starts where the robot is measured, which may be outside where the robot is not.
@@ -150,20 +149,20 @@ class Checker:
         step = np.abs(positions - here)
         moving = bool(step.max() > ROUNDING)
         if not arm.blocked:
-            allowed = limits.max_velocity * limits.period * (1 + lost) + arm.slack + ROUNDING
+            allowed = limits.max_velocity * limits.period * (1 + lost) + slack + ROUNDING
             joint = int(np.argmax(step))
             if step[joint] > allowed:
                 raise Breach(
                     f"{arm.name}: a step of {step[joint]:.4f} rad of joint {arm.joints[joint]}, "
                     f"{step[joint] / limits.period:.2f} rad/s; {allowed:.4f} rad are allowed"
                 )
-            if not arm.slack:
+            if not slack:
                 self.seen.position_step = max(self.seen.position_step, float(step.max()))
                 self._check_speed(arm, float(step.max()), sent_ns)
         if moving:
             self._check_may_move(arm, sent_ns)
         self._count(arm, moving, sent_ns)
-        arm.slack = 0.0
+        arm.allow(0.0, 0)  # one command is enough to catch up
 
     def finish(self, arm: Arm, until_ns: int, time_ns: int) -> None:
         """Judge what the arm did under its last command, up to a system's time and the node's clock then."""
@@ -245,7 +244,7 @@ class Checker:
         self.seen.acceleration = max(self.seen.acceleration, float(values.max()))
 
     def _check_continuity(self, arm: Arm, motion: Motion, sent_ns: int, time_ns: int) -> None:
-        limits = self.limits
+        limits, slack = self.limits, arm.slack(sent_ns)
         here, speed = arm.state(time_ns)
         there, next_speed = motion.at(time_ns)
         late = time_ns - motion.start_ns > FROZEN_NS
@@ -256,23 +255,23 @@ class Checker:
             moved = self._moved(arm, sent_ns)
             gap = np.abs(first - self.sensors.measured(arm, sent_ns))
             self._worst(
-                arm, "a motion from rest off the measured joints", gap - moved - arm.slack, START + step, "rad", gap
+                arm, "a motion from rest off the measured joints", gap - moved - slack, START + step, "rad", gap
             )
-            if not arm.slack:
+            if not slack:
                 self.seen.start = max(self.seen.start, float((gap - moved).max()))
             return
         # A plan that brakes is behind the one that the robot follows by what braking does until it left; one that was
         # held up on its way may be of a period later.
         delay = max(0, time_ns - motion.start_ns) * 1e-9
         braking = limits.max_acceleration * min(delay, FROZEN_NS * 1e-9)
-        allowed = CONTINUITY + arm.slack + braking * delay / 2 + limits.max_velocity * limits.period * late
+        allowed = CONTINUITY + slack + braking * delay / 2 + limits.max_velocity * limits.period * late
         step = np.abs(there - here)
         self._worst(arm, "a step in a motion", step, allowed, "rad", step)
         change = np.abs(next_speed - speed)
         # Both plans may change their acceleration within a period.
-        allowed = limits.max_acceleration * limits.period + braking + limits.max_velocity * (late or arm.slack > 0)
+        allowed = limits.max_acceleration * limits.period + braking + limits.max_velocity * (late or slack > 0)
         self._worst(arm, "a step of the speed", change, allowed, "rad/s", change)
-        if not arm.slack:
+        if not slack:
             self.seen.step = max(self.seen.step, float(step.max()))
 
     def _check_speed(self, arm: Arm, step: float, sent_ns: int) -> None:

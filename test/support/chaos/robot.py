@@ -170,9 +170,11 @@ class Robot:
         if len(motion.times_ns) and motion.start_ns + int(motion.times_ns[-1]) <= time_ns:
             return  # a controller refuses what lies in the past as a whole
         if self._clock.jumped_ns and sent_ns < self._clock.jumped_ns + SETTLING_NS:
-            arm.slack = JUMP  # the node's clock is up to a tick behind, and its first stamps cannot be before 0
+            # The node's clock is up to a tick behind, and its first stamps cannot be before 0.
+            arm.allow(JUMP, sent_ns + 1)
         if self._clock.simulated and sent_ns < self._checker.paused_until_ns + SETTLING_NS:
-            arm.slack = STALE  # a node that was paused plans by an old /clock until the next tick
+            # A node that was paused plans by an old /clock until the next tick.
+            arm.allow(STALE, sent_ns + 1)
         self._checker.trajectory(arm, motion, sent_ns, time_ns)
         if motion.moving_until_ns > time_ns:
             self._note_motion(sent_ns)

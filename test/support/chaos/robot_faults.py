@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 from support.chaos.episode import MAX_TRACKING_TIME
@@ -12,6 +13,7 @@ from support.fake_robot import MAX_VELOCITY
 # Until the node notices that a joint does not follow: what `max_tracking_time` allows, from where it was commanded to
 # be at any time in the last 0.3 s, then sensors and braking (docs/reference/node.md).
 TRACKING = MAX_VELOCITY * (MAX_TRACKING_TIME + 0.3 + 0.1 + 0.2)  # rad
+CATCH_UP_NS = 1_000_000_000  # for the first command to arrive, and for the lag of the joints
 
 
 @fault()
@@ -23,7 +25,7 @@ def arm_is_blocked(stage: Stage, random: Random) -> Steps:
     arm.blocked = True
     yield from stage.not_moving_on(f"{arm.name} ignores its commands", seconds)
     arm.blocked = False
-    arm.slack = TRACKING
+    arm.allow(TRACKING, time.time_ns() + CATCH_UP_NS)
 
 
 @fault()
@@ -33,7 +35,7 @@ def controller_restarts(stage: Stage, random: Random) -> Steps:
     stage.note(f"controller {name} gone for {seconds:.2f} s")
     stage.robot.stop_controller(name)
     yield seconds
-    stage.robot.arms[name].slack = TRACKING
+    stage.robot.arms[name].allow(TRACKING, time.time_ns() + CATCH_UP_NS)
     stage.robot.start_controller(name)
     yield 0.5
 
