@@ -167,7 +167,7 @@ class Robot:
         motion = motion_of(message, time_ns)
         if self._clock.jumped_ns and motion.start_ns > time_ns + OLD_TIME_NS:
             return  # of the time before the jump: a controller waits for it to begin, until the next one
-        if len(motion.times_ns) and motion.start_ns + int(motion.times_ns[-1]) <= time_ns:
+        if len(motion.times_ns) and 0 <= motion.start_ns <= time_ns - int(motion.times_ns[-1]):
             return  # a controller refuses what lies in the past as a whole
         if self._clock.jumped_ns and sent_ns < self._clock.jumped_ns + SETTLING_NS:
             # The node's clock is up to a tick behind, and its first stamps cannot be before 0.
