@@ -36,7 +36,7 @@ from pi0_ttnn_ros.observation.images import ConversionError
 from pi0_ttnn_ros.parameters.joint_limits import joint_limits, tracking_tolerances
 from pi0_ttnn_ros.parameters.parameters import Parameters
 from pi0_ttnn_ros.rclpy_utils.clock import NodeClock
-from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines
+from pi0_ttnn_ros.rclpy_utils.logs import error_text, log_line, traceback_lines, without_numbers
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 from pi0_ttnn_ros.rclpy_utils.robot_description import robot_description
 from pi0_ttnn_ros.visualization.publishers import Introspection
@@ -82,7 +82,7 @@ class PolicySession:
         self.restarts = 0
         self.last_error = ""
         self._node = node
-        self._failing_controller = ""
+        self._logged_faults: set[str] = set()
         self.restart = RestartGuard(parameters.restart == "manual")
         check_inputs(node, parameters, while_waiting)
         description = partial(robot_description, node, timeout=parameters.input_wait, while_waiting=while_waiting)
@@ -269,10 +269,6 @@ class PolicySession:
 
     def _may_move(self) -> bool:
         """Return whether nothing makes the robot hold; log what changed."""
-        failing = self.controller_error
-        if failing and not self._failing_controller:
-            self._node.get_logger().error(log_line("holding", event="controller_failed", reason=failing))
-        self._failing_controller = failing
         stale = self.inputs.stale()
         now_ns = self._now_ns()
         measured = self.inputs.measured()
@@ -282,8 +278,15 @@ class PolicySession:
             self.inputs.buffer.same_since(), self._tracking, self.parameters.repeated_input_timeout, now_ns
         )
         faults = self._faults()
+        self._log_new(faults)
         self.restart.observe(stale, faults, time.monotonic())
         return not (stale or faults or self.restart.reason)
+
+    def _log_new(self, faults: Sequence[str]) -> None:
+        known, self._logged_faults = self._logged_faults, {without_numbers(fault) for fault in faults}
+        for fault in faults:
+            if without_numbers(fault) not in known:
+                self._node.get_logger().error(log_line("holding", event="fault", reason=fault))
 
 
 def _opened(process: PolicyProcess, parameters: Parameters, while_waiting: Callable[[], None]) -> PolicyDescription:

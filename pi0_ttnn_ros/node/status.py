@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from pi0_ttnn_ros.msg import PolicyStatus
 from pi0_ttnn_ros.node.policy_session import PolicySession
+from pi0_ttnn_ros.rclpy_utils.logs import without_numbers
 from pi0_ttnn_ros.rclpy_utils.messages import time_message
 
 INSTRUCTION_LENGTH = 200  # characters of it in the status
@@ -50,7 +50,7 @@ def policy_status(session: PolicySession, now_ns: int) -> PolicyStatus:
 
 def changed(before: PolicyStatus, after: PolicyStatus) -> bool:
     """Return whether the activity or its reason changed, apart from the numbers in the reason."""
-    return before.activity != after.activity or _without_numbers(before.reason) != _without_numbers(after.reason)
+    return before.activity != after.activity or without_numbers(before.reason) != without_numbers(after.reason)
 
 
 def diagnostics(
@@ -98,10 +98,6 @@ def diagnostics(
         for name, reason in sorted(input_states.items())
     ]
     return array
-
-
-def _without_numbers(reason: str) -> str:
-    return re.sub(r"\d+", "", reason)
 
 
 def _entry(name: str, hardware_id: str, level: bytes, message: str, values: dict[str, str]) -> DiagnosticStatus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 
 ErrorTypes = tuple[type[Exception], ...]
@@ -24,6 +25,11 @@ def error_text(error: Exception, expected: ErrorTypes) -> str:
 def traceback_lines(error: Exception, expected: ErrorTypes) -> str:
     """Return the lines to log after an unforeseen error; nothing if it is one of the `expected` types."""
     return "" if isinstance(error, expected) else "\n" + "".join(traceback.format_exception(error)).rstrip()
+
+
+def without_numbers(text: str) -> str:
+    """Return a text that stays the same while the numbers in it change."""
+    return re.sub(r"\d+", "", text)
 
 
 def _value(value: object) -> str:

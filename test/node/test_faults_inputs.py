@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 
@@ -182,8 +183,8 @@ def follow(robot) -> list[float]:
     return factor
 
 
-def test_robot_does_not_follow(robot, tiny_checkpoint):
-    """A robot that is blocked holds, and the status names the joint; it goes on when it follows again."""
+def test_robot_does_not_follow(robot, node, tiny_checkpoint):
+    """A robot that is blocked holds, status and log name the joint; it goes on when it follows again."""
     follows = follow(robot)
     activate(robot, tiny_checkpoint, max_tracking_time=0.4)
     robot.wait_for_motion()
@@ -192,6 +193,7 @@ def test_robot_does_not_follow(robot, tiny_checkpoint):
         lambda status: status.activity == PolicyStatus.HOLDING and "does not follow" in status.reason, "the reason"
     )
     assert "max_tracking_error" in robot.status.reason and "joint '" in robot.status.reason
+    assert re.search("event=fault reason=.* does not follow", node.log)
     robot.wait_for_hold()
     follows[0] = 1.0
     robot.wait_for_status(lambda status: status.activity == PolicyStatus.MOVING, "a motion")
