@@ -81,7 +81,7 @@ class Seen:
         commands: number of commands.
         moving: number of those that moved the robot.
         step: largest step of the robot when a command replaced the one before, rad.
-        start: largest distance of the first point of a motion from the measured joints, rad.
+        start: largest distance of the first point of a motion from where the arm is, rad.
         speed: largest commanded speed, rad/s.
         acceleration: largest commanded acceleration, rad/s^2.
         position_step: largest step between two `position` commands, rad.
@@ -162,7 +162,8 @@ class Checker:
         if moving:
             self._check_may_move(arm, sent_ns)
         self._count(arm, moving, sent_ns)
-        arm.allow(0.0, 0)  # one command is enough to catch up
+        if slack and step.max() > limits.max_velocity * limits.period:
+            arm.allow(0.0, 0)  # one command is enough to catch up
 
     def finish(self, arm: Arm, until_ns: int, time_ns: int) -> None:
         """Judge what the arm did under its last command, up to a system's time and the node's clock then."""
@@ -252,13 +253,12 @@ class Checker:
         if arm.moving_until_ns(time_ns) <= time_ns:
             # Of a plan that was held up on its way the robot enters what is left.
             first, step = (there, limits.max_velocity * limits.period) if late else (motion.positions[0], 0.0)
-            moved = self._moved(arm, sent_ns)
-            gap = np.abs(first - self.sensors.measured(arm, sent_ns))
-            self._worst(
-                arm, "a motion from rest off the measured joints", gap - moved - slack, START + step, "rad", gap
-            )
+            # The arm as it obeys at once, or as it is measured: one that lags is still coming to where it was sent.
+            measured = np.abs(first - self.sensors.measured(arm, sent_ns)) - self._moved(arm, sent_ns)
+            gap = np.minimum(np.abs(first - here), np.maximum(measured, 0.0))
+            self._worst(arm, "a motion from rest off where the arm is", gap - slack, START + step, "rad", gap)
             if not slack:
-                self.seen.start = max(self.seen.start, float((gap - moved).max()))
+                self.seen.start = max(self.seen.start, float(gap.max()))
             return
         # A plan that brakes is behind the one that the robot follows by what braking does until it left; one that was
         # held up on its way may be of a period later.

@@ -21,7 +21,7 @@ def report(journal: Journal, seed: int, machine: str) -> str:
         f"{seen.in_motion_ns * 1e-9 / 60:.1f} min",
         f"  worst speed       {seen.speed:.3f} rad/s, acceleration {seen.acceleration:.3f} rad/s^2",
         f"  worst step        {seen.position_step:.4f} rad between position commands, {seen.step:.6f} rad where a plan "
-        f"replaces another, {seen.start:.4f} rad between a motion's start and the measured joints",
+        f"replaces another, {seen.start:.4f} rad between a motion's start and the arm",
         f"  late commands     {seen.late}",
         f"  node's memory     {journal.memory:.0f} MiB at most",
     ]

@@ -111,7 +111,10 @@ def camera_repeats_its_pixels(stage: Stage, random: Random) -> Steps:
 
 @fault("joint states")
 def joint_states_repeat_themselves(stage: Stage, random: Random) -> Steps:
-    """A driver repeats one position with new stamps: noticed while the robot moves."""
+    """A driver repeats one position with new stamps: noticed while the robot moves.
+
+    Until then the node takes it for true, and may start a motion there: that is not judged.
+    """
     kept: list[Any] = []
 
     def repeat(message: JointState) -> JointState:
@@ -119,7 +122,10 @@ def joint_states_repeat_themselves(stage: Stage, random: Random) -> Steps:
         message.position = kept[0]
         return message
 
-    yield from _unnoticed(stage, "joint_states", repeat, "repeat one position", random.uniform(2.0, 5.0))
+    seconds = random.uniform(2.0, 5.0)
+    for arm in stage.robot.arms.values():
+        arm.allow(np.inf, time.time_ns() + _ns(seconds + 1.0))
+    yield from _unnoticed(stage, "joint_states", repeat, "repeat one position", seconds)
 
 
 @fault()
