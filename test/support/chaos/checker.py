@@ -162,7 +162,7 @@ class Checker:
         if moving:
             self._check_may_move(arm, sent_ns)
         self._count(arm, moving, sent_ns)
-        if slack and step.max() > limits.max_velocity * limits.period:
+        if np.isfinite(slack) and step.max() > limits.max_velocity * limits.period:
             arm.allow(0.0, 0)  # one command is enough to catch up
 
     def finish(self, arm: Arm, until_ns: int, time_ns: int) -> None:

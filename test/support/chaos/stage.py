@@ -39,6 +39,7 @@ POLICY = "faulty_policy_server"  # in the command line of a policy process
 ANSWER_NS = 50_000_000  # for ~/stop: the requirement
 # For what shows in a motion only: the timeout of repeated inputs, a motion that is more than noise, and braking.
 NOTICE_NS = 2_500_000_000
+CLOCK_STOP_NS = 6_000_000_000  # longer than a simulated clock stands still
 # The status promises no time: a machine that starts other processes beside it may take minutes.
 PATIENCE = 180.0  # seconds
 NODE_MEMORY = 300.0  # MiB that the node may take beyond what it has after configure
@@ -285,7 +286,9 @@ class Stage:
         if not status.reason:
             raise Breach(f"a status without a reason: {status}")
         if status.activity == PolicyStatus.NEEDS_RESET and self._needs_reset is None:
-            self._needs_reset = self.hold_due(f"{status.reason}, ~/reset is needed", time.time_ns())
+            # While a simulated clock stands still the arm does too, in the middle of a motion.
+            decided_ns = time.time_ns() + (0 if self.clock.running else CLOCK_STOP_NS)
+            self._needs_reset = self.hold_due(f"{status.reason}, ~/reset is needed", decided_ns)
         if status.activity in (PolicyStatus.IDLE, PolicyStatus.DISABLED) and self._needs_reset is not None:
             self.release(self._needs_reset)  # what comes next is another start
             self._needs_reset = None
