@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from random import Random
 
+from support.chaos.arm import Arm
 from support.chaos.episode import MAX_TRACKING_TIME
 from support.chaos.fault import fault
 from support.chaos.stage import Stage, Steps
@@ -13,7 +14,10 @@ from support.fake_robot import MAX_VELOCITY
 # Until the node notices that a joint does not follow: what `max_tracking_time` allows, from where it was commanded to
 # be at any time in the last 0.3 s, then sensors and braking (docs/reference/node.md).
 TRACKING = MAX_VELOCITY * (MAX_TRACKING_TIME + 0.3 + 0.1 + 0.2)  # rad
-CATCH_UP_NS = 1_000_000_000  # for the first command to arrive, and for the lag of the joints
+CATCH_UP = 1.0  # seconds, for the first command to arrive, and for the lag of the joints
+# What is less off when the robot comes to rest counts as a steady-state error (docs/explanation/motion.md).
+STEADY_STATE_ERROR = 0.05  # rad
+HOLD = 5.0  # seconds, longer than a hold after a joint did not follow
 
 
 @fault()
@@ -25,7 +29,7 @@ def arm_is_blocked(stage: Stage, random: Random) -> Steps:
     arm.blocked = True
     yield from stage.not_moving_on(f"{arm.name} ignores its commands", seconds)
     arm.blocked = False
-    arm.allow(TRACKING, time.time_ns() + CATCH_UP_NS)
+    yield from _caught_up(arm)
 
 
 @fault()
@@ -35,9 +39,8 @@ def controller_restarts(stage: Stage, random: Random) -> Steps:
     stage.note(f"controller {name} gone for {seconds:.2f} s")
     stage.robot.stop_controller(name)
     yield seconds
-    stage.robot.arms[name].allow(TRACKING, time.time_ns() + CATCH_UP_NS)
     stage.robot.start_controller(name)
-    yield 0.5
+    yield from _caught_up(stage.robot.arms[name])
 
 
 @fault(simulated=True)
@@ -62,3 +65,10 @@ def clock_stops(stage: Stage, random: Random) -> Steps:
     yield seconds
     stage.clock.go_on()
     yield 0.5
+
+
+def _caught_up(arm: Arm) -> Steps:
+    """Let an arm that did not follow catch up: in the motion that goes on, or in the one after the node's hold."""
+    arm.allow(TRACKING, time.time_ns() + round(CATCH_UP * 1e9))
+    yield CATCH_UP
+    arm.allow(STEADY_STATE_ERROR, time.time_ns() + round(HOLD * 1e9))
