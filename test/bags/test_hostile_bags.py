@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from pi0_ttnn_ros.bags.reader import open_bag
 from pi0_ttnn_ros.bags.storage import BagError
 from pi0_ttnn_ros.cli.main import main
 from support import bags
+from support.memory import run_python
 
 GIB = 1 << 30
 STRING = "std_msgs/msg/String"
@@ -46,17 +45,17 @@ def with_chunk(content: bytes, size: int) -> bytes:
     return loose[:end] + bags.record(6, head + content) + loose[end:]
 
 
-def read_in_process(path: Path) -> tuple[int, list[str]]:
+def read_in_process(path: Path) -> tuple[float, list[str]]:
     """Return the peak memory (MiB) of a process that reads a bag, and the bag's problems."""
     program = (
-        "import resource, sys; from pathlib import Path; from pi0_ttnn_ros.bags.reader import open_bag\n"
+        "import os, sys; from pathlib import Path; from pi0_ttnn_ros.bags.reader import open_bag\n"
+        "from support.memory import peak_memory\n"
         "with open_bag(Path(sys.argv[1])) as bag:\n"
         "    assert [message.topic for message in bag.messages(['/a'])] == ['/a']\n"
-        "    print(*bag.problems, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, sep='\\n')"
+        "    print(*bag.problems, peak_memory(os.getpid()), sep='\\n')"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    *problems, memory = done.stdout.splitlines()
-    return int(memory), problems
+    *problems, memory = run_python(program, str(path)).splitlines()
+    return float(memory), problems
 
 
 @pytest.mark.parametrize("size", [100, GIB * 3 // 2, 2**64 - 1])

@@ -20,7 +20,7 @@ from pi0_ttnn_core.checkpoints.random_checkpoint import CAMERAS, REST_POSE
 from pi0_ttnn_ros.observation.stamps import nanoseconds
 from support.fake_robot import JOINTS, activate, assert_holds_and_resumes, error_of
 from support.images import black_png
-from support.processes import peak_memory
+from support.memory import peak_memory
 
 
 def test_camera_stops_and_returns(robot, tiny_checkpoint):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import cv2
@@ -21,6 +19,7 @@ from pi0_ttnn_ros.observation.decoding import encoded_observation
 from pi0_ttnn_ros.observation.images import ConversionError, SerializedImage
 from pi0_ttnn_ros.observation.pixels import MAX_PIXELS, image_from_message
 from support.images import black_png
+from support.memory import run_python
 
 RANDOM = np.random.default_rng(0)
 # What a camera sees: shapes, and a little noise.
@@ -179,18 +178,17 @@ def test_a_huge_image_takes_no_memory(tmp_path):
     """It is refused before it is unpacked: a PNG of a few kilobytes would take a gigabyte."""
     (tmp_path / "huge.png").write_bytes(black_png(17000, 17000))
     program = (
-        "import resource, sys; from pathlib import Path; from types import SimpleNamespace\n"
+        "import os, sys; from pathlib import Path; from types import SimpleNamespace\n"
         "from pi0_ttnn_ros.observation.images import ConversionError\n"
         "from pi0_ttnn_ros.observation.pixels import image_from_message\n"
+        "from support.memory import peak_memory\n"
         "data = Path(sys.argv[1]).read_bytes()\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak_memory(os.getpid())\n"
         "try: image_from_message(SimpleNamespace(format='png', data=data))\n"
         "except ConversionError: pass\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+        "print(peak_memory(os.getpid()) - before)"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "huge.png")]
-    done = subprocess.run(command, capture_output=True, check=True)
-    assert int(done.stdout) < 20_000  # kB
+    assert float(run_python(program, str(tmp_path / "huge.png"))) < 20  # MiB
 
 
 def test_a_huge_message_is_not_passed_on():

@@ -136,12 +136,6 @@ def resident_memory(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def peak_memory(pid: int) -> float:
-    """Return the largest resident memory that a process has had, MiB."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
-
-
 def without_ros_environment() -> dict[str, str]:
     """Return the environment as if ROS were not set up."""
     return {k: v for k, v in os.environ.items() if k != "PYTHONPATH" and not k.startswith(("AMENT", "ROS_", "_ROS"))}
