@@ -82,7 +82,7 @@ def play(arguments: argparse.Namespace, faults: list[Fault], folder: Path, check
         lateness.close()
         for person in people:
             person.close()
-    print(report(journal, arguments.seed, f"{platform.machine()}, load {os.getloadavg()[0]:.1f}"), flush=True)
+        print(report(journal, arguments.seed, f"{platform.machine()}, load {os.getloadavg()[0]:.1f}"), flush=True)
     return status
 
 
