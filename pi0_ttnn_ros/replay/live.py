@@ -42,7 +42,7 @@ from pi0_ttnn_ros.replay.predictions import ReplayError
 
 CLOCK_PERIOD_NS = 5_000_000  # of the bag between two messages on /clock
 REPEAT = 0.1  # seconds between repetitions of the first messages until the node is active
-DISCOVERY = 1.0  # seconds to discover other nodes
+DISCOVERY = 3.0  # seconds to discover other nodes
 MAX_ERRORS = 10  # of the node that are reported
 # Rounding in messages.
 TOLERANCE = 1e-6

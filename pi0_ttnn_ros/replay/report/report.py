@@ -72,6 +72,9 @@ def bag_report(
 def reproduction(parameters: Parameters, command: str, checkpoint_digest: str, reference: str) -> Reproduction:
     """Return what is needed to reproduce the report; machine and versions are those of this process."""
     values = {name: value for name, value in asdict(parameters).items() if name != "robot"}
+    for limits in values["joint_limits"].values():
+        for name in [name for name, value in limits.items() if value is None]:
+            del limits[name]  # not set, so not part of a YAML either
     return Reproduction(
         command=command,
         date=_utc(datetime.now(timezone.utc)),
