@@ -63,20 +63,29 @@ def test_moved_while_the_chunk_rests():
     np.testing.assert_allclose(robot.positions, [0.2, 0.0], atol=1e-3)
 
 
-@pytest.mark.parametrize("hold", [0.3, 0.6, 1.5])
-def test_steady_state_error_does_not_add_up(hold):
-    """An arm that sags by 0.03 rad goes on from its command after each of 200 holds, not from 0.03 rad below it."""
-    robot = make_robot(sag=0.03)
+def steps_after_holds(robot, count, reach, motion, hold):
+    """Return from where each hold ended to where the next motion starts [count - 1, joints].
+
+    Each motion follows a random target within `reach` for `motion` seconds, and is held for `hold` seconds.
+    """
     random = np.random.default_rng(0)
     steps = []
-    for _ in range(200):
-        follow(robot, random.uniform(-0.1, 0.1, 2))
+    for _ in range(count):
+        follow(robot, random.uniform(-reach, reach, 2))
         published = len(robot.plans)
-        robot.run(robot.now_ns + int(0.3 * SECOND))
+        robot.run(robot.now_ns + int(motion * SECOND))
         if published:
             steps.append(robot.plans[published].positions[0] - robot.plans[published - 1].positions[-1])
         robot.executor.hold()
         robot.run(robot.now_ns + int(hold * SECOND))
+    return steps
+
+
+@pytest.mark.parametrize("hold", [0.3, 0.6, 1.5])
+def test_steady_state_error_does_not_add_up(hold):
+    """An arm that sags by 0.03 rad goes on from its command after each of 200 holds, not from 0.03 rad below it."""
+    robot = make_robot(sag=0.03)
+    steps = steps_after_holds(robot, 200, reach=0.1, motion=0.3, hold=hold)
     assert all(plan.at_rest for plan in robot.plans[-1:]) and len(steps) == 199
     assert np.abs(steps).max() <= 1e-9
 
@@ -103,16 +112,7 @@ def test_arm_that_springs_back():
 def test_robot_that_lags_and_sags(sag):
     """The error of an arm that follows with a delay is known once it has settled above or below; it does not add up."""
     robot = make_robot(sag=sag, lag=0.08)
-    random = np.random.default_rng(0)
-    steps = []
-    for _ in range(60):
-        follow(robot, random.uniform(-0.2, 0.2, 2))
-        published = len(robot.plans)
-        robot.run(robot.now_ns + int(0.5 * SECOND))
-        if published:
-            steps.append(robot.plans[published].positions[0] - robot.plans[published - 1].positions[-1])
-        robot.executor.hold()
-        robot.run(robot.now_ns + SECOND)
+    steps = steps_after_holds(robot, 60, reach=0.2, motion=0.5, hold=1.0)
     assert np.abs(steps[5:]).max() <= 1e-9
 
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from case_process import assert_cases_pass
 
 pytestmark = pytest.mark.skipif(find_spec("ttnn") is None, reason="ttnn is not installed")
 
 
 def test_weight_cache(tmp_path):
     """All cases of `weight_cache_cases`, in a process that may open the mock."""
-    cases = Path(__file__).parent / "weight_cache_cases.py"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
-    environment = os.environ | {"PI0_TTNN_CACHE": str(tmp_path / "root")}
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert run.returncode == 0 and "13 passed" in run.stdout, run.stdout[-4000:] + run.stderr[-2000:]
+    assert_cases_pass("weight_cache_cases.py", 13, tmp_path)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:  # where ROS 2 is not installed the tests skip themselves
+    from rclpy.task import Future
+
     from support.fake_robot import FakeRobot
     from support.faulty_node import FaultyNode
     from support.processes import Process
@@ -68,3 +70,26 @@ def start(ros: None, tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Callable
     for node, robot in started:
         node.kill()
         robot.close()
+
+
+@pytest.fixture
+def loading(
+    start: Callable[..., tuple[FaultyNode, FakeRobot]],
+) -> Callable[[str], tuple[FaultyNode, FakeRobot, Future]]:
+    """A function that returns a node whose policy loads for ever, its robot, and the future of configure."""
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    def run(namespace: str) -> tuple[FaultyNode, FakeRobot, Future]:
+        node, robot = start(namespace)
+        robot.spin_until(lambda: robot.statuses, "the node's first status")
+        node.inject(load_hangs=True)
+        client = robot.node.create_client(ChangeState, "pi0_policy/change_state")
+        robot.spin_until(client.service_is_ready, "the service")
+        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+        configured = client.call_async(request)
+        robot.spin_until(node.children, "a policy process")
+        robot.wait_for_status(lambda status: status.lifecycle_state == "configuring", "a status that says so")
+        return node, robot, configured
+
+    return run

@@ -9,29 +9,9 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 
 from support.processes import is_running
 from support.waiting import wait_until
-
-
-@pytest.fixture
-def loading(start):
-    """A function that returns a node whose policy loads for ever, its robot, and the future of configure."""
-
-    def run(namespace: str):
-        node, robot = start(namespace)
-        robot.spin_until(lambda: robot.statuses, "the node's first status")
-        node.inject(load_hangs=True)
-        client = robot.node.create_client(ChangeState, "pi0_policy/change_state")
-        robot.spin_until(client.service_is_ready, "the service")
-        request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-        configured = client.call_async(request)
-        robot.spin_until(node.children, "a policy process")
-        robot.wait_for_status(lambda status: status.lifecycle_state == "configuring", "a status that says so")
-        return node, robot, configured
-
-    return run
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

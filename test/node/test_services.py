@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed")
 
 from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
 from pi0_ttnn_ros.msg import PolicyStatus
 from std_srvs.srv import Trigger
 
@@ -21,16 +20,9 @@ CALLS, CALL_PERIOD = 400, 0.004  # s
 ANSWER_TIME = 0.05  # s
 
 
-def test_stop_while_the_policy_loads(start):
+def test_stop_while_the_policy_loads(loading):
     """~/stop is answered while configure loads the policy; nothing moves after activation, until ~/reset."""
-    node, robot = start("/test_services_loading")
-    robot.spin_until(lambda: robot.statuses, "the node's first status")
-    node.inject(load_hangs=True)
-    client = robot.node.create_client(ChangeState, "pi0_policy/change_state")
-    robot.spin_until(client.service_is_ready, "the service")
-    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-    configured = client.call_async(request)
-    robot.spin_until(node.children, "a policy process")
+    node, robot, configured = loading("/test_services_loading")
     robot.trigger("stop")
     assert not configured.done()
     node.inject()
